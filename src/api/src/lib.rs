@@ -1,0 +1,27 @@
+//! The vocabulary of the Kubernetes API: what every other crate speaks.
+//!
+//! - [`Node`] is a JSON tree with Go's number rules; [`Map`] its sorted object.
+//! - [`json`] reads and writes it; [`object`] is the view of its metadata.
+//! - [`Status`] is the one error that reaches clients; [`field`] holds validation errors and paths.
+//! - [`gvk`] names types and resources, [`selector`] selects objects, [`name`] checks names.
+//!
+//! Pure: no IO, no async, no clock.
+
+pub mod field;
+pub mod gvk;
+pub mod json;
+pub mod name;
+pub mod node;
+pub mod object;
+pub mod quantity;
+pub mod selector;
+pub mod status;
+pub mod time;
+pub mod user;
+
+pub use field::{FieldError, FieldErrors, FieldPath};
+pub use gvk::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
+pub use node::{Key, Map, Node};
+pub use status::{Status, StatusResult};
+pub use time::{Clock, Timestamp};
+pub use user::UserInfo;

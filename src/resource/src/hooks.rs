@@ -1,0 +1,139 @@
+//! [`Hooks`]: what a schema cannot say about a resource.
+
+use crate::definition::ResourceDefinition;
+use crate::request::{Request, Response};
+use compact_str::CompactString;
+use fairlead_api::{Clock, FieldErrors, Node, StatusResult, UserInfo};
+use futures_util::future::BoxFuture;
+use std::sync::Arc;
+
+/// Randomness, by a handle: names, uids, ports.
+pub trait Entropy: Send + Sync {
+    fn bits(&self) -> u64;
+}
+
+/// What every hook may look at.
+#[derive(Clone)]
+pub struct HookContext<'a> {
+    pub definition: &'a ResourceDefinition,
+    pub clock: &'a dyn Clock,
+    pub entropy: &'a dyn Entropy,
+    pub user: &'a Arc<UserInfo>,
+    /// Empty for the resource itself.
+    pub subresource: &'a str,
+    pub dry_run: bool,
+}
+
+/// Everything has a default that does nothing; a resource overrides what differs (KEP-5975 in spirit).
+///
+/// Order on create: decode, schema defaults, [`default`](Hooks::default), mutating admission,
+/// [`prepare_create`](Hooks::prepare_create), schema validation, [`validate_create`](Hooks::validate_create),
+/// [`canonicalize`](Hooks::canonicalize), validating admission, [`begin_create`](Hooks::begin_create), store.
+/// Update likewise, with the stored object beside the new one.
+#[allow(unused_variables)]
+pub trait Hooks: Send + Sync {
+    /// Defaults that depend on other fields. Runs on everything decoded: create, update, the result of a patch.
+    fn default(&self, object: &mut Node) {}
+
+    /// Clears what clients may not set (status), sets what the server decides.
+    fn prepare_create(&self, object: &mut Node, context: &HookContext) {}
+
+    fn validate_create(&self, object: &Node, context: &HookContext, errors: &mut FieldErrors) {}
+
+    /// Puts back what clients may not change. Generation and the status split are the engine's work.
+    fn prepare_update(&self, object: &mut Node, old: &Node, context: &HookContext) {}
+
+    fn validate_update(&self, object: &Node, old: &Node, context: &HookContext, errors: &mut FieldErrors) {}
+
+    /// `old` is the stored object; called for the status subresource instead of the two above.
+    fn prepare_status(&self, object: &mut Node, old: &Node, context: &HookContext) {}
+
+    fn validate_status(&self, object: &Node, old: &Node, context: &HookContext, errors: &mut FieldErrors) {}
+
+    /// Normalises a valid object just before it is stored.
+    fn canonicalize(&self, object: &mut Node) {}
+
+    /// Warnings about a valid object; `old` on update.
+    fn warnings(&self, object: &Node, old: Option<&Node>, context: &HookContext) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// May refuse a delete, after preconditions and before anything changes.
+    fn check_delete(&self, object: &Node, context: &HookContext) -> StatusResult<()> {
+        Ok(())
+    }
+
+    /// The grace period a delete gets: `None` where this kind is deleted at once.
+    fn grace_period_seconds(&self, object: &Node, requested: Option<i64>) -> Option<i64> {
+        None
+    }
+
+    /// Finalizers other than `metadata.finalizers` that keep an object (a namespace's `spec.finalizers`).
+    fn keeps_after_delete(&self, object: &Node) -> bool {
+        false
+    }
+
+    /// Takes what must be reserved outside the object (addresses, ports) and writes it into it.
+    /// The claim is committed after the write and released if there is none.
+    fn begin_create<'a>(
+        &'a self,
+        object: &'a mut Node,
+        context: &'a HookContext<'a>,
+    ) -> BoxFuture<'a, StatusResult<Option<Box<dyn Claim>>>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    fn begin_update<'a>(
+        &'a self,
+        object: &'a mut Node,
+        old: &'a Node,
+        context: &'a HookContext<'a>,
+    ) -> BoxFuture<'a, StatusResult<Option<Box<dyn Claim>>>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    /// Runs after an object is gone.
+    fn after_delete<'a>(&'a self, object: &'a Node) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// Table cells, one a column; `None` where the columns' JSON paths say all. `now_seconds` is for ages.
+    fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {
+        None
+    }
+
+    /// Values of selectable fields that a JSON path cannot say; replaces those of the same name.
+    fn selectable(&self, object: &Node) -> Vec<(CompactString, CompactString)> {
+        Vec::new()
+    }
+
+    /// Managed-field sets leave these paths out (`status` of the resource itself, `spec` of `/status` …).
+    /// The engine already leaves out `status` where there is a status subresource.
+    fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
+        &[]
+    }
+
+    /// Serves a subresource whose behavior is `Custom`, and resources that are not stored (reviews): `subresource` is "".
+    /// `None` where there is no such thing.
+    fn serve(&self, subresource: &str) -> Option<&dyn Serve> {
+        None
+    }
+}
+
+/// A resource or subresource that answers by itself.
+pub trait Serve: Send + Sync {
+    fn serve<'a>(&'a self, request: &'a Request, engine: &'a crate::Engine) -> BoxFuture<'a, StatusResult<Response>>;
+}
+
+/// Something reserved for a write that is still under way.
+pub trait Claim: Send {
+    /// The write happened.
+    fn commit(self: Box<Self>);
+    /// The write did not happen.
+    fn release(self: Box<Self>);
+}
+
+/// A resource without anything of its own.
+pub struct NoHooks;
+
+impl Hooks for NoHooks {}

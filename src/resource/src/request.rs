@@ -1,0 +1,115 @@
+//! What the engine is asked and what it answers. Bodies are bytes; negotiation has already happened.
+
+use crate::definition::{ResourceDefinition, Verb};
+use bytes::Bytes;
+use compact_str::CompactString;
+use fairlead_api::{Node, UserInfo};
+use fairlead_storage::Cached;
+use std::sync::Arc;
+
+/// An authenticated, authorized request for one resource.
+#[derive(Clone)]
+pub struct Request {
+    pub verb: Verb,
+    pub definition: Arc<ResourceDefinition>,
+    /// Empty for cluster-scoped resources and for all namespaces.
+    pub namespace: CompactString,
+    /// Empty for collections.
+    pub name: CompactString,
+    /// Empty for the resource itself.
+    pub subresource: CompactString,
+    /// What follows the subresource in the path (proxies); empty otherwise.
+    pub subpath: String,
+    /// Decoded query parameters in order.
+    pub query: Vec<(String, String)>,
+    pub body: Body,
+    /// What the client accepts, decided by content negotiation.
+    pub view: View,
+    pub user: Arc<UserInfo>,
+    /// For the default field manager: the part of User-Agent before the first `/`.
+    pub user_agent: String,
+    /// Set for the server's own loops, whose writes skip admission.
+    pub internal: bool,
+}
+
+/// A request body as it came.
+#[derive(Clone, Debug, Default)]
+pub struct Body {
+    pub bytes: Bytes,
+    /// The media type without parameters, lower case: `application/json`, `application/merge-patch+json` …
+    pub media_type: String,
+}
+
+/// In which shape objects are asked for, besides their encoding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum View {
+    #[default]
+    Object,
+    /// `as=PartialObjectMetadata` or `…List`.
+    Metadata,
+    /// `as=Table`.
+    Table,
+}
+
+/// A successful answer. The caller encodes it.
+pub enum Response {
+    /// A cached object in the request's version, as it is stored: its bytes can be sent.
+    Cached { code: u16, object: Arc<Cached> },
+    /// Anything else: a made object, a Table, metadata, a `Status`. `kind` and `apiVersion` are in it.
+    Node { code: u16, node: Node },
+    List(List),
+    Watch(Box<dyn WatchStream>),
+    /// Warnings beside any of these.
+    Warned { response: Box<Response>, warnings: Vec<String> },
+}
+
+/// A list whose items are sent as they are stored, one after the other.
+pub struct List {
+    pub api_version: String,
+    pub kind: String,
+    /// `resourceVersion`, `continue`, `remainingItemCount`.
+    pub metadata: Node,
+    pub items: Vec<Arc<Cached>>,
+}
+
+/// A watch: ready-made frames in the request's view.
+pub trait WatchStream: Send {
+    /// The next event; `None` ends the watch. Cancel-safe.
+    fn next(&mut self) -> futures_util::future::BoxFuture<'_, Option<WatchEvent>>;
+}
+
+/// One event of a watch.
+#[derive(Clone, Debug)]
+pub enum WatchEvent {
+    Object { kind: EventKind, object: Arc<Cached> },
+    /// A made object (Table, metadata, converted), a bookmark or an error `Status`.
+    Node { kind: EventKind, node: Node },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    Added,
+    Modified,
+    Deleted,
+    Bookmark,
+    Error,
+}
+
+impl EventKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EventKind::Added => "ADDED",
+            EventKind::Modified => "MODIFIED",
+            EventKind::Deleted => "DELETED",
+            EventKind::Bookmark => "BOOKMARK",
+            EventKind::Error => "ERROR",
+        }
+    }
+}
+
+impl Request {
+    /// The first value of a query parameter.
+    pub fn query(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str())
+    }
+}

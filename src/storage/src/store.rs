@@ -1,0 +1,148 @@
+//! [`Store`]: what any store must promise.
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A version of the whole store. Every successful write gets the next one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(pub u64);
+
+/// A key: UTF-8, `/`-separated, without the store's own prefix: `/configmaps/default/a`.
+pub type StoreKey = Arc<str>;
+
+/// One key's value at one revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub key: StoreKey,
+    pub value: Bytes,
+    pub create_revision: Revision,
+    /// The revision of the write that made this value.
+    pub mod_revision: Revision,
+}
+
+/// What a write requires of the key it changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// The key has no value.
+    Absent,
+    /// The key's value was written at this revision.
+    Unchanged(Revision),
+}
+
+/// Entries with a prefix, in key order.
+#[derive(Clone, Debug, Default)]
+pub struct Range {
+    pub entries: Vec<Entry>,
+    /// The revision the range was read at.
+    pub revision: Revision,
+    /// Whether the limit cut entries off.
+    pub more: bool,
+}
+
+/// One change, as watchers see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub revision: Revision,
+    pub key: StoreKey,
+    /// `None` for a delete.
+    pub value: Option<Bytes>,
+    /// The value before the change, where the store still has it.
+    pub previous: Option<Entry>,
+}
+
+/// Changes of one or more whole revisions, in order; never a part of a revision.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    pub changes: Vec<Change>,
+    /// Everything up to here has been delivered, changes of other prefixes included.
+    pub revision: Revision,
+}
+
+/// A running watch. Dropping it ends it.
+pub trait Watch: Send {
+    /// The next changes; an error ends the watch. Cancel-safe.
+    fn next(&mut self) -> BoxFuture<'_, Result<Batch, Error>>;
+}
+
+/// A failed operation. *Determinate* failures changed nothing; [`Error::Indeterminate`] may have.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Error {
+    /// The [`Expect`] did not hold; `current` is what the key has instead (`None`: no value).
+    #[error("the key has changed")]
+    Conflict { current: Option<Entry> },
+    /// The revision asked for is gone; `oldest` is the first that can still be read.
+    #[error("the revision has been compacted, the oldest is {}", oldest.0)]
+    Compacted { oldest: Revision },
+    /// The revision asked for lies ahead of the store.
+    #[error("the revision lies ahead of the store, which is at {}", current.0)]
+    Future { current: Revision },
+    /// Nothing was written: no space, a closed store, an unreachable server before anything was sent.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// The write may or may not have happened.
+    #[error("the store did not confirm the write: {0}")]
+    Indeterminate(String),
+    /// The data at rest is damaged; `0` names what and where.
+    #[error("the store is damaged: {0}")]
+    Corrupt(String),
+}
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A revisioned key-value store.
+///
+/// # Guarantees
+/// - Writes are linearizable and totally ordered: each gets a [`Revision`] above all earlier ones.
+/// - A write is durable before it is acknowledged.
+/// - `get` and `range` without a revision see every write acknowledged before they were called.
+/// - A watch delivers every change after its start revision exactly once, in order, in whole revisions.
+/// - Values with a lifetime vanish by an ordinary delete with a revision of its own, not before their time.
+///
+/// # Non-guarantees
+/// Reads at a revision end with compaction. Lifetimes are exact to seconds. No multi-key transactions.
+pub trait Store: Send + Sync + fmt::Debug {
+    /// The value of `key`, and the revision it was read at.
+    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(Option<Entry>, Revision)>>;
+
+    /// The entries under `prefix` from `start` on (a key inside the prefix, or empty), at `at` or the latest revision.
+    ///
+    /// # Errors
+    /// [`Error::Compacted`], [`Error::Future`].
+    fn range<'a>(
+        &'a self,
+        prefix: &'a str,
+        start: &'a str,
+        limit: usize,
+        at: Option<Revision>,
+    ) -> BoxFuture<'a, Result<Range>>;
+
+    /// Writes `value`, to expire after `lifetime` where one is given. Answers the write's revision.
+    fn put<'a>(
+        &'a self,
+        key: &'a str,
+        value: Bytes,
+        expect: Expect,
+        lifetime: Option<Duration>,
+    ) -> BoxFuture<'a, Result<Revision>>;
+
+    /// Deletes `key`. Answers the delete's revision. `Expect::Absent` is a caller's mistake and conflicts.
+    fn delete<'a>(&'a self, key: &'a str, expect: Expect) -> BoxFuture<'a, Result<Revision>>;
+
+    /// Changes under `prefix` with revisions above `after`.
+    ///
+    /// # Errors
+    /// [`Error::Compacted`] here or from the watch.
+    fn watch<'a>(&'a self, prefix: &'a str, after: Revision) -> BoxFuture<'a, Result<Box<dyn Watch>>>;
+
+    /// The latest revision: no write acknowledged before the call has a higher one.
+    fn revision(&self) -> BoxFuture<'_, Result<Revision>>;
+
+    /// Gives up values that were overwritten or deleted at or before `revision`.
+    fn compact(&self, revision: Revision) -> BoxFuture<'_, Result<()>>;
+
+    /// Whether reads and writes work now; the error says what does not.
+    fn health(&self) -> BoxFuture<'_, Result<()>>;
+}
