@@ -1,1 +1,16 @@
-//! discovery
+//! Who serves what: the [`RoutingSnapshot`] and the documents clients learn it from.
+//!
+//! - [`snapshot`]: all definitions and registrations folded into one immutable value, swapped atomically.
+//! - [`order`]: how groups and versions are ranked. - [`legacy`], [`aggregated`]: the discovery documents.
+//!
+//! Each group-version owns its part of every document, made on first use and kept as bytes; a new snapshot takes
+//! over the parts of group-versions that did not change.
+
+pub mod aggregated;
+pub mod document;
+pub mod legacy;
+pub mod order;
+pub mod snapshot;
+
+pub use document::Document;
+pub use snapshot::{Registration, RemoteGroupVersion, Route, Router, RoutingSnapshot};

@@ -1,0 +1,37 @@
+//! [`Document`]: a finished discovery or OpenAPI document.
+
+use bytes::Bytes;
+use fairlead_api::{Node, json};
+use sha2::{Digest, Sha256};
+use std::fmt::Write;
+
+/// Bytes to serve as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// Compact JSON.
+    pub json: Bytes,
+    /// A strong entity tag with its quotes; `None` where upstream sends none.
+    pub etag: Option<String>,
+}
+
+impl Document {
+    /// A document without an entity tag.
+    pub fn plain(node: &Node) -> Document {
+        Document { json: json::to_vec(node).into(), etag: None }
+    }
+
+    /// A document tagged by its content.
+    pub fn tagged(node: &Node) -> Document {
+        let json: Bytes = json::to_vec(node).into();
+        let etag = Some(format!("\"{}\"", hash(&json)));
+        Document { json, etag }
+    }
+}
+
+/// The upper-case hexadecimal SHA-256 of `bytes`, as in entity tags and hashed URLs.
+pub fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
+        write!(text, "{byte:02X}").expect("writing to a String cannot fail");
+        text
+    })
+}

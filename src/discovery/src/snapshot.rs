@@ -1,0 +1,291 @@
+//! [`RoutingSnapshot`]: every group-version and who serves it.
+
+use crate::document::Document;
+use crate::{aggregated, legacy, order};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use compact_str::CompactString;
+use fairlead_api::{GroupVersion, Node};
+use fairlead_resource::ResourceDefinition;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+/// The current snapshot, readable without a lock. Cheap to clone.
+#[derive(Clone)]
+pub struct Router(Arc<ArcSwap<RoutingSnapshot>>);
+
+/// Everything that can be asked for, at one moment. Immutable.
+#[derive(Default)]
+pub struct RoutingSnapshot {
+    /// In discovery's order; the core group, if any, is among them.
+    groups: Vec<Arc<Group>>,
+    versions: HashMap<GroupVersion, Arc<VersionEntry>>,
+    documents: Documents,
+}
+
+/// Documents over several groups, made on first use.
+#[derive(Default)]
+pub(crate) struct Documents {
+    pub(crate) group_list: OnceLock<Document>,
+    pub(crate) aggregated_core: OnceLock<Document>,
+    pub(crate) aggregated: OnceLock<Document>,
+}
+
+pub struct Group {
+    pub name: CompactString,
+    /// In discovery's order; the first is preferred.
+    pub versions: Vec<Arc<VersionEntry>>,
+}
+
+/// One group-version and its parts of all documents.
+pub struct VersionEntry {
+    pub group_version: GroupVersion,
+    pub group_priority: i64,
+    pub version_priority: i64,
+    pub serves: Serves,
+    pub(crate) resource_list: OnceLock<Document>,
+    pub(crate) aggregated: OnceLock<Bytes>,
+}
+
+pub enum Serves {
+    /// Sorted by plural.
+    Local(Vec<Arc<ResourceDefinition>>),
+    Remote(Arc<RemoteGroupVersion>),
+}
+
+/// What is known of a group-version that another API server serves.
+#[derive(Debug, Default)]
+pub struct RemoteGroupVersion {
+    /// The APIService's name, by which the gateway knows the backend.
+    pub api_service: CompactString,
+    pub group: CompactString,
+    pub version: CompactString,
+    /// `APIResourceDiscovery` objects (the aggregated form).
+    pub resources: Vec<Node>,
+    /// Whether `resources` is the backend's answer of before it stopped answering.
+    pub stale: bool,
+    /// When `resources` was learnt; `None` before the first answer.
+    pub learnt: Option<SystemTime>,
+    /// The backend's OpenAPI v3 document of this group-version and its hash.
+    pub openapi_v3: Option<(Bytes, String)>,
+    /// The backend's whole OpenAPI v2 document.
+    pub openapi_v2: Option<Arc<Node>>,
+}
+
+/// An APIService, as far as routing is concerned.
+#[derive(Clone)]
+pub struct Registration {
+    pub group_version: GroupVersion,
+    pub group_priority: i64,
+    pub version_priority: i64,
+    /// `None` for groups served here.
+    pub remote: Option<Arc<RemoteGroupVersion>>,
+}
+
+/// Who answers a request for a resource.
+pub enum Route {
+    Local(Arc<ResourceDefinition>),
+    Remote(Arc<RemoteGroupVersion>),
+}
+
+/// Priorities of groups that have no registration yet: those CRDs get.
+const DEFAULT_GROUP_PRIORITY: i64 = 1000;
+const DEFAULT_VERSION_PRIORITY: i64 = 100;
+
+// === impl Router ===
+
+impl Router {
+    pub fn new(snapshot: RoutingSnapshot) -> Router {
+        Router(Arc::new(ArcSwap::from_pointee(snapshot)))
+    }
+
+    pub fn load(&self) -> Arc<RoutingSnapshot> {
+        self.0.load_full()
+    }
+
+    /// Replaces the snapshot. The caller makes sure that only one builds at a time.
+    pub fn store(&self, snapshot: RoutingSnapshot) {
+        self.0.store(Arc::new(snapshot));
+    }
+}
+
+// === impl RoutingSnapshot ===
+
+impl RoutingSnapshot {
+    /// Folds definitions and registrations. Parts of `previous` whose inputs are the same are taken over.
+    ///
+    /// A remote registration takes its group-version over from local definitions, as an APIService with a service does.
+    pub fn build(
+        previous: Option<&RoutingSnapshot>,
+        definitions: &[Arc<ResourceDefinition>],
+        registrations: &[Registration],
+    ) -> RoutingSnapshot {
+        let mut local: BTreeMap<GroupVersion, Vec<Arc<ResourceDefinition>>> = BTreeMap::new();
+        for definition in definitions {
+            local.entry(definition.group_version()).or_default().push(definition.clone());
+        }
+        let mut entries: BTreeMap<GroupVersion, Arc<VersionEntry>> = BTreeMap::new();
+        for r in registrations {
+            let serves = match &r.remote {
+                Some(remote) => Serves::Remote(remote.clone()),
+                None => match local.get(&r.group_version) {
+                    Some(definitions) => Serves::Local(sorted(definitions)),
+                    None => continue,
+                },
+            };
+            let entry = VersionEntry::new(r.group_version.clone(), r.group_priority, r.version_priority, serves);
+            entries.insert(r.group_version.clone(), entry.reusing(previous));
+        }
+        for (gv, definitions) in &local {
+            if !entries.contains_key(gv) {
+                let serves = Serves::Local(sorted(definitions));
+                let entry = VersionEntry::new(gv.clone(), DEFAULT_GROUP_PRIORITY, DEFAULT_VERSION_PRIORITY, serves);
+                entries.insert(gv.clone(), entry.reusing(previous));
+            }
+        }
+        let mut groups: BTreeMap<CompactString, Vec<Arc<VersionEntry>>> = BTreeMap::new();
+        for entry in entries.values() {
+            groups.entry(entry.group_version.group.clone()).or_default().push(entry.clone());
+        }
+        let mut groups: Vec<Arc<Group>> = groups
+            .into_iter()
+            .map(|(name, mut versions)| {
+                versions.sort_by(|a, b| {
+                    b.version_priority
+                        .cmp(&a.version_priority)
+                        .then_with(|| order::versions(&a.group_version.version, &b.group_version.version))
+                });
+                Arc::new(Group { name, versions })
+            })
+            .collect();
+        groups.sort_by(|a, b| b.priority().cmp(&a.priority()).then_with(|| a.name.cmp(&b.name)));
+        RoutingSnapshot { groups, versions: entries.into_iter().collect(), documents: Documents::default() }
+    }
+
+    pub fn route(&self, group: &str, version: &str, resource: &str) -> Option<Route> {
+        match &self.version(group, version)?.serves {
+            Serves::Remote(remote) => Some(Route::Remote(remote.clone())),
+            Serves::Local(definitions) => definitions
+                .binary_search_by(|d| d.plural.as_str().cmp(resource))
+                .ok()
+                .map(|i| Route::Local(definitions[i].clone())),
+        }
+    }
+
+    pub fn version(&self, group: &str, version: &str) -> Option<&Arc<VersionEntry>> {
+        self.versions.get(&GroupVersion::new(group, version))
+    }
+
+    /// The group `name`; the core group is `""`.
+    pub fn group(&self, name: &str) -> Option<&Arc<Group>> {
+        self.groups.iter().find(|g| g.name == name)
+    }
+
+    /// All groups in discovery's order, the core group included.
+    pub fn groups(&self) -> &[Arc<Group>] {
+        &self.groups
+    }
+
+    /// The definitions served here, in no particular order.
+    pub fn definitions(&self) -> impl Iterator<Item = &Arc<ResourceDefinition>> {
+        self.versions.values().flat_map(|v| match &v.serves {
+            Serves::Local(definitions) => definitions.as_slice(),
+            Serves::Remote(_) => &[],
+        })
+    }
+
+    /// The local definition of a kind, in any version that `version` allows (empty: the preferred one).
+    pub fn kind(&self, group: &str, version: &str, kind: &str) -> Option<&Arc<ResourceDefinition>> {
+        self.group(group)?
+            .versions
+            .iter()
+            .filter(|v| version.is_empty() || v.group_version.version == version)
+            .filter_map(|v| match &v.serves {
+                Serves::Local(definitions) => definitions.iter().find(|d| d.kind == kind),
+                Serves::Remote(_) => None,
+            })
+            .next()
+    }
+
+    /// `/apis`: `APIGroupList`.
+    pub fn group_list(&self) -> &Document {
+        self.documents.group_list.get_or_init(|| Document::plain(&legacy::group_list(&self.groups)))
+    }
+
+    /// `/apis/GROUP`: `APIGroup`.
+    pub fn group_document(&self, name: &str) -> Option<Document> {
+        self.group(name).map(|group| Document::plain(&legacy::group_with_type(group)))
+    }
+
+    /// `/apis/GROUP/VERSION` of a group served here: `APIResourceList`.
+    pub fn resource_list(&self, group: &str, version: &str) -> Option<&Document> {
+        let entry = self.version(group, version)?;
+        let Serves::Local(definitions) = &entry.serves else { return None };
+        let make = || Document::plain(&legacy::resource_list(&entry.group_version, definitions));
+        Some(entry.resource_list.get_or_init(make))
+    }
+
+    /// `/api` or `/apis` as `APIGroupDiscoveryList`.
+    pub fn aggregated(&self, core: bool) -> &Document {
+        let cell = if core { &self.documents.aggregated_core } else { &self.documents.aggregated };
+        cell.get_or_init(|| aggregated::list(self.groups.iter().filter(|g| g.name.is_empty() == core)))
+    }
+}
+
+// === impl Group ===
+
+impl Group {
+    /// A group ranks as its highest registration does.
+    fn priority(&self) -> i64 {
+        self.versions.iter().map(|v| v.group_priority).max().unwrap_or(0)
+    }
+
+    /// Whether any version is served by built-in definitions.
+    pub fn is_built_in(&self) -> bool {
+        self.versions.iter().any(|v| match &v.serves {
+            Serves::Local(definitions) => definitions.iter().any(|d| !d.is_custom()),
+            Serves::Remote(_) => false,
+        })
+    }
+}
+
+// === impl VersionEntry ===
+
+impl VersionEntry {
+    fn new(group_version: GroupVersion, group_priority: i64, version_priority: i64, serves: Serves) -> VersionEntry {
+        VersionEntry {
+            group_version,
+            group_priority,
+            version_priority,
+            serves,
+            resource_list: OnceLock::new(),
+            aggregated: OnceLock::new(),
+        }
+    }
+
+    /// The entry of `previous` if it says the same, else this one.
+    fn reusing(self, previous: Option<&RoutingSnapshot>) -> Arc<VersionEntry> {
+        match previous.and_then(|p| p.versions.get(&self.group_version)) {
+            Some(old) if old.same(&self) => old.clone(),
+            _ => Arc::new(self),
+        }
+    }
+
+    fn same(&self, other: &VersionEntry) -> bool {
+        let served = match (&self.serves, &other.serves) {
+            (Serves::Remote(a), Serves::Remote(b)) => Arc::ptr_eq(a, b),
+            (Serves::Local(a), Serves::Local(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+            }
+            _ => false,
+        };
+        served && self.group_priority == other.group_priority && self.version_priority == other.version_priority
+    }
+}
+
+fn sorted(definitions: &[Arc<ResourceDefinition>]) -> Vec<Arc<ResourceDefinition>> {
+    let mut definitions = definitions.to_vec();
+    definitions.sort_by(|a, b| a.plural.cmp(&b.plural));
+    definitions
+}
