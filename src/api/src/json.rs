@@ -53,6 +53,14 @@ pub fn deserialize_node<'de, D: Deserializer<'de>>(deserializer: D) -> Result<No
     Seed { context: &mut Context::default(), depth: 0 }.deserialize(deserializer)
 }
 
+impl<'de> serde::Deserialize<'de> for Parsed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Parsed, D::Error> {
+        let mut context = Context::default();
+        let node = Seed { context: &mut context, depth: 0 }.deserialize(deserializer)?;
+        Ok(Parsed { node, duplicates: context.duplicates })
+    }
+}
+
 /// The compact JSON of `node`, keys sorted, `<`, `>` and `&` escaped as Go does.
 pub fn to_vec(node: &Node) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);

@@ -1,1 +1,3 @@
-//! codec
+//! Encodings of objects other than JSON, which is `fairlead_api::json`.
+
+pub mod yaml;
