@@ -3,7 +3,7 @@
 use crate::definition::{ResourceDefinition, Verb};
 use bytes::Bytes;
 use compact_str::CompactString;
-use fairlead_api::{Node, UserInfo};
+use fairlead_api::{Node, StatusResult, UserInfo};
 use fairlead_storage::Cached;
 use std::sync::Arc;
 
@@ -45,21 +45,40 @@ pub struct Body {
 pub enum View {
     #[default]
     Object,
-    /// `as=PartialObjectMetadata` or `…List`.
-    Metadata,
-    /// `as=Table`.
-    Table,
+    /// `as=PartialObjectMetadata`.
+    Metadata(MetaVersion),
+    /// `as=PartialObjectMetadataList`.
+    MetadataList(MetaVersion),
+    /// `as=Table`; `includeObject` is read from the query.
+    Table(MetaVersion),
+}
+
+/// `v=` beside `g=meta.k8s.io`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MetaVersion {
+    #[default]
+    V1,
+    V1Beta1,
+}
+
+/// What [`crate::Engine::handle`] answers. Warnings and annotations belong to failures as well as to successes.
+pub struct Answer {
+    pub result: StatusResult<Response>,
+    /// For `Warning` headers, in order, each once.
+    pub warnings: Vec<String>,
+    /// For the audit event: key and value.
+    pub audit: Vec<(String, String)>,
 }
 
 /// A successful answer. The caller encodes it.
 pub enum Response {
-    /// A cached object in the request's version, as it is stored: its bytes can be sent.
+    /// An object in the request's version whose bytes can be sent: the stored one, or a converted copy.
     Cached { code: u16, object: Arc<Cached> },
     /// Anything else: a made object, a Table, metadata, a `Status`. `kind` and `apiVersion` are in it.
     Node { code: u16, node: Node },
     List(List),
     Watch(Box<dyn WatchStream>),
-    /// Warnings beside any of these.
+    /// Warnings beside any of these. For what [`crate::hooks::Serve`] answers; the engine unwraps it.
     Warned { response: Box<Response>, warnings: Vec<String> },
 }
 
@@ -70,6 +89,9 @@ pub struct List {
     /// `resourceVersion`, `continue`, `remainingItemCount`.
     pub metadata: Node,
     pub items: Vec<Arc<Cached>>,
+    /// Whether items are sent with their own `kind` and `apiVersion` (custom resources) or without (built-in ones):
+    /// [`crate::storage_codec::untyped`] cuts them off without parsing.
+    pub typed_items: bool,
 }
 
 /// A watch: ready-made frames in the request's view.
@@ -93,6 +115,16 @@ pub enum EventKind {
     Deleted,
     Bookmark,
     Error,
+}
+
+impl MetaVersion {
+    /// As in `apiVersion`.
+    pub fn api_version(self) -> &'static str {
+        match self {
+            MetaVersion::V1 => "meta.k8s.io/v1",
+            MetaVersion::V1Beta1 => "meta.k8s.io/v1beta1",
+        }
+    }
 }
 
 impl EventKind {
