@@ -1,0 +1,1 @@
+//! The fairlead binary as a library: composition for `main` and for tests.
