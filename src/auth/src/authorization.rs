@@ -1,6 +1,11 @@
 //! The authorization contract: [`AuthzAttributes`] in, [`Decision`] and reason out.
 // PERFORMANCE: per-request path
 
+pub mod node;
+pub mod rbac;
+pub mod rule;
+pub mod union;
+
 use compact_str::CompactString;
 use fairlead_api::{Node, UserInfo};
 use futures_util::future::BoxFuture;
