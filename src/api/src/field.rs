@@ -17,6 +17,8 @@ pub struct FieldError {
     /// The value as the message shows it; unused by kinds that show none.
     pub value: Node,
     pub detail: String,
+    /// The value's text, where the order of its fields matters and [`Node`] does not keep it.
+    pub shown: Option<String>,
 }
 
 /// All mistakes found in one object, in the order they were found.
@@ -87,7 +89,20 @@ impl fmt::Display for FieldPath {
 
 impl FieldError {
     fn new(kind: FieldErrorKind, path: &FieldPath, value: Node, detail: impl Into<String>) -> FieldError {
-        FieldError { kind, path: path.clone(), value, detail: detail.into() }
+        FieldError {
+            kind,
+            path: path.clone(),
+            value,
+            detail: detail.into(),
+            shown: None,
+        }
+    }
+
+    /// Shows `text` in place of the value: JSON whose keys are in declared order, for example.
+    #[must_use]
+    pub fn showing(mut self, text: impl Into<String>) -> FieldError {
+        self.shown = Some(text.into());
+        self
     }
 
     pub fn required(path: &FieldPath, detail: impl Into<String>) -> FieldError {
@@ -127,7 +142,11 @@ impl FieldError {
 
     pub fn too_long(path: &FieldPath, max: i64) -> FieldError {
         let unit = if max == 1 { "byte" } else { "bytes" };
-        let detail = if max >= 0 { format!("may not be more than {max} {unit}") } else { "value is too long".into() };
+        let detail = if max >= 0 {
+            format!("may not be more than {max} {unit}")
+        } else {
+            "value is too long".into()
+        };
         FieldError::new(FieldErrorKind::TooLong, path, Node::string("<value omitted>"), detail)
     }
 
@@ -149,10 +168,14 @@ impl FieldError {
     pub fn body(&self) -> String {
         let label = self.kind.label();
         let mut text = match self.kind {
-            FieldErrorKind::Required | FieldErrorKind::Forbidden | FieldErrorKind::TooLong | FieldErrorKind::Internal => {
-                label.to_owned()
-            }
-            _ => format!("{label}: {}", shown(&self.value)),
+            FieldErrorKind::Required
+            | FieldErrorKind::Forbidden
+            | FieldErrorKind::TooLong
+            | FieldErrorKind::Internal => label.to_owned(),
+            _ => match &self.shown {
+                Some(text) => format!("{label}: {text}"),
+                None => format!("{label}: {}", shown(&self.value)),
+            },
         };
         if !self.detail.is_empty() {
             write!(text, ": {}", self.detail).expect("writing to a String cannot fail");
@@ -224,10 +247,32 @@ pub fn go_quote(s: &str) -> String {
     out
 }
 
+/// A float as Go's `%v` prints it: `1.5`, `1e+06`, `1e-05`.
+pub fn go_float(f: f64) -> String {
+    if !f.is_finite() {
+        return if f.is_nan() {
+            "NaN".into()
+        } else if f > 0.0 {
+            "+Inf".into()
+        } else {
+            "-Inf".into()
+        };
+    }
+    let text = format!("{f:e}");
+    let (mantissa, exponent) = text.split_once('e').expect("LowerExp writes an exponent");
+    let exponent: i32 = exponent.parse().expect("the exponent is a number");
+    if f == 0.0 || (-4..6).contains(&exponent) {
+        return format!("{f}");
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{mantissa}e{sign}{:02}", exponent.abs())
+}
+
 /// Strings quoted, everything else as JSON.
 fn shown(value: &Node) -> String {
     match value {
         Node::String(s) => go_quote(s),
+        Node::Float(f) => go_float(*f),
         Node::Null => "null".into(),
         other => String::from_utf8(plain_json(other)).expect("the writer writes UTF-8"),
     }
@@ -242,13 +287,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn floats_print_as_with_percent_v() {
+        for (f, text) in [
+            (0.0, "0"),
+            (1.5, "1.5"),
+            (1e6, "1e+06"),
+            (123456.5, "123456.5"),
+            (1e-5, "1e-05"),
+            (-2.5e300, "-2.5e+300"),
+        ] {
+            assert_eq!(go_float(f), text);
+        }
+    }
+
+    #[test]
     fn errors_read_as_upstream() {
         let path = FieldPath::new("spec").child("ports").index(0).child("name");
         assert_eq!(
             FieldError::invalid(&path, "A", "must be lower case").to_string(),
             r#"spec.ports[0].name: Invalid value: "A": must be lower case"#
         );
-        assert_eq!(FieldError::required(&path, "").to_string(), "spec.ports[0].name: Required value");
+        assert_eq!(
+            FieldError::required(&path, "").to_string(),
+            "spec.ports[0].name: Required value"
+        );
         assert_eq!(
             FieldError::not_supported(&path, "x", &["A", "B"]).to_string(),
             r#"spec.ports[0].name: Unsupported value: "x": supported values: "A", "B""#
@@ -257,6 +319,9 @@ mod tests {
             FieldError::too_many(&path, 5, 3).to_string(),
             "spec.ports[0].name: Too many: 5: must have at most 3 items"
         );
-        assert_eq!(FieldError::duplicate(&path, 3i64).to_string(), "spec.ports[0].name: Duplicate value: 3");
+        assert_eq!(
+            FieldError::duplicate(&path, 3i64).to_string(),
+            "spec.ports[0].name: Duplicate value: 3"
+        );
     }
 }

@@ -39,7 +39,10 @@ pub struct GroupKind {
 
 impl GroupVersion {
     pub fn new(group: &str, version: &str) -> GroupVersion {
-        GroupVersion { group: group.into(), version: version.into() }
+        GroupVersion {
+            group: group.into(),
+            version: version.into(),
+        }
     }
 
     /// Reads `v1` or `apps/v1`; `None` when there is more than one slash.
@@ -52,32 +55,54 @@ impl GroupVersion {
     }
 
     pub fn kind(&self, kind: &str) -> GroupVersionKind {
-        GroupVersionKind { group: self.group.clone(), version: self.version.clone(), kind: kind.into() }
+        GroupVersionKind {
+            group: self.group.clone(),
+            version: self.version.clone(),
+            kind: kind.into(),
+        }
     }
 
     pub fn resource(&self, resource: &str) -> GroupVersionResource {
-        GroupVersionResource { group: self.group.clone(), version: self.version.clone(), resource: resource.into() }
+        GroupVersionResource {
+            group: self.group.clone(),
+            version: self.version.clone(),
+            resource: resource.into(),
+        }
     }
 }
 
 /// As in `apiVersion`: `v1`, `apps/v1`.
 impl fmt::Display for GroupVersion {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        if self.group.is_empty() { f.write_str(&self.version) } else { write!(f, "{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            f.write_str(&self.version)
+        } else {
+            write!(f, "{}/{}", self.group, self.version)
+        }
     }
 }
 
 impl GroupVersionKind {
     pub fn new(group: &str, version: &str, kind: &str) -> GroupVersionKind {
-        GroupVersionKind { group: group.into(), version: version.into(), kind: kind.into() }
+        GroupVersionKind {
+            group: group.into(),
+            version: version.into(),
+            kind: kind.into(),
+        }
     }
 
     pub fn group_version(&self) -> GroupVersion {
-        GroupVersion { group: self.group.clone(), version: self.version.clone() }
+        GroupVersion {
+            group: self.group.clone(),
+            version: self.version.clone(),
+        }
     }
 
     pub fn group_kind(&self) -> GroupKind {
-        GroupKind { group: self.group.clone(), kind: self.kind.clone() }
+        GroupKind {
+            group: self.group.clone(),
+            kind: self.kind.clone(),
+        }
     }
 }
 
@@ -90,15 +115,25 @@ impl fmt::Display for GroupVersionKind {
 
 impl GroupVersionResource {
     pub fn new(group: &str, version: &str, resource: &str) -> GroupVersionResource {
-        GroupVersionResource { group: group.into(), version: version.into(), resource: resource.into() }
+        GroupVersionResource {
+            group: group.into(),
+            version: version.into(),
+            resource: resource.into(),
+        }
     }
 
     pub fn group_version(&self) -> GroupVersion {
-        GroupVersion { group: self.group.clone(), version: self.version.clone() }
+        GroupVersion {
+            group: self.group.clone(),
+            version: self.version.clone(),
+        }
     }
 
     pub fn group_resource(&self) -> GroupResource {
-        GroupResource { group: self.group.clone(), resource: self.resource.clone() }
+        GroupResource {
+            group: self.group.clone(),
+            resource: self.resource.clone(),
+        }
     }
 }
 
@@ -111,26 +146,40 @@ impl fmt::Display for GroupVersionResource {
 
 impl GroupResource {
     pub fn new(group: &str, resource: &str) -> GroupResource {
-        GroupResource { group: group.into(), resource: resource.into() }
+        GroupResource {
+            group: group.into(),
+            resource: resource.into(),
+        }
     }
 }
 
 /// As in messages: `pods`, `deployments.apps`.
 impl fmt::Display for GroupResource {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        if self.group.is_empty() { f.write_str(&self.resource) } else { write!(f, "{}.{}", self.resource, self.group) }
+        if self.group.is_empty() {
+            f.write_str(&self.resource)
+        } else {
+            write!(f, "{}.{}", self.resource, self.group)
+        }
     }
 }
 
 impl GroupKind {
     pub fn new(group: &str, kind: &str) -> GroupKind {
-        GroupKind { group: group.into(), kind: kind.into() }
+        GroupKind {
+            group: group.into(),
+            kind: kind.into(),
+        }
     }
 }
 
 /// As in messages: `Pod`, `Deployment.apps`.
 impl fmt::Display for GroupKind {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        if self.group.is_empty() { f.write_str(&self.kind) } else { write!(f, "{}.{}", self.kind, self.group) }
+        if self.group.is_empty() {
+            f.write_str(&self.kind)
+        } else {
+            write!(f, "{}.{}", self.kind, self.group)
+        }
     }
 }

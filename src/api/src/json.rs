@@ -37,12 +37,20 @@ pub fn parse_strict(bytes: &[u8]) -> Result<Parsed, SyntaxError> {
     let mut context = Context::default();
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     reader.disable_recursion_limit();
-    let result = Seed { context: &mut context, depth: 0 }.deserialize(&mut reader).and_then(|node| {
+    let result = Seed {
+        context: &mut context,
+        depth: 0,
+    }
+    .deserialize(&mut reader)
+    .and_then(|node| {
         reader.end()?;
         Ok(node)
     });
     match result {
-        Ok(node) => Ok(Parsed { node, duplicates: context.duplicates }),
+        Ok(node) => Ok(Parsed {
+            node,
+            duplicates: context.duplicates,
+        }),
         Err(_) if context.too_deep => Err(SyntaxError::TooDeep),
         Err(error) => Err(SyntaxError::Syntax(go_message(bytes, &error))),
     }
@@ -50,7 +58,11 @@ pub fn parse_strict(bytes: &[u8]) -> Result<Parsed, SyntaxError> {
 
 /// Reads a node from any serde format (YAML, CBOR bridges).
 pub fn deserialize_node<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Node, D::Error> {
-    Seed { context: &mut Context::default(), depth: 0 }.deserialize(deserializer)
+    Seed {
+        context: &mut Context::default(),
+        depth: 0,
+    }
+    .deserialize(deserializer)
 }
 
 impl<'de> serde::Deserialize<'de> for Parsed {
@@ -253,7 +265,10 @@ impl<'de> Visitor<'de> for Seed<'_> {
         loop {
             let length = self.context.path.len();
             push_index(&mut self.context.path, items.len());
-            let item = seq.next_element_seed(Seed { context: self.context, depth: self.depth + 1 })?;
+            let item = seq.next_element_seed(Seed {
+                context: self.context,
+                depth: self.depth + 1,
+            })?;
             self.context.path.truncate(length);
             match item {
                 Some(item) => items.push(item),
@@ -274,7 +289,10 @@ impl<'de> Visitor<'de> for Seed<'_> {
                 self.context.path.push('.');
             }
             self.context.path.push_str(&key);
-            let value = map.next_value_seed(Seed { context: self.context, depth: self.depth + 1 })?;
+            let value = map.next_value_seed(Seed {
+                context: self.context,
+                depth: self.depth + 1,
+            })?;
             self.context.path.truncate(length);
             entries.push((key, value));
         }
@@ -347,17 +365,26 @@ mod tests {
     #[test]
     fn numbers_print_as_go_prints_them() {
         let parsed = parse(b"[1.0, 1e3, 1e21, 1e-7, 18446744073709551615, -5, 0.1, 9223372036854775807]").unwrap();
-        assert_eq!(to_string(&parsed), "[1,1000,1e+21,1e-7,18446744073709552000,-5,0.1,9223372036854775807]");
+        assert_eq!(
+            to_string(&parsed),
+            "[1,1000,1e+21,1e-7,18446744073709552000,-5,0.1,9223372036854775807]"
+        );
     }
 
     #[test]
     fn strings_escape_as_go_escapes_them() {
-        assert_eq!(to_string(&Node::string("<a>&\"\\\n\u{1}\u{2028}é")), r#""\u003ca\u003e\u0026\"\\\n\u0001\u2028é""#);
+        assert_eq!(
+            to_string(&Node::string("<a>&\"\\\n\u{1}\u{2028}é")),
+            r#""\u003ca\u003e\u0026\"\\\n\u0001\u2028é""#
+        );
     }
 
     #[test]
     fn depth_is_bounded() {
-        assert_eq!(parse("[".repeat(MAX_DEPTH + 1).as_bytes()).unwrap_err(), SyntaxError::TooDeep);
+        assert_eq!(
+            parse("[".repeat(MAX_DEPTH + 1).as_bytes()).unwrap_err(),
+            SyntaxError::TooDeep
+        );
         let deep = format!("{}{}", "[".repeat(MAX_DEPTH), "]".repeat(MAX_DEPTH));
         assert!(parse(deep.as_bytes()).is_ok());
     }
@@ -367,11 +394,17 @@ mod tests {
         for (text, message) in [
             ("{", "unexpected end of JSON input"),
             ("{\"a\" 1}", "invalid character '1' after object key"),
-            ("{a}", "invalid character 'a' looking for beginning of object key string"),
+            (
+                "{a}",
+                "invalid character 'a' looking for beginning of object key string",
+            ),
             ("[1 2]", "invalid character '2' after array element"),
             ("{} x", "invalid character 'x' after top-level value"),
             ("nope", "invalid character 'o' in literal null (expecting 'u')"),
-            ("{\"a\":1,}", "invalid character '}' looking for beginning of object key string"),
+            (
+                "{\"a\":1,}",
+                "invalid character '}' looking for beginning of object key string",
+            ),
             ("<html>", "invalid character '<' looking for beginning of value"),
             ("01", "invalid character '1' after top-level value"),
         ] {

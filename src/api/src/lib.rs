@@ -3,13 +3,14 @@
 //! - [`Node`] is a JSON tree with Go's number rules; [`Map`] its sorted object.
 //! - [`json`] reads and writes it; [`object`] is the view of its metadata.
 //! - [`Status`] is the one error that reaches clients; [`field`] holds validation errors and paths.
-//! - [`gvk`] names types and resources, [`selector`] selects objects, [`name`] checks names.
+//! - [`gvk`] names types and resources, [`selector`] selects objects, [`name`] checks names, [`metadata`] whole metadata.
 //!
 //! Pure: no IO, no async, no clock.
 
 pub mod field;
 pub mod gvk;
 pub mod json;
+pub mod metadata;
 pub mod name;
 pub mod node;
 pub mod object;

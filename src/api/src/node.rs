@@ -403,10 +403,10 @@ mod tests {
             ("a".into(), Node::Int(2)),
             ("b".into(), Node::Int(3)),
         ]);
-        assert_eq!(map.iter().map(|(k, v)| (k.as_str(), v.as_i64())).collect::<Vec<_>>(), [
-            ("a", Some(2)),
-            ("b", Some(3))
-        ]);
+        assert_eq!(
+            map.iter().map(|(k, v)| (k.as_str(), v.as_i64())).collect::<Vec<_>>(),
+            [("a", Some(2)), ("b", Some(3))]
+        );
     }
 
     #[test]

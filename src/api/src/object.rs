@@ -51,7 +51,10 @@ impl Node {
     }
 
     pub fn finalizers(&self) -> impl Iterator<Item = &str> {
-        self.meta().into_iter().flat_map(|m| m.list("finalizers")).filter_map(Node::as_str)
+        self.meta()
+            .into_iter()
+            .flat_map(|m| m.list("finalizers"))
+            .filter_map(Node::as_str)
     }
 
     pub fn owner_references(&self) -> &[Node] {

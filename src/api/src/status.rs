@@ -43,7 +43,12 @@ pub struct Cause {
 impl Status {
     /// Any failure that has no constructor of its own.
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Status {
-        Status(Box::new(Content { code, reason, message: message.into(), details: None }))
+        Status(Box::new(Content {
+            code,
+            reason,
+            message: message.into(),
+            details: None,
+        }))
     }
 
     #[must_use]
@@ -74,11 +79,17 @@ impl Status {
 
     /// A path that leads to no resource.
     pub fn no_such_resource() -> Status {
-        Status::new(404, "NotFound", "the server could not find the requested resource").with_details(Details::default())
+        Status::new(404, "NotFound", "the server could not find the requested resource")
+            .with_details(Details::default())
     }
 
     pub fn already_exists(resource: &GroupResource, name: &str) -> Status {
-        Status::new(409, "AlreadyExists", format!("{resource} {} already exists", quoted(name))).about(resource, name)
+        Status::new(
+            409,
+            "AlreadyExists",
+            format!("{resource} {} already exists", quoted(name)),
+        )
+        .about(resource, name)
     }
 
     pub fn conflict(resource: &GroupResource, name: &str, why: impl fmt::Display) -> Status {
@@ -98,7 +109,11 @@ impl Status {
     pub fn invalid(kind: &GroupKind, name: &str, errors: &FieldErrors) -> Status {
         let causes = errors
             .iter()
-            .map(|e| Cause { reason: e.kind.reason().into(), message: e.body(), field: e.path.to_string() })
+            .map(|e| Cause {
+                reason: e.kind.reason().into(),
+                message: e.body(),
+                field: e.path.to_string(),
+            })
             .collect();
         let mut message = format!("{kind} {} is invalid", quoted(name));
         match errors.as_slice() {
@@ -145,14 +160,21 @@ impl Status {
     }
 
     pub fn method_not_supported(resource: &GroupResource, action: &str) -> Status {
-        let message = format!("{action} is not supported on resources of kind {}", quoted(&resource.to_string()));
+        let message = format!(
+            "{action} is not supported on resources of kind {}",
+            quoted(&resource.to_string())
+        );
         Status::new(405, "MethodNotAllowed", message).about(resource, "")
     }
 
     /// A method that a path does not have.
     pub fn method_not_allowed() -> Status {
-        Status::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
-            .with_details(Details::default())
+        Status::new(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        )
+        .with_details(Details::default())
     }
 
     pub fn not_acceptable(message: impl Into<String>) -> Status {
@@ -185,8 +207,12 @@ impl Status {
 
     /// The store did not answer, or not in time: the write may or may not have happened.
     pub fn server_timeout(resource: &GroupResource, operation: &str, retry_after_seconds: i64) -> Status {
-        let message = format!("The {operation} operation against {resource} could not be completed at this time, please try again.");
-        Status::new(500, "ServerTimeout", message).about(resource, operation).with_retry_after(retry_after_seconds)
+        let message = format!(
+            "The {operation} operation against {resource} could not be completed at this time, please try again."
+        );
+        Status::new(500, "ServerTimeout", message)
+            .about(resource, operation)
+            .with_retry_after(retry_after_seconds)
     }
 
     pub fn unavailable(message: impl Into<String>) -> Status {
@@ -194,9 +220,14 @@ impl Status {
     }
 
     pub fn internal(why: impl fmt::Display) -> Status {
-        let cause = Cause { message: why.to_string(), ..Cause::default() };
-        Status::new(500, "InternalError", format!("Internal error occurred: {why}"))
-            .with_details(Details { causes: vec![cause], ..Details::default() })
+        let cause = Cause {
+            message: why.to_string(),
+            ..Cause::default()
+        };
+        Status::new(500, "InternalError", format!("Internal error occurred: {why}")).with_details(Details {
+            causes: vec![cause],
+            ..Details::default()
+        })
     }
 
     pub fn code(&self) -> u16 {
@@ -239,9 +270,12 @@ impl Status {
 impl Details {
     fn to_node(&self) -> Node {
         let mut node = Node::map();
-        for (key, value) in
-            [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)]
-        {
+        for (key, value) in [
+            ("name", &self.name),
+            ("group", &self.group),
+            ("kind", &self.kind),
+            ("uid", &self.uid),
+        ] {
             if !value.is_empty() {
                 node.set(key, value.as_str());
             }
@@ -259,7 +293,11 @@ impl Details {
 impl Cause {
     fn to_node(&self) -> Node {
         let mut node = Node::map();
-        for (key, value) in [("reason", &self.reason), ("message", &self.message), ("field", &self.field)] {
+        for (key, value) in [
+            ("reason", &self.reason),
+            ("message", &self.message),
+            ("field", &self.field),
+        ] {
             if !value.is_empty() {
                 node.set(key, value.as_str());
             }
@@ -277,7 +315,8 @@ pub fn success(resource: &GroupResource, name: &str, uid: &str) -> Node {
         uid: uid.into(),
         ..Details::default()
     };
-    Node::from(json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})).with("details", details.to_node())
+    Node::from(json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}))
+        .with("details", details.to_node())
 }
 
 impl Node {

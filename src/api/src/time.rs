@@ -1,5 +1,9 @@
 //! Instants as the API writes them, and the handle everything reads the clock through.
 
+mod duration;
+
+pub use duration::{DurationError, GoDuration, age, human_duration};
+
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -33,7 +37,9 @@ impl Timestamp {
 
     /// Reads RFC 3339 with any offset; `None` for anything else.
     pub fn parse(text: &str) -> Option<Timestamp> {
-        OffsetDateTime::parse(text, &Rfc3339).ok().map(|t| Timestamp(t.unix_timestamp_nanos()))
+        OffsetDateTime::parse(text, &Rfc3339)
+            .ok()
+            .map(|t| Timestamp(t.unix_timestamp_nanos()))
     }
 
     /// `metav1.Time`: `2006-01-02T15:04:05Z`.
@@ -44,6 +50,11 @@ impl Timestamp {
     /// `metav1.MicroTime`: `2006-01-02T15:04:05.000000Z`.
     pub fn rfc3339_micro(self) -> String {
         self.format(Some(6))
+    }
+
+    /// Nanoseconds from `earlier` to this, saturating where Go's durations end (292 years).
+    pub fn since(self, earlier: Timestamp) -> GoDuration {
+        GoDuration((self.0 - earlier.0).clamp(i64::MIN.into(), i64::MAX.into()) as i64)
     }
 
     fn format(self, digits: Option<u32>) -> String {

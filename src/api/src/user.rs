@@ -15,7 +15,11 @@ pub struct UserInfo {
 
 impl UserInfo {
     pub fn new(name: &str, groups: &[&str]) -> UserInfo {
-        UserInfo { name: name.into(), groups: groups.iter().map(|g| (*g).into()).collect(), ..UserInfo::default() }
+        UserInfo {
+            name: name.into(),
+            groups: groups.iter().map(|g| (*g).into()).collect(),
+            ..UserInfo::default()
+        }
     }
 
     pub fn in_group(&self, group: &str) -> bool {

@@ -168,7 +168,10 @@ impl Scanner<'_> {
     fn literal(&mut self, word: &str) -> Step {
         for expected in word.bytes() {
             if self.need()? != expected {
-                return Err(Stop::Bad(format!("in literal {word} (expecting '{}')", expected as char)));
+                return Err(Stop::Bad(format!(
+                    "in literal {word} (expecting '{}')",
+                    expected as char
+                )));
             }
             self.at += 1;
         }
