@@ -10,6 +10,7 @@
 
 pub mod authentication;
 pub mod authorization;
+pub mod bootstrap;
 pub mod objects;
 
 pub use authentication::{AuthError, Authenticated, Authenticator, Credentials};
