@@ -5,7 +5,7 @@ use fairlead_api::Node;
 use std::sync::Arc;
 
 /// An index into [`Types`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TypeId(pub u32);
 
 /// All types of one definition (a CRD version) or of all built-in groups together.
@@ -33,10 +33,15 @@ pub struct TypeRef<'a> {
 pub struct Type {
     /// For built-in types the Go name as in errors and OpenAPI: `io.k8s.api.core.v1.PodSpec`. Empty for CRDs.
     pub name: CompactString,
+    /// The Go type as decoding errors show it, where [`go_name`](crate::go_name) cannot derive it from name and shape:
+    /// named scalars, lists and maps (`v1.Protocol`, `v1.ResourceList`, `map[v1.QualifiedName]resource.Quantity`).
+    pub go: CompactString,
     pub shape: Shape,
     /// Null is a value here (CRD `nullable: true`); otherwise null means absent.
     pub nullable: bool,
     pub list: ListSemantics,
+    /// Whether `x-kubernetes-list-type` was given: an absent one means atomic, but OpenAPI shows only what was given.
+    pub list_declared: bool,
     /// `x-kubernetes-map-type: atomic` (and atomic structs): applied as a whole.
     pub atomic: bool,
     /// Unknown fields stay (`x-kubernetes-preserve-unknown-fields`).
@@ -54,7 +59,9 @@ pub enum Shape {
     Any,
     Bool,
     /// 32 or 64 bits; values outside are refused by built-ins.
-    Int { bits: u8 },
+    Int {
+        bits: u8,
+    },
     Float,
     String,
     /// Base64 in JSON, bytes in protobuf and CBOR.
@@ -82,7 +89,7 @@ pub struct Fields {
     pub additional: Option<TypeId>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Field {
     pub name: CompactString,
     pub ty: TypeId,
@@ -93,6 +100,11 @@ pub struct Field {
     pub pointer: bool,
     /// Built-ins: the zero value is not written (`omitempty`, `omitzero`). A value field without it is always written.
     pub omit_empty: bool,
+    /// Built-ins: not even a zero struct is written (`omitzero`); `omit_empty` alone never leaves out a struct value.
+    pub omit_zero: bool,
+    /// Built-ins: the embedded Go structs the field comes from, joined by dots (`VolumeSource`, `RuleWithOperations.Rule`),
+    /// as decoding errors show them. Empty for fields of the struct itself.
+    pub embedded: CompactString,
     /// Filled in where the field is absent.
     pub default: Option<Node>,
     /// Protobuf field number; 0 for CRDs and fields that protobuf does not carry.
@@ -109,7 +121,9 @@ pub enum ListSemantics {
     #[default]
     Atomic,
     Set,
-    Map { keys: Vec<CompactString> },
+    Map {
+        keys: Vec<CompactString>,
+    },
 }
 
 /// `patchStrategy` tags of strategic merge patch.
@@ -179,7 +193,10 @@ impl Types {
 
 impl Schema {
     pub fn root(&self) -> TypeRef<'_> {
-        TypeRef { types: &self.types, id: self.root }
+        TypeRef {
+            types: &self.types,
+            id: self.root,
+        }
     }
 }
 
@@ -207,7 +224,11 @@ impl<'a> TypeRef<'a> {
     /// The type of the member `name`: a declared field's, or a map's values'.
     pub fn member(self, name: &str) -> Option<TypeRef<'a>> {
         match self.shape() {
-            Shape::Struct(fields) => fields.get(name).map(|f| f.ty).or(fields.additional).map(|id| self.with(id)),
+            Shape::Struct(fields) => fields
+                .get(name)
+                .map(|f| f.ty)
+                .or(fields.additional)
+                .map(|id| self.with(id)),
             Shape::Map(values) => Some(self.with(*values)),
             _ => None,
         }
@@ -226,10 +247,16 @@ impl Fields {
     /// Makes a field table of fields in declared order.
     pub fn new(mut fields: Vec<Field>) -> Fields {
         fields.sort_by(|a, b| a.name.cmp(&b.name));
-        Fields { fields, additional: None }
+        Fields {
+            fields,
+            additional: None,
+        }
     }
 
     pub fn get(&self, name: &str) -> Option<&Field> {
-        self.fields.binary_search_by(|f| f.name.as_str().cmp(name)).ok().map(|i| &self.fields[i])
+        self.fields
+            .binary_search_by(|f| f.name.as_str().cmp(name))
+            .ok()
+            .map(|i| &self.fields[i])
     }
 }

@@ -80,6 +80,7 @@ fn structure(types: &mut Types, name: &str, fields: &[(&str, TypeId, &str, &str)
             proto_inline: 0,
             patch: PatchStrategyOf(strategy).into(),
             patch_merge_key: (*key).into(),
+            ..Field::default()
         })
         .collect();
     types.push(Type {
