@@ -1,0 +1,87 @@
+//! The listener: TLS, HTTP/1.1 and HTTP/2, and what every request passes before it reaches the API.
+
+use crate::api::{self, Answer, Api};
+use crate::identity::{self, Peer, User};
+use crate::tls;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use std::convert::Infallible;
+use std::sync::Arc;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+pub struct Options {
+    pub tls: Arc<rustls::ServerConfig>,
+    /// Whether users come only through the front proxy. Without it everybody is served, as `system:anonymous`.
+    pub front_proxy: bool,
+    /// Common names the front proxy may have; empty for any that its CA signed.
+    pub allowed_names: Vec<String>,
+}
+
+struct Shared {
+    api: Api,
+    options: Options,
+}
+
+/// Serves until dropped. Connections end with it.
+pub async fn serve(listener: TcpListener, options: Options) {
+    let acceptor = TlsAcceptor::from(options.tls.clone());
+    let shared = Arc::new(Shared {
+        api: Api::default(),
+        options,
+    });
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(connection(stream, acceptor.clone(), shared.clone()));
+                }
+                Err(error) => eprintln!("accept: {error}"),
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared>) {
+    let Ok(stream) = acceptor.accept(stream).await else {
+        return;
+    };
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let peer = Arc::new(Peer {
+        common_name: certificate.and_then(tls::common_name),
+    });
+    let service = service_fn(move |request| {
+        let (shared, peer) = (shared.clone(), peer.clone());
+        async move { Ok::<_, Infallible>(answer(&shared, &peer, request).await) }
+    });
+    // The client may go away at any time: that is its right, and no error.
+    let _ = auto::Builder::new(TokioExecutor::new())
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+async fn answer(shared: &Shared, peer: &Peer, request: Request<Incoming>) -> Response<Answer> {
+    if matches!(request.uri().path(), "/healthz" | "/livez" | "/readyz") {
+        return api::text(200, "ok");
+    }
+    let user = if shared.options.front_proxy {
+        match identity::user(peer, &shared.options.allowed_names, request.headers()) {
+            Some(user) => user,
+            None => return api::failure(401, "Unauthorized", "Unauthorized"),
+        }
+    } else {
+        User {
+            name: "system:anonymous".into(),
+            ..User::default()
+        }
+    };
+    // A server with rules of its own would ask here, by SubjectAccessReview, whether the user may do this.
+    // The aggregator has already asked that once, for the same user and path.
+    shared.api.answer(request, &user).await
+}
