@@ -40,7 +40,9 @@ pub struct Forms {
 
 /// Turns stored values into cached objects. Given to a cache by the owner of its resource.
 pub trait Decode: Send + Sync {
-    /// `key` is relative to the cache's prefix. An error leaves the object out and is reported by the cache's health.
+    /// `key` is relative to the cache's prefix; `value` is what the store holds. Called for every put, and for every
+    /// delete with the last value and the delete's revision. An error leaves the object out and is reported by the
+    /// cache's health.
     fn decode(&self, key: &str, value: &Bytes, revision: Revision) -> Result<Cached, String>;
 }
 

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::fmt;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// A version of the whole store. Every successful write gets the next one.
@@ -49,7 +50,7 @@ pub struct Change {
     pub key: StoreKey,
     /// `None` for a delete.
     pub value: Option<Bytes>,
-    /// The value before the change, where the store still has it.
+    /// What a delete removed, where the store still has it. Not given for puts.
     pub previous: Option<Entry>,
 }
 
@@ -63,8 +64,26 @@ pub struct Batch {
 
 /// A running watch. Dropping it ends it.
 pub trait Watch: Send {
-    /// The next changes; an error ends the watch. Cancel-safe.
-    fn next(&mut self) -> BoxFuture<'_, Result<Batch, Error>>;
+    /// The next changes; an error ends the watch. Nothing is lost when a pending poll is not followed up.
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Batch>>;
+
+    /// What can be had now, without waiting and without touching the waker of an earlier poll: the changes that have
+    /// arrived, or an empty batch whose revision is newer than the last one's. In-process stores answer up to their
+    /// latest acknowledged write; the default has nothing.
+    fn ready(&mut self) -> Result<Option<Batch>> {
+        Ok(None)
+    }
+
+    /// Asks for a batch soon, empty if need be, whose revision is at least the store's of now. Stores whose
+    /// [`Watch::ready`] is always up to date have nothing to do.
+    fn hurry(&mut self) {}
+}
+
+impl dyn Watch {
+    /// The next changes. Cancel-safe.
+    pub async fn next(&mut self) -> Result<Batch> {
+        std::future::poll_fn(|context| self.poll_next(context)).await
+    }
 }
 
 /// A failed operation. *Determinate* failures changed nothing; [`Error::Indeterminate`] may have.
@@ -95,19 +114,25 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// A revisioned key-value store.
 ///
 /// # Guarantees
-/// - Writes are linearizable and totally ordered: each gets a [`Revision`] above all earlier ones.
-/// - A write is durable before it is acknowledged.
+/// - Writes are linearizable and totally ordered: each gets a [`Revision`] above all earlier ones. An empty store is
+///   at revision 1, so that no answer ever carries revision 0.
+/// - A write is durable before it is acknowledged, and before any reader or watch can see it.
 /// - `get` and `range` without a revision see every write acknowledged before they were called.
 /// - A watch delivers every change after its start revision exactly once, in order, in whole revisions.
 /// - Values with a lifetime vanish by an ordinary delete with a revision of its own, not before their time.
+/// - Reads at a revision at or above the last compaction answer as they would have at that revision.
 ///
 /// # Non-guarantees
 /// Reads at a revision end with compaction. Lifetimes are exact to seconds. No multi-key transactions.
+///
+/// # Failure
+/// A dropped write future leaves the write to happen or not. See [`Error`] for what each failure leaves behind.
 pub trait Store: Send + Sync + fmt::Debug {
     /// The value of `key`, and the revision it was read at.
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(Option<Entry>, Revision)>>;
 
-    /// The entries under `prefix` from `start` on (a key inside the prefix, or empty), at `at` or the latest revision.
+    /// At most `limit` entries under `prefix` from `start` on (a key inside the prefix, or empty), at `at` or the
+    /// latest revision. Costs O(entries read), not O(store).
     ///
     /// # Errors
     /// [`Error::Compacted`], [`Error::Future`].
@@ -120,6 +145,10 @@ pub trait Store: Send + Sync + fmt::Debug {
     ) -> BoxFuture<'a, Result<Range>>;
 
     /// Writes `value`, to expire after `lifetime` where one is given. Answers the write's revision.
+    /// A put without a lifetime ends an earlier one.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`], [`Error::Unavailable`], [`Error::Indeterminate`].
     fn put<'a>(
         &'a self,
         key: &'a str,
@@ -129,20 +158,40 @@ pub trait Store: Send + Sync + fmt::Debug {
     ) -> BoxFuture<'a, Result<Revision>>;
 
     /// Deletes `key`. Answers the delete's revision. `Expect::Absent` is a caller's mistake and conflicts.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
     fn delete<'a>(&'a self, key: &'a str, expect: Expect) -> BoxFuture<'a, Result<Revision>>;
 
     /// Changes under `prefix` with revisions above `after`.
     ///
     /// # Errors
-    /// [`Error::Compacted`] here or from the watch.
+    /// [`Error::Compacted`] here or from the watch, when `after` lies below the last compaction.
     fn watch<'a>(&'a self, prefix: &'a str, after: Revision) -> BoxFuture<'a, Result<Box<dyn Watch>>>;
 
     /// The latest revision: no write acknowledged before the call has a higher one.
     fn revision(&self) -> BoxFuture<'_, Result<Revision>>;
 
-    /// Gives up values that were overwritten or deleted at or before `revision`.
+    /// Gives up values that were overwritten or deleted at or before `revision`. Reads and watches from `revision` on
+    /// keep working. Compacting below an earlier compaction does nothing.
+    ///
+    /// # Errors
+    /// [`Error::Future`].
     fn compact(&self, revision: Revision) -> BoxFuture<'_, Result<()>>;
 
     /// Whether reads and writes work now; the error says what does not.
     fn health(&self) -> BoxFuture<'_, Result<()>>;
+
+    /// Who wants to know how operations went. The cache above reports to it.
+    fn observer(&self) -> Option<&dyn StoreObserver> {
+        None
+    }
+}
+
+/// Told how a store is doing. Called on request paths: must be quick.
+pub trait StoreObserver: Send + Sync {
+    /// One operation (`create`, `update`, `delete`, `list`, `listAt`) on a cache's prefix has ended.
+    fn operation(&self, operation: &'static str, prefix: &str, seconds: f64, ok: bool);
+    /// `batch` writes were made durable together. Only stores that commit themselves report it.
+    fn commit(&self, batch: usize, fsync_seconds: f64);
 }

@@ -1,0 +1,221 @@
+//! How a cache is loaded and fed: the first load, the task that follows the store, and applying changes.
+
+use crate::cache::ring::Event;
+use crate::cache::tree::Tree;
+use crate::cache::{Cache, Inner, Load, Snapshot, read, write};
+use crate::cached::{Cached, Forms};
+use crate::feed::lock;
+use crate::store::{Batch, Change, Error, Result, Revision};
+use bytes::Bytes;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// Entries read at once while loading.
+const PAGE: usize = 1000;
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Loads a cache and follows its store until the cache is dropped.
+pub(super) async fn run(cache: Weak<Inner>) {
+    let mut pause = FIRST_PAUSE;
+    let mut loaded = false;
+    loop {
+        let Some(inner) = cache.upgrade().map(Cache) else {
+            return;
+        };
+        let attached = if loaded {
+            inner.resume().await
+        } else {
+            inner.load().await
+        };
+        drop(inner);
+        let error = match attached {
+            Ok(()) => {
+                (loaded, pause) = (true, FIRST_PAUSE);
+                match follow(&cache).await {
+                    Some(error) => error,
+                    None => return,
+                }
+            }
+            Err(error) => error,
+        };
+        let Some(inner) = cache.upgrade() else { return };
+        tracing::warn!(prefix = %inner.prefix, %error, "the watch on the store broke");
+        // Behind a compaction nothing can be resumed.
+        loaded &= !matches!(error, Error::Compacted { .. });
+        if let Load::Running(last) = &mut *lock(&inner.load) {
+            *last = Some(error);
+        }
+        inner.applied.notify_waiters();
+        drop(inner);
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Applies changes as they come. Answers the error that ended the watch, or `None` once the cache is gone.
+async fn follow(cache: &Weak<Inner>) -> Option<Error> {
+    loop {
+        let step = std::future::poll_fn(|context| {
+            let Some(inner) = cache.upgrade() else {
+                return std::task::Poll::Ready(None);
+            };
+            let mut feed = lock(&inner.feed);
+            let Some(watch) = feed.as_mut() else {
+                return std::task::Poll::Ready(None);
+            };
+            watch
+                .poll_next(context)
+                .map(|batch| Some(batch.map(|batch| inner.apply(batch))))
+        });
+        if let Err(error) = step.await? {
+            return Some(error);
+        }
+    }
+}
+
+impl Cache {
+    /// Applies what the store has ready. Anybody may; the task does when nobody else came first.
+    pub(super) fn catch_up(&self) {
+        let mut feed = lock(&self.0.feed);
+        // An error is left to the task, which sees it too.
+        while let Some(Ok(Some(batch))) = feed.as_mut().map(|watch| watch.ready()) {
+            self.0.apply(batch);
+        }
+    }
+
+    async fn load(&self) -> Result<()> {
+        let snapshot = self.0.read_all(None).await?;
+        let watch = self.0.store.watch(&self.0.prefix, snapshot.revision).await?;
+        let mut feed = lock(&self.0.feed);
+        *feed = Some(watch);
+        write(&self.0.ring).reset(snapshot.revision.0);
+        self.0.publish(snapshot);
+        *lock(&self.0.load) = Load::Done;
+        self.0.applied.notify_waiters();
+        read(&self.0.ring).wake_everyone();
+        Ok(())
+    }
+
+    async fn resume(&self) -> Result<()> {
+        let watch = self.0.store.watch(&self.0.prefix, self.latest().revision).await?;
+        *lock(&self.0.feed) = Some(watch);
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// Everything under the prefix, from the store, at `at` or the latest revision.
+    pub(super) async fn read_all(&self, mut at: Option<Revision>) -> Result<Snapshot> {
+        let mut tree = Tree::default();
+        let mut start = String::new();
+        let latest = at.is_none();
+        loop {
+            let page = self.store.range(&self.prefix, &start, PAGE, at).await?;
+            at = Some(page.revision);
+            if let Some(last) = page.entries.last() {
+                start = format!("{}\0", last.key);
+            }
+            for entry in page.entries {
+                let key = &entry.key[self.prefix.len()..];
+                match self.decode.decode(key, &entry.value, entry.mod_revision) {
+                    Ok(object) => _ = tree.insert(Arc::new(object)),
+                    Err(error) if latest => self.left_out(key, error),
+                    Err(_) => {}
+                }
+            }
+            if !page.more {
+                return Ok(Snapshot {
+                    revision: page.revision,
+                    tree,
+                });
+            }
+        }
+    }
+
+    /// Takes a batch in. Called with `feed` held: that makes it the only one.
+    fn apply(&self, batch: Batch) {
+        let revision = batch.revision.0;
+        let mut tree = read(&self.published).tree.clone();
+        let events: Vec<Event> = batch
+            .changes
+            .into_iter()
+            .filter_map(|change| self.apply_change(&mut tree, change))
+            .collect();
+        let keys: Vec<Arc<str>> = events.iter().map(|event| event.object.key.clone()).collect();
+        write(&self.ring).append(events, revision);
+        self.publish(Snapshot {
+            revision: Revision(revision),
+            tree,
+        });
+        self.applied.notify_waiters();
+        if !keys.is_empty() {
+            read(&self.ring).wake(keys.iter().map(|key| &**key));
+            let floor = read(&self.ring).floor();
+            lock(&self.kept).expire(floor);
+        }
+    }
+
+    fn publish(&self, snapshot: Snapshot) {
+        // Nodes nobody needs any more are freed after the lock.
+        let old = std::mem::replace(&mut *write(&self.published), snapshot);
+        drop(old);
+    }
+
+    fn apply_change(&self, tree: &mut Tree, change: Change) -> Option<Event> {
+        let key = &change.key[self.prefix.len()..];
+        let revision = change.revision.0;
+        if let Some(value) = &change.value {
+            match self.decode.decode(key, value, change.revision) {
+                Ok(object) => {
+                    self.read_again(key);
+                    let object = Arc::new(object);
+                    let previous = tree.insert(object.clone());
+                    return Some(Event {
+                        revision,
+                        object,
+                        previous,
+                        deleted: false,
+                    });
+                }
+                Err(error) => self.left_out(key, error),
+            }
+        } else {
+            self.read_again(key);
+        }
+        // Gone, or no longer readable: for watchers that is the same.
+        let previous = tree.remove(key)?;
+        let last = change.previous.as_ref().map_or(&previous.json, |entry| &entry.value);
+        let object = Arc::new(self.last_state(&previous, last, change.revision));
+        Some(Event {
+            revision,
+            object,
+            previous: Some(previous),
+            deleted: true,
+        })
+    }
+
+    fn last_state(&self, previous: &Cached, value: &Bytes, revision: Revision) -> Cached {
+        self.decode
+            .decode(&previous.key, value, revision)
+            .unwrap_or_else(|_| Cached {
+                key: previous.key.clone(),
+                revision,
+                json: previous.json.clone(),
+                header: previous.header.clone(),
+                forms: Forms::default(),
+            })
+    }
+
+    fn left_out(&self, key: &str, error: String) {
+        tracing::error!(prefix = %self.prefix, key, error, "a stored object cannot be read");
+        lock(&self.undecodable).insert(key.into(), error);
+    }
+
+    fn read_again(&self, key: &str) {
+        let mut undecodable = lock(&self.undecodable);
+        if !undecodable.is_empty() {
+            undecodable.remove(key);
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! The cache over a memory store, as its users see it.
+
+use crate::cache::{Cache, CacheConfig, CacheEvent, Snapshot, WatchScope, Watcher};
+use crate::memory::Memory;
+use crate::store::{Error, Expect, Revision, Store};
+use crate::testing::{AtRevision, HandClock, bytes};
+use std::sync::Arc;
+
+fn start(store: &Memory, ring_bytes: usize) -> Cache {
+    let config = CacheConfig {
+        prefix: "/things/".into(),
+        decode: Arc::new(AtRevision),
+        ring_bytes,
+    };
+    Cache::start(Arc::new(store.clone()), config)
+}
+
+fn memory() -> Memory {
+    Memory::new(HandClock::at(1_000))
+}
+
+fn shown(snapshot: &Snapshot) -> Vec<String> {
+    snapshot
+        .range("", "")
+        .map(|object| format!("{}={}", object.key, String::from_utf8_lossy(&object.json)))
+        .collect()
+}
+
+async fn seen(watcher: &mut Watcher) -> String {
+    match watcher.next().await.unwrap() {
+        CacheEvent::Put { object, previous } => {
+            let from = previous.map_or(String::new(), |previous| format!(" was {}", previous.revision.0));
+            format!("put {} {}{from}", object.key, String::from_utf8_lossy(&object.json))
+        }
+        CacheEvent::Delete { object, previous } => {
+            format!(
+                "delete {} {} was {}",
+                object.key,
+                String::from_utf8_lossy(&object.json),
+                previous.revision.0
+            )
+        }
+        CacheEvent::Progress(revision) => format!("progress {}", revision.0),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_follow_writes() {
+    let store = memory();
+    store
+        .put("/things/a/old", bytes("0"), Expect::Absent, None)
+        .await
+        .unwrap();
+    let cache = start(&store, 1 << 20);
+    assert_eq!(cache.latest().revision, Revision(0));
+    cache.ready().await.unwrap();
+    let created = cache.create("a/x", bytes("1"), None).await.unwrap();
+    assert_eq!(&created.json[..], b"1@3");
+    assert!(Arc::ptr_eq(&created, cache.latest().get("a/x").unwrap()));
+    let updated = cache.update("a/x", bytes("2"), created.revision, None).await.unwrap();
+    cache.create("b/y", bytes("3"), None).await.unwrap();
+    let deleted = cache.delete("a/x", updated.revision).await.unwrap();
+    assert_eq!((&deleted.json[..], deleted.revision), (&b"2@6"[..], Revision(6)));
+    assert_eq!(shown(&cache.latest()), ["a/old=0@2", "b/y=3@5"]);
+    store.put("/others/z", bytes("4"), Expect::Absent, None).await.unwrap();
+    store
+        .put("/things/c/q", bytes("5"), Expect::Absent, None)
+        .await
+        .unwrap();
+    let fresh = cache.fresh().await.unwrap();
+    assert_eq!(fresh.revision, Revision(8));
+    assert_eq!((fresh.len(), fresh.count("b/"), fresh.count("")), (3, 1, 3));
+    let from: Vec<_> = fresh.range("", "b/y").map(|object| object.name().to_owned()).collect();
+    assert_eq!(from, ["y", "q"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn conflicts_tell_what_is_there() {
+    let store = memory();
+    let cache = start(&store, 1 << 20);
+    let created = cache.create("a/x", bytes("1"), None).await.unwrap();
+    let Err(Error::Conflict { current: Some(current) }) = cache.create("a/x", bytes("2"), None).await else {
+        panic!("created twice")
+    };
+    assert_eq!(
+        (&current.value[..], current.mod_revision),
+        (&b"1"[..], created.revision)
+    );
+    let stale = cache.update("a/x", bytes("2"), Revision(1), None).await;
+    assert_eq!(stale.unwrap_err(), Error::Conflict { current: Some(current) });
+    assert_eq!(
+        cache.delete("a/none", Revision(2)).await.unwrap_err(),
+        Error::Conflict { current: None }
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_past_is_undone_from_the_ring_or_read_from_the_store() {
+    for ring_bytes in [1 << 20, 600] {
+        let store = memory();
+        let cache = start(&store, ring_bytes);
+        let a = cache.create("a", bytes("1"), None).await.unwrap();
+        let b = cache.create("b", bytes("2"), None).await.unwrap();
+        let a2 = cache.update("a", bytes("3"), a.revision, None).await.unwrap();
+        cache.delete("b", b.revision).await.unwrap();
+        cache.create("c", bytes("4"), None).await.unwrap();
+        let at = async |revision| shown(&cache.exact(Revision(revision)).await.unwrap());
+        assert_eq!(at(4).await, ["a=3@4", "b=2@3"]);
+        assert_eq!(at(1).await, [""; 0]);
+        assert_eq!(at(3).await, ["a=1@2", "b=2@3"]);
+        assert_eq!(at(5).await, ["a=3@4"]);
+        assert_eq!(at(6).await, ["a=3@4", "c=4@6"]);
+        assert_eq!(
+            cache.exact(Revision(9)).await.unwrap_err(),
+            Error::Future { current: Revision(6) }
+        );
+        store.compact(Revision(5)).await.unwrap();
+        if ring_bytes == 600 {
+            assert_eq!(
+                cache.exact(Revision(2)).await.unwrap_err(),
+                Error::Compacted { oldest: Revision(5) }
+            );
+        }
+        assert_eq!(a2.revision, Revision(4));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn watchers_see_their_scope_in_order_and_progress_when_idle() {
+    let store = memory();
+    let cache = start(&store, 1 << 20);
+    cache.ready().await.unwrap();
+    let mut all = cache.watch(None, WatchScope::All).unwrap();
+    let mut namespace = cache.watch(None, WatchScope::Namespace("b".into())).unwrap();
+    let x = cache.create("a/x", bytes("1"), None).await.unwrap();
+    store
+        .put("/things/b/y", bytes("2"), Expect::Absent, None)
+        .await
+        .unwrap();
+    cache.delete("a/x", x.revision).await.unwrap();
+    let mut key = cache.watch(Some(Revision(1)), WatchScope::Key("a/x".into())).unwrap();
+    assert_eq!(seen(&mut all).await, "put a/x 1@2");
+    assert_eq!(seen(&mut all).await, "put b/y 2@3");
+    assert_eq!(seen(&mut all).await, "delete a/x 1@4 was 2");
+    assert_eq!(seen(&mut namespace).await, "put b/y 2@3");
+    assert_eq!(seen(&mut key).await, "put a/x 1@2");
+    assert_eq!(seen(&mut key).await, "delete a/x 1@4 was 2");
+    store.put("/others/z", bytes("4"), Expect::Absent, None).await.unwrap();
+    assert_eq!(seen(&mut all).await, "progress 5");
+    assert_eq!(seen(&mut all).await, "progress 5");
+    assert_eq!(seen(&mut namespace).await, "progress 5");
+    assert_eq!(seen(&mut key).await, "progress 5");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_watcher_is_told_and_others_are_not_disturbed() {
+    let store = memory();
+    let cache = start(&store, 2_000);
+    cache.ready().await.unwrap();
+    let mut slow = cache.watch(None, WatchScope::All).unwrap();
+    let mut quick = cache.watch(None, WatchScope::All).unwrap();
+    for i in 0..50 {
+        cache.create(&format!("a/{i}"), bytes("x"), None).await.unwrap();
+        assert!(seen(&mut quick).await.starts_with("put"));
+    }
+    assert!(matches!(slow.next().await, Err(Error::Compacted { .. })));
+    assert!(matches!(
+        cache.watch(Some(Revision(3)), WatchScope::All),
+        Err(Error::Compacted { .. })
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn unreadable_objects_are_left_out_and_reported() {
+    let store = memory();
+    store
+        .put("/things/bad", bytes("!"), Expect::Absent, None)
+        .await
+        .unwrap();
+    let cache = start(&store, 1 << 20);
+    cache.ready().await.unwrap();
+    assert_eq!(cache.latest().len(), 0);
+    assert_eq!(
+        cache.health().unwrap_err(),
+        Error::Corrupt("/things/bad: not an object".into())
+    );
+    let mut watcher = cache.watch(None, WatchScope::All).unwrap();
+    cache.update("bad", bytes("good"), Revision(2), None).await.unwrap();
+    cache.health().unwrap();
+    assert!(matches!(
+        cache.update("bad", bytes("!"), Revision(3), None).await,
+        Err(Error::Corrupt(_))
+    ));
+    assert_eq!(seen(&mut watcher).await, "put bad good@3");
+    assert!(seen(&mut watcher).await.starts_with("delete bad"));
+    assert_eq!(cache.latest().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_for_revisions_of_other_prefixes() {
+    let store = memory();
+    let cache = start(&store, 1 << 20);
+    cache.ready().await.unwrap();
+    let (snapshot, _) = tokio::join!(cache.at_least(Revision(2)), async {
+        tokio::task::yield_now().await;
+        store.put("/others/z", bytes("4"), Expect::Absent, None).await
+    });
+    assert_eq!(snapshot.unwrap().revision, Revision(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_task_ends_with_the_last_clone() {
+    let store = memory();
+    let cache = start(&store, 1 << 20);
+    cache.ready().await.unwrap();
+    let weak = Arc::downgrade(&cache.0);
+    drop(cache);
+    assert!(weak.upgrade().is_none());
+    store.put("/things/a", bytes("4"), Expect::Absent, None).await.unwrap();
+}
