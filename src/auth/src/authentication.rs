@@ -6,7 +6,16 @@ use fairlead_api::UserInfo;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
+pub mod anonymous;
+pub mod bootstrap_token;
+pub mod keys;
 pub mod peer;
+pub mod request_header;
+pub mod service_account;
+pub mod token_file;
+pub mod trust;
+pub mod union;
+pub mod x509;
 
 /// What a request offers as proof of who sent it.
 #[derive(Clone, Copy)]
@@ -19,6 +28,8 @@ pub struct Credentials<'a> {
     pub headers: &'a dyn Headers,
     /// Audiences a token must be for (TokenReview asks for others); empty for this server's own.
     pub audiences: &'a [String],
+    /// The request path; anonymous access may be limited to some.
+    pub path: &'a str,
 }
 
 /// Request headers. Names are compared without case.
@@ -42,6 +53,8 @@ pub struct Authenticated {
     pub authenticator: &'static str,
     /// Annotations for the audit event: key and value.
     pub audit: Vec<(&'static str, String)>,
+    /// Sent to the client as `Warning` headers.
+    pub warnings: Vec<String>,
 }
 
 /// Why credentials were refused. For logs only: clients are told `Unauthorized`. Never holds a token.
@@ -58,6 +71,11 @@ pub trait Authenticator: Send + Sync {
         &'a self,
         credentials: &'a Credentials<'a>,
     ) -> BoxFuture<'a, Result<Option<Authenticated>, AuthError>>;
+
+    /// Whether it looks at [`Credentials::audiences`] itself. All others are good for the server's own audiences.
+    fn knows_audiences(&self) -> bool {
+        false
+    }
 }
 
 /// Group of every authenticated user.
@@ -80,6 +98,20 @@ impl Authenticated {
             audiences: Vec::new(),
             authenticator,
             audit: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+}
+
+impl<'a> Credentials<'a> {
+    /// No bearer token, no headers.
+    pub fn none(peer: &'a PeerCertificates) -> Credentials<'a> {
+        Credentials {
+            bearer: None,
+            peer,
+            headers: &NoHeaders,
+            audiences: &[],
+            path: "",
         }
     }
 }

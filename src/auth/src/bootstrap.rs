@@ -37,9 +37,13 @@ pub enum Reconciled {
 /// All expected objects, with `apiVersion` and `kind`, in the order they are to be made.
 pub fn objects() -> Vec<Expected> {
     let mut all = Vec::with_capacity(140);
-    let mut add = |plural, objects: Vec<Node>| all.extend(objects.into_iter().map(|object| Expected { plural, object }));
+    let mut add =
+        |plural, objects: Vec<Node>| all.extend(objects.into_iter().map(|object| Expected { plural, object }));
     add("clusterroles", roles(CLUSTER_ROLES, "ClusterRole"));
-    add("clusterrolebindings", bindings(CLUSTER_ROLE_BINDINGS, "ClusterRoleBinding", "ClusterRole"));
+    add(
+        "clusterrolebindings",
+        bindings(CLUSTER_ROLE_BINDINGS, "ClusterRoleBinding", "ClusterRole"),
+    );
     add("roles", roles(ROLES, "Role"));
     add("rolebindings", bindings(ROLE_BINDINGS, "RoleBinding", "Role"));
     all
@@ -48,14 +52,23 @@ pub fn objects() -> Vec<Expected> {
 /// The static rules of the Node authorizer: those of the ClusterRole `system:node`.
 pub fn node_rules() -> Vec<Rule> {
     let is_node = |role: &Node| role.name() == "system:node";
-    roles(CLUSTER_ROLES, "ClusterRole").iter().find(|r| is_node(r)).map(Rule::all_of).unwrap_or_default()
+    roles(CLUSTER_ROLES, "ClusterRole")
+        .iter()
+        .find(|r| is_node(r))
+        .map(Rule::all_of)
+        .unwrap_or_default()
 }
 
 /// Compares a stored object (if there is one) with what is expected: missing labels, annotations, rules, selectors and
 /// subjects are added, nothing is taken away but an aggregation rule that does not belong.
 pub fn reconcile(expected: &Node, stored: Option<&Node>) -> Reconciled {
-    let Some(stored) = stored else { return Reconciled::Create(expected.clone()) };
-    if stored.annotations().is_some_and(|a| a.get(AUTO_UPDATE).and_then(Node::as_str) == Some("false")) {
+    let Some(stored) = stored else {
+        return Reconciled::Create(expected.clone());
+    };
+    if stored
+        .annotations()
+        .is_some_and(|a| a.get(AUTO_UPDATE).and_then(Node::as_str) == Some("false"))
+    {
         return Reconciled::Nothing;
     }
     let mut updated = stored.clone();
@@ -76,14 +89,23 @@ pub fn reconcile(expected: &Node, stored: Option<&Node>) -> Reconciled {
         }
     }
     for kind in ["labels", "annotations"] {
-        for (key, value) in expected.at(&["metadata", kind]).and_then(Node::as_map).into_iter().flat_map(Map::iter) {
+        for (key, value) in expected
+            .at(&["metadata", kind])
+            .and_then(Node::as_map)
+            .into_iter()
+            .flat_map(Map::iter)
+        {
             let map = updated.make_at(&["metadata", kind]).make_map();
             if !map.contains_key(key) {
                 map.insert(key.clone(), value.clone());
             }
         }
     }
-    if updated == *stored { Reconciled::Nothing } else { Reconciled::Update(updated) }
+    if updated == *stored {
+        Reconciled::Nothing
+    } else {
+        Reconciled::Update(updated)
+    }
 }
 
 /// The rules an aggregating ClusterRole should have: those of all roles its selectors match, by name, each once.
@@ -92,7 +114,9 @@ pub fn aggregated_rules<'a>(role: &Node, all: impl Iterator<Item = &'a Node> + C
     let selectors = role.get("aggregationRule")?.list("clusterRoleSelectors");
     let mut rules: Vec<Node> = Vec::new();
     for selector in selectors {
-        let Ok(selector) = LabelSelector::from_node(selector) else { continue };
+        let Ok(selector) = LabelSelector::from_node(selector) else {
+            continue;
+        };
         let others = all.clone().filter(|r| r.name() != role.name());
         let mut matching: Vec<&Node> = others.filter(|r| selector.matches(r.labels())).collect();
         matching.sort_by_key(|r| r.name());
@@ -118,7 +142,11 @@ fn roles(table: &str, kind: &str) -> Vec<Node> {
         if let Some((key, value)) = labelled(detail, "label ") {
             role.set_at(&["metadata", "labels", key], value);
         } else if let Some((key, value)) = labelled(detail, "aggregates ") {
-            append(role, &["aggregationRule", "clusterRoleSelectors"], vec![node!({"matchLabels": {key: value}})]);
+            append(
+                role,
+                &["aggregationRule", "clusterRoleSelectors"],
+                vec![node!({"matchLabels": {key: value}})],
+            );
         } else {
             append(role, &["rules"], vec![rule(detail).to_node()]);
         }
@@ -139,13 +167,29 @@ fn labelled<'a>(line: &'a str, what: &str) -> Option<(&'a str, &'a str)> {
 fn rule(line: &str) -> Rule {
     let fields: Vec<&str> = line.split(" | ").collect();
     let words = |i: usize| -> Vec<CompactString> {
-        fields.get(i).map(|f| f.split_whitespace().map(CompactString::from).collect()).unwrap_or_default()
+        fields
+            .get(i)
+            .map(|f| f.split_whitespace().map(CompactString::from).collect())
+            .unwrap_or_default()
     };
     if fields.len() == 2 {
-        return Rule { verbs: words(0), urls: words(1), ..Rule::default() };
+        return Rule {
+            verbs: words(0),
+            urls: words(1),
+            ..Rule::default()
+        };
     }
-    let groups = words(1).into_iter().map(|g| if g == "core" { CompactString::default() } else { g }).collect();
-    Rule { verbs: words(0), groups, resources: words(2), names: words(3), ..Rule::default() }
+    let groups = words(1)
+        .into_iter()
+        .map(|g| if g == "core" { CompactString::default() } else { g })
+        .collect();
+    Rule {
+        verbs: words(0),
+        groups,
+        resources: words(2),
+        names: words(3),
+        ..Rule::default()
+    }
 }
 
 fn bindings(table: &str, kind: &str, role_kind: &str) -> Vec<Node> {
@@ -153,8 +197,16 @@ fn bindings(table: &str, kind: &str, role_kind: &str) -> Vec<Node> {
         let (place, rest) = line.split_once(" =")?;
         let mut binding = object(kind, place);
         let (subjects, role) = rest.split_once(" -> ").unwrap_or((rest, ""));
-        let role = if role.is_empty() { binding.name().to_owned() } else { role.to_owned() };
-        append(&mut binding, &["subjects"], subjects.split(", ").filter_map(|s| subject(s.trim())).collect());
+        let role = if role.is_empty() {
+            binding.name().to_owned()
+        } else {
+            role.to_owned()
+        };
+        append(
+            &mut binding,
+            &["subjects"],
+            subjects.split(", ").filter_map(|s| subject(s.trim())).collect(),
+        );
         binding.set("roleRef", node!({"apiGroup": GROUP, "kind": role_kind, "name": role}));
         Some(binding)
     };
@@ -200,7 +252,11 @@ fn append(object: &mut Node, path: &[&str], items: Vec<Node>) {
 fn append_missing(object: &mut Node, expected: &Node, path: &[&str]) {
     let list = |node: &Node| node.at(path).and_then(Node::as_list).cloned().unwrap_or_default();
     let have = list(object);
-    append(object, path, list(expected).into_iter().filter(|item| !have.contains(item)).collect());
+    append(
+        object,
+        path,
+        list(expected).into_iter().filter(|item| !have.contains(item)).collect(),
+    );
 }
 
 #[cfg(test)]
@@ -216,7 +272,9 @@ mod tests {
 
     #[test]
     fn tables_equal_the_recorded_objects() {
-        let Some(conformance) = conformance() else { return println!("no conformance data: skipped") };
+        let Some(conformance) = conformance() else {
+            return println!("no conformance data: skipped");
+        };
         let ours = objects();
         for plural in ["clusterroles", "clusterrolebindings", "roles", "rolebindings"] {
             let text = std::fs::read(conformance.join(format!("golden/bootstrap/{plural}.json"))).unwrap();
@@ -225,7 +283,11 @@ mod tests {
             let mine: Vec<&Node> = ours.iter().filter(|e| e.plural == plural).map(|e| &e.object).collect();
             assert_eq!(mine.len(), golden.list("items").len(), "{plural}");
             for want in golden.list("items") {
-                let mut got = (*mine.iter().find(|o| place(o) == place(want)).expect("every recorded object is ours")).clone();
+                let mut got = (*mine
+                    .iter()
+                    .find(|o| place(o) == place(want))
+                    .expect("every recorded object is ours"))
+                .clone();
                 got.remove("apiVersion");
                 got.remove("kind");
                 assert_eq!(&got, want, "{plural} {}", place(want));
@@ -240,9 +302,14 @@ mod tests {
         assert_eq!(reconcile(&expected, None), Reconciled::Create(expected.clone()));
         assert_eq!(reconcile(&expected, Some(&expected)), Reconciled::Nothing);
         let mut stored = expected.clone();
-        stored.set("rules", node!([{"apiGroups": [""], "resources": ["pods", "secrets"], "verbs": ["get"]}]));
+        stored.set(
+            "rules",
+            node!([{"apiGroups": [""], "resources": ["pods", "secrets"], "verbs": ["get"]}]),
+        );
         stored.remove_at(&["metadata", "labels"]);
-        let Reconciled::Update(updated) = reconcile(&expected, Some(&stored)) else { panic!("an update was expected") };
+        let Reconciled::Update(updated) = reconcile(&expected, Some(&stored)) else {
+            panic!("an update was expected")
+        };
         assert_eq!(
             updated.list("rules")[1..],
             [node!({"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]})]
@@ -257,7 +324,9 @@ mod tests {
         let expected = bindings("b = Group g -> r\n", "ClusterRoleBinding", "ClusterRole").remove(0);
         let mut stored = expected.clone();
         stored.set("subjects", node!([{"kind": "User", "name": "u"}]));
-        let Reconciled::Update(updated) = reconcile(&expected, Some(&stored)) else { panic!("an update was expected") };
+        let Reconciled::Update(updated) = reconcile(&expected, Some(&stored)) else {
+            panic!("an update was expected")
+        };
         assert_eq!(updated.list("subjects").len(), 2);
         stored.set_at(&["roleRef", "name"], "other");
         assert_eq!(reconcile(&expected, Some(&stored)), Reconciled::Recreate(expected));
@@ -265,7 +334,11 @@ mod tests {
 
     #[test]
     fn admin_gathers_what_its_label_finds() {
-        let all: Vec<Node> = objects().into_iter().filter(|e| e.plural == "clusterroles").map(|e| e.object).collect();
+        let all: Vec<Node> = objects()
+            .into_iter()
+            .filter(|e| e.plural == "clusterroles")
+            .map(|e| e.object)
+            .collect();
         let view = all.iter().find(|r| r.name() == "view").unwrap();
         let source = all.iter().find(|r| r.name() == "system:aggregate-to-view").unwrap();
         assert_eq!(aggregated_rules(view, all.iter()).unwrap(), source.list("rules"));
