@@ -21,7 +21,12 @@ fn main() {
             value.get("description").and_then(|d| d.as_str()).map(str::to_owned)
         };
         words.extend(text(schema).map(|t| ((name.clone(), String::new()), t)));
-        for (field, property) in schema.get("properties").and_then(|p| p.as_object()).into_iter().flatten() {
+        for (field, property) in schema
+            .get("properties")
+            .and_then(|p| p.as_object())
+            .into_iter()
+            .flatten()
+        {
             words.extend(text(property).map(|t| ((name.clone(), field.clone()), t)));
         }
     }
@@ -62,7 +67,6 @@ fn collect(generator: &mut SchemaGenerator) {
         api::storage::v1 { CSIDriver CSINode CSIStorageCapacity StorageClass VolumeAttachment VolumeAttributesClass }
         apiextensions_apiserver::pkg::apis::apiextensions::v1 { CustomResourceDefinition }
         kube_aggregator::pkg::apis::apiregistration::v1 { APIService }
-        apimachinery::pkg::apis::meta::v1 { APIGroup APIGroupList APIResourceList APIVersions DeleteOptions ListMeta Patch Status
-            WatchEvent }
+        apimachinery::pkg::apis::meta::v1 { APIGroup APIGroupList APIResourceList APIVersions DeleteOptions ListMeta Patch Status }
     }
 }

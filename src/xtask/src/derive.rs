@@ -30,8 +30,11 @@ pub fn run(shared: &Path) -> Result<()> {
     let golden = Golden::read(&shared.join("conformance/golden"))?;
     let wanted = closure(&facts, &golden);
     for package in PACKAGES {
-        let names: BTreeSet<&str> =
-            wanted.iter().filter(|(api, _)| *api == package.api).map(|(_, name)| name.as_str()).collect();
+        let names: BTreeSet<&str> = wanted
+            .iter()
+            .filter(|(api, _)| *api == package.api)
+            .map(|(_, name)| name.as_str())
+            .collect();
         let path = Path::new("openapi").join(package.path).with_extension("yaml");
         let old = std::fs::read_to_string(&path).unwrap_or_default();
         let text = write::package(package, &names, &facts, &golden, &kept(&old))?;
@@ -44,7 +47,9 @@ pub fn run(shared: &Path) -> Result<()> {
 /// The hand-kept part of a declaration: from `resources:` to the next top-level key.
 fn kept(text: &str) -> String {
     let mut lines = text.lines().skip_while(|line| !line.starts_with("resources:"));
-    let Some(first) = lines.next() else { return String::new() };
+    let Some(first) = lines.next() else {
+        return String::new();
+    };
     let rest = lines.take_while(|line| line.is_empty() || line.starts_with([' ', '#']));
     let mut kept: Vec<&str> = std::iter::once(first).chain(rest).collect();
     while kept.last().is_some_and(|line| line.is_empty()) {

@@ -52,7 +52,11 @@ impl Facts {
                 anyhow::bail!("a line of {} columns: {line}", columns.len());
             };
             let ty = facts.types.entry((api.to_owned(), name.to_owned())).or_default();
-            let markers: Vec<String> = markers.split(" ; ").filter(|m| !m.is_empty()).map(str::to_owned).collect();
+            let markers: Vec<String> = markers
+                .split(" ; ")
+                .filter(|m| !m.is_empty())
+                .map(str::to_owned)
+                .collect();
             let number = wire.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
             match (field, omit) {
                 ("", "inline") if expression.ends_with("TypeMeta") => ty.object = true,
@@ -95,9 +99,16 @@ impl Facts {
             "autoscalingv1" => &["autoscaling/v1"],
             _ => &[],
         };
-        let found = candidates.iter().find(|api| self.types.contains_key(&((**api).to_owned(), name.to_owned())))?;
+        let found = candidates
+            .iter()
+            .find(|api| self.types.contains_key(&((**api).to_owned(), name.to_owned())))?;
         let package = PACKAGES.iter().find(|p| p.api == *found)?;
         (!special(&format!("{found}.{name}"))).then(|| (package.api, name.to_owned()))
+    }
+
+    /// Whether a type has a wire form of its own.
+    pub fn special(&self, api: &str, name: &str) -> bool {
+        special(&format!("{api}.{name}"))
     }
 
     /// The item type of an ordinary `…List` kind, whose shape needs no declaration.
@@ -117,7 +128,10 @@ impl Facts {
 
 /// Types with a wire form of their own.
 fn special(name: &str) -> bool {
-    matches!(name, "meta/v1.Time" | "meta/v1.MicroTime" | "meta/v1.Duration" | "meta/v1.FieldsV1")
+    matches!(
+        name,
+        "meta/v1.Time" | "meta/v1.MicroTime" | "meta/v1.Duration" | "meta/v1.FieldsV1"
+    )
 }
 
 impl Expression {
@@ -147,10 +161,15 @@ impl Expression {
 impl FactField {
     /// The value of the marker `name=`, e.g. `+listType`.
     pub fn marker(&self, name: &str) -> Option<&str> {
-        self.markers.iter().find_map(|m| m.strip_prefix(name)?.strip_prefix('='))
+        self.markers
+            .iter()
+            .find_map(|m| m.strip_prefix(name)?.strip_prefix('='))
     }
 
     pub fn marker_values(&self, name: &str) -> Vec<&str> {
-        self.markers.iter().filter_map(|m| m.strip_prefix(name)?.strip_prefix('=')).collect()
+        self.markers
+            .iter()
+            .filter_map(|m| m.strip_prefix(name)?.strip_prefix('='))
+            .collect()
     }
 }

@@ -16,7 +16,10 @@ impl Golden {
         let mut schemas = BTreeMap::new();
         for entry in std::fs::read_dir(directory.join("openapi")).context("open the recorded OpenAPI")? {
             let path = entry?.path();
-            if !path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("v3__api")) {
+            if !path
+                .file_name()
+                .is_some_and(|n| n.to_string_lossy().starts_with("v3__api"))
+            {
                 continue;
             }
             let mut text = String::new();
@@ -37,6 +40,10 @@ impl Golden {
     pub fn required(&self, schema: &str, name: &str) -> Option<bool> {
         let schema = self.schemas.get(schema)?;
         schema.get("properties")?.get(name)?;
-        Some(schema["required"].as_array().is_some_and(|names| names.iter().any(|n| n == name)))
+        Some(
+            schema["required"]
+                .as_array()
+                .is_some_and(|names| names.iter().any(|n| n == name)),
+        )
     }
 }

@@ -8,11 +8,17 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-pub fn package(package: &Package, names: &BTreeSet<&str>, facts: &Facts, golden: &Golden, kept: &str) -> Result<String> {
+pub fn package(
+    package: &Package,
+    names: &BTreeSet<&str>,
+    facts: &Facts,
+    golden: &Golden,
+    kept: &str,
+) -> Result<String> {
     let mut enums: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     let mut lists = BTreeMap::new();
     let mut types = String::new();
-    for name in names {
+    for name in names.iter().filter(|name| !facts.special(package.api, name)) {
         let ty = facts.get(package.api, name).expect("the closure holds known types");
         if let Some(alias) = &ty.alias {
             if !alias.wraps.is_empty() && alias.base == "string" && alias.wraps == ['['] {
@@ -22,20 +28,54 @@ pub fn package(package: &Package, names: &BTreeSet<&str>, facts: &Facts, golden:
             }
             continue;
         }
-        writeln!(types, "  {name}:{}", if ty.fields.is_empty() && ty.inline.is_empty() { " {}" } else { "" })?;
+        if [
+            "JSON",
+            "JSONSchemaPropsOrArray",
+            "JSONSchemaPropsOrBool",
+            "JSONSchemaPropsOrStringArray",
+        ]
+        .contains(name)
+        {
+            writeln!(types, "  {name}: any")?;
+            continue;
+        }
+        writeln!(
+            types,
+            "  {name}:{}",
+            if ty.fields.is_empty() && ty.inline.is_empty() {
+                " {}"
+            } else {
+                ""
+            }
+        )?;
         let schema = format!("{}.{name}", package.prefix);
         let mut about: Vec<String> = Vec::new();
         about.extend(ty.object.then(|| "object".to_owned()));
         about.extend(ty.atomic.then(|| "atomic".to_owned()));
-        about.extend(golden.schemas.get(&schema).and_then(|s| s.get("x-kubernetes-unions")).map(union));
+        about.extend(
+            golden
+                .schemas
+                .get(&schema)
+                .and_then(|s| s.get("x-kubernetes-unions"))
+                .map(union),
+        );
         if !about.is_empty() {
             writeln!(types, "    _: {}", about.join(" "))?;
         }
         for (expression, number) in ty.inline.iter().zip(&ty.inline_numbers) {
-            writeln!(types, "    _inline: {} @{number}", base(package.api, &expression.base, facts)?)?;
+            writeln!(
+                types,
+                "    _inline: {} @{number}",
+                base(package.api, &expression.base, facts)?
+            )?;
         }
         for field in &ty.fields {
-            writeln!(types, "    {}: {}", key(&field.name), line(package, &schema, field, facts, golden)?)?;
+            writeln!(
+                types,
+                "    {}: {}",
+                key(&field.name),
+                line(package, &schema, field, facts, golden)?
+            )?;
         }
     }
     let mut text = String::new();
@@ -74,15 +114,31 @@ fn union(unions: &Value) -> String {
 fn enumeration(api: &str, name: &str, facts: &Facts, golden: &Golden) -> Option<Vec<String>> {
     for package in PACKAGES {
         for (schema, _) in golden.schemas.range(format!("{}.", package.prefix)..) {
-            let Some(("", short)) = schema.strip_prefix(package.prefix).and_then(|n| n.split_once('.')) else { break };
-            let Some(ty) = facts.get(package.api, short) else { continue };
-            for field in &ty.fields {
+            let Some(("", short)) = schema.strip_prefix(package.prefix).and_then(|n| n.split_once('.')) else {
+                break;
+            };
+            let Some(ty) = facts.get(package.api, short) else {
+                continue;
+            };
+            let inner = |expression: &Expression| {
+                let (api, name) = facts.named(package.api, &expression.base)?;
+                facts.get(api, &name)
+            };
+            let mut own = vec![ty];
+            while let Some(inlined) = own.last().and_then(|ty| ty.inline.first()).and_then(inner) {
+                own.push(inlined);
+            }
+            for field in own.into_iter().flat_map(|ty| &ty.fields) {
                 let named = facts.named(package.api, &field.expression.base);
                 if named.is_none_or(|n| n.0 != api || n.1 != name) {
                     continue;
                 }
-                let Some(property) = golden.property(schema, &field.name) else { continue };
-                let values = property.get("enum").or_else(|| property.pointer("/items/enum"));
+                let Some(property) = golden.property(schema, &field.name) else {
+                    continue;
+                };
+                let values = ["/enum", "/items/enum", "/additionalProperties/enum"]
+                    .iter()
+                    .find_map(|p| property.pointer(p));
                 if let Some(Value::Array(values)) = values {
                     return Some(values.iter().filter_map(Value::as_str).map(key).collect());
                 }
@@ -97,7 +153,9 @@ fn line(package: &Package, schema: &str, field: &FactField, facts: &Facts, golde
     let mut named = facts.named(package.api, &expression.base);
     // A named map or list (ResourceList) is written out, except the lists that are messages of their own.
     while let Some((api, name)) = &named {
-        let Some(alias) = facts.get(api, name).and_then(|t| t.alias.as_ref()) else { break };
+        let Some(alias) = facts.get(api, name).and_then(|t| t.alias.as_ref()) else {
+            break;
+        };
         let is_list_message = alias.wraps == ['['] && alias.base == "string";
         if is_list_message || (alias.wraps.is_empty() && enumeration(api, name, facts, golden).is_some()) {
             break;
@@ -134,6 +192,9 @@ fn line(package: &Package, schema: &str, field: &FactField, facts: &Facts, golde
     }
     if field.marker("+mapType") == Some("atomic") || field.marker("+structType") == Some("atomic") {
         text.push_str(" atomic");
+    }
+    if field.marker("+mapType") == Some("granular") || field.marker("+structType") == Some("granular") {
+        text.push_str(" granular");
     }
     if !field.patch.is_empty() {
         write!(text, " patch({})", field.patch)?;
@@ -199,8 +260,15 @@ fn base(api: &str, base: &str, facts: &Facts) -> Result<String> {
 }
 
 fn reference(api: &str, found: &str, name: &str) -> String {
-    let package = PACKAGES.iter().find(|p| p.api == found).expect("named() finds declared packages");
-    if api == found { name.to_owned() } else { format!("{}.{name}", package.path) }
+    let package = PACKAGES
+        .iter()
+        .find(|p| p.api == found)
+        .expect("named() finds declared packages");
+    if api == found {
+        name.to_owned()
+    } else {
+        format!("{}.{name}", package.path)
+    }
 }
 
 /// A YAML scalar, quoted where YAML would read something else.
@@ -209,5 +277,9 @@ fn key(text: &str) -> String {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_/.".contains(c))
         && !["true", "false", "null", "yes", "no", "on", "off", "y", "n"].contains(&text.to_lowercase().as_str())
         && text.parse::<f64>().is_err();
-    if plain { text.to_owned() } else { Value::from(text).to_string() }
+    if plain {
+        text.to_owned()
+    } else {
+        Value::from(text).to_string()
+    }
 }
