@@ -8,10 +8,12 @@
 //! | `T?` | a Go pointer: absent differs from zero |
 //! | `@2` | the protobuf field number |
 //! | `always` | written even when zero (no `omitempty`); required unless `optional` |
+//! | `omitzero` | a zero struct is not written either |
 //! | `required`, `optional` | where `always` says otherwise |
 //! | `default(…)` | filled in where absent; JSON |
 //! | `keys(a,b)`, `set` | the list is a map by these keys, a set; other lists are atomic |
 //! | `atomic`, `granular` | the map is replaced as a whole; the struct is not, though its type says so |
+//! | `key(T)` | the Go type of a map's keys, where it is not `string` |
 //! | `patch(merge,retainKeys)`, `by(key)` | strategic merge |
 //!
 //! `_:` says what holds for the whole struct: `object` (has apiVersion and kind), `atomic`,
@@ -36,9 +38,12 @@ pub struct Declaration {
     /// String types with known values.
     #[serde(default)]
     pub enums: Ordered<Vec<String>>,
-    /// Named lists, which protobuf wraps in a message.
+    /// String types without known values.
     #[serde(default)]
-    pub lists: Ordered<String>,
+    pub strings: Vec<String>,
+    /// Named lists, which protobuf wraps in a message, and named maps, which it does not.
+    #[serde(default)]
+    pub named: Ordered<String>,
     #[serde(default)]
     pub types: Ordered<TypeBody>,
 }

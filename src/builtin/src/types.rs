@@ -3,7 +3,7 @@
 use crate::declaration::{Declaration, TypeBody};
 use compact_str::{CompactString, format_compact};
 use fairlead_api::Node;
-use fairlead_schema::types::{Field, Fields, ListSemantics, PatchStrategy, Shape, Type, TypeId, Types, Validation};
+use fairlead_schema::types::{Field, Fields, ListSemantics, PatchStrategy, Shape, Type, TypeId, TypeRef, Types, Validation};
 use std::collections::HashMap;
 
 /// The table under construction, and afterwards the way to find types by declared name.
@@ -32,8 +32,19 @@ pub struct Union {
     pub members: Vec<(CompactString, CompactString)>,
 }
 
+/// What a field's line says about its list or map.
+#[derive(Debug, Default)]
+struct Said {
+    list: ListSemantics,
+    list_declared: bool,
+    atomic: bool,
+    /// The Go type of the keys, where it is not `string`.
+    key: CompactString,
+}
+
 const SCALARS: &[(&str, &str, Shape)] = &[
     ("string", "", Shape::String),
+    ("UID", "", Shape::String),
     ("bool", "", Shape::Bool),
     ("int32", "", Shape::Int { bits: 32 }),
     ("int64", "", Shape::Int { bits: 64 }),
@@ -80,8 +91,13 @@ impl Table {
             });
             table.by_path.insert((*name).into(), id);
         }
+        let uid = table.by_path["UID"];
+        table.types.types[uid.0 as usize].go = "types.UID".into();
         for file in declarations {
             table.announce(file);
+        }
+        for file in declarations {
+            table.shapes(file);
         }
         for file in declarations {
             for (name, body) in &file.types.0 {
@@ -117,25 +133,16 @@ impl Table {
     fn announce(&mut self, file: &Declaration) {
         for (name, values) in &file.enums.0 {
             let enumeration = values.iter().map(|v| Node::string(v.as_str())).collect();
-            let validation = Some(Box::new(Validation {
-                enumeration,
-                ..Validation::default()
-            }));
-            let id = self.types.push(Type {
-                shape: Shape::String,
-                validation,
-                ..Type::default()
-            });
-            self.by_path.insert(format!("{}.{name}", file.path), id);
+            let validation = Some(Box::new(Validation { enumeration, ..Validation::default() }));
+            self.add(file, name, Type { shape: Shape::String, validation, go: go_name(file, name), ..Type::default() });
         }
-        for (name, _) in &file.lists.0 {
-            let shape = Shape::List(self.by_path["string"]);
-            let id = self.types.push(Type {
-                name: full_name(file, name),
-                shape,
-                ..Type::default()
-            });
-            self.by_path.insert(format!("{}.{name}", file.path), id);
+        for name in &file.strings {
+            self.add(file, name, Type { shape: Shape::String, go: go_name(file, name), ..Type::default() });
+        }
+        for (name, _) in &file.named.0 {
+            // The items are found when every file is known.
+            let name_of_list = full_name(file, name);
+            self.add(file, name, Type { name: name_of_list, go: go_name(file, name), ..Type::default() });
         }
         for (name, body) in &file.types.0 {
             let shape = match body {
@@ -198,7 +205,8 @@ impl Table {
         let expression = words.next().unwrap_or_default();
         let mut made = field(name, self.by_path["any"], order);
         made.pointer = expression.ends_with('?');
-        let (mut optional, mut semantics, mut atomic, mut granular) = (false, ListSemantics::Atomic, false, false);
+        let (mut optional, mut granular) = (false, false);
+        let mut said = Said { list_declared: true, ..Said::default() };
         // Defaults may hold spaces, so they are cut out first.
         let (before, default) = match line.split_once(" default(") {
             Some((before, rest)) => {
@@ -216,8 +224,14 @@ impl Table {
                 "always" => made.omit_empty = false,
                 "required" => made.required = true,
                 "optional" => optional = true,
-                "set" => semantics = ListSemantics::Set,
-                "atomic" => atomic = true,
+                "omitzero" => made.omit_zero = true,
+                "set" => said.list = ListSemantics::Set,
+                "unmarked" => said.list_declared = false,
+                "key" => {
+                    let package = self.find(&file.path, argument).map(|id| self.types.get(id).go.clone());
+                    said.key = package.unwrap_or_else(|| argument.into());
+                }
+                "atomic" => said.atomic = true,
                 "granular" => granular = true,
                 "keys" => {
                     semantics = ListSemantics::Map {
@@ -239,7 +253,7 @@ impl Table {
             }
         }
         made.required |= !made.omit_empty && !optional;
-        made.ty = self.expression(&file.path, expression.trim_end_matches('?'), semantics, atomic);
+        made.ty = self.expression(&file.path, expression.trim_end_matches('?'), &said);
         if granular && self.types.get(made.ty).atomic {
             let copy = Type {
                 atomic: false,
@@ -264,28 +278,33 @@ impl Table {
     }
 
     /// The type of `T[]`, `T{}` or `T`.
-    fn expression(&mut self, path: &str, text: &str, semantics: ListSemantics, atomic: bool) -> TypeId {
-        let key = format!("{path} {text} {semantics:?} {atomic}");
+    fn expression(&mut self, path: &str, text: &str, said: &Said) -> TypeId {
+        let key = format!("{path} {text} {said:?}");
         if let Some(id) = self.anonymous.get(&key) {
             return *id;
         }
         let id = if let Some(items) = text.strip_suffix("[]") {
-            let items = self.expression(path, items, ListSemantics::Atomic, false);
-            self.types.push(Type {
-                shape: Shape::List(items),
-                list: semantics,
-                ..Type::default()
-            })
+            let items = self.expression(path, items, &Said::default());
+            let (list, list_declared) = (said.list.clone(), said.list_declared);
+            self.types.push(Type { shape: Shape::List(items), list, list_declared, ..Type::default() })
         } else if let Some(values) = text.strip_suffix("{}") {
-            let values = self.expression(path, values, ListSemantics::Atomic, false);
-            self.types.push(Type {
-                shape: Shape::Map(values),
-                atomic,
-                ..Type::default()
-            })
+            let values = self.expression(path, values, &Said::default());
+            let go = match said.key.as_str() {
+                "" => CompactString::default(),
+                key => format_compact!("map[{key}]{}", fairlead_schema::go_name(TypeRef { types: &self.types, id: values })),
+            };
+            self.types.push(Type { shape: Shape::Map(values), atomic: said.atomic, go, ..Type::default() })
         } else {
-            self.find(path, text)
-                .unwrap_or_else(|| panic!("openapi: {path} refers to an unknown type {text}"))
+            let id = self.find(path, text).unwrap_or_else(|| panic!("openapi: {path} refers to an unknown type {text}"));
+            match &self.types.get(id).shape {
+                // What is said of a field with a named map or list is said of a copy.
+                Shape::Map(_) | Shape::List(_) if said.atomic || said.list != ListSemantics::Atomic => {
+                    let (list, list_declared) = (said.list.clone(), said.list_declared);
+                    let copy = Type { atomic: said.atomic, list, list_declared, ..self.types.get(id).clone() };
+                    self.types.push(copy)
+                }
+                _ => id,
+            }
         };
         self.anonymous.insert(key, id);
         id
@@ -319,6 +338,10 @@ impl Table {
                 continue;
             }
             field.order = (start + i) as u16;
+            field.embedded = match field.embedded.as_str() {
+                "" => inlined.into(),
+                inner => format_compact!("{inlined}.{inner}"),
+            };
             // Embedded twice: the outer number in the low byte, the inner ones above it.
             field.proto_inline = number | field.proto_inline << 8;
             fields.push(field);
@@ -336,7 +359,7 @@ impl Table {
         let string = self.by_path["string"];
         let mut metadata = field("metadata", self.by_path["meta/v1.ListMeta"], 2);
         metadata.proto = 1;
-        let items = self.expression(&file.path, &format!("{kind}[]"), ListSemantics::Atomic, false);
+        let items = self.expression(&file.path, &format!("{kind}[]"), &Said::default());
         let mut items = Field {
             omit_empty: false,
             required: true,
@@ -365,18 +388,12 @@ fn full_name(file: &Declaration, name: &str) -> CompactString {
     format_compact!("{}.{name}", file.package)
 }
 
+/// `v1.Protocol`: a Go package is called like its version.
+fn go_name(file: &Declaration, name: &str) -> CompactString {
+    format_compact!("{}.{name}", file.package.rsplit('.').next().unwrap_or_default())
+}
+
 fn field(name: &str, ty: TypeId, order: usize) -> Field {
-    Field {
-        name: name.into(),
-        ty,
-        order: u16::try_from(order).expect("a struct has fewer than 65,536 fields"),
-        required: false,
-        pointer: false,
-        omit_empty: true,
-        default: None,
-        proto: 0,
-        proto_inline: 0,
-        patch: PatchStrategy::default(),
-        patch_merge_key: CompactString::default(),
-    }
+    let order = u16::try_from(order).expect("a struct has fewer than 65,536 fields");
+    Field { name: name.into(), ty, order, omit_empty: true, ..Field::default() }
 }

@@ -274,8 +274,7 @@ fn property(builtins: &Builtins, owner: &str, field: &Field) -> Value {
         out.insert("default".into(), default);
     }
     if let Shape::List(_) = ty.shape
-        && !(field.name == "items" && owner.ends_with("List"))
-        && ty.name.is_empty()
+        && ty.list_declared
     {
         let name = match &ty.list {
             ListSemantics::Atomic => "atomic",

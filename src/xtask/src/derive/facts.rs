@@ -27,6 +27,7 @@ pub struct FactField {
     pub name: String,
     pub expression: Expression,
     pub omit_empty: bool,
+    pub omit_zero: bool,
     pub number: u32,
     pub patch: String,
     pub merge_key: String,
@@ -40,6 +41,8 @@ pub struct Expression {
     /// From the outside in: `[` for a list, `{` for a map.
     pub wraps: Vec<char>,
     pub base: String,
+    /// The key type of the outermost map.
+    pub key: String,
 }
 
 impl Facts {
@@ -72,6 +75,7 @@ impl Facts {
                         name: field.to_owned(),
                         expression: Expression::parse(expression),
                         omit_empty: omit.contains("omit"),
+                        omit_zero: omit.contains("omitzero"),
                         number,
                         patch: patch.to_owned(),
                         merge_key: merge_key.to_owned(),
@@ -146,8 +150,11 @@ impl Expression {
             if let Some(inner) = rest.strip_prefix("[]") {
                 expression.wraps.push('[');
                 rest = inner;
-            } else if let Some((_, inner)) = rest.strip_prefix("map[").and_then(|r| r.split_once(']')) {
+            } else if let Some((key, inner)) = rest.strip_prefix("map[").and_then(|r| r.split_once(']')) {
                 expression.wraps.push('{');
+                if expression.key.is_empty() {
+                    expression.key = key.to_owned();
+                }
                 rest = inner;
             } else {
                 break;

@@ -16,15 +16,19 @@ pub fn package(
     kept: &str,
 ) -> Result<String> {
     let mut enums: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    let mut lists = BTreeMap::new();
+    let mut strings = Vec::new();
+    let mut wrapped = BTreeMap::new();
     let mut types = String::new();
     for name in names.iter().filter(|name| !facts.special(package.api, name)) {
         let ty = facts.get(package.api, name).expect("the closure holds known types");
         if let Some(alias) = &ty.alias {
-            if !alias.wraps.is_empty() && alias.base == "string" && alias.wraps == ['['] {
-                lists.insert(*name, "string[]");
+            if !alias.wraps.is_empty() {
+                let named = facts.named(package.api, &alias.base);
+                wrapped.insert(*name, expression_text(package.api, alias, &named, facts)?);
             } else if let Some(values) = enumeration(package.api, name, facts, golden) {
                 enums.insert(name, values);
+            } else if alias.base == "string" {
+                strings.push(*name);
             }
             continue;
         }
@@ -88,10 +92,13 @@ pub fn package(
         }
         text.push('\n');
     }
-    if !lists.is_empty() {
-        text.push_str("lists:\n");
-        for (name, items) in lists {
-            writeln!(text, "  {name}: {items}")?;
+    if !strings.is_empty() {
+        writeln!(text, "strings: [{}]\n", strings.join(", "))?;
+    }
+    if !wrapped.is_empty() {
+        text.push_str("named:\n");
+        for (name, expression) in wrapped {
+            writeln!(text, "  {name}: {expression}")?;
         }
         text.push('\n');
     }
@@ -151,22 +158,14 @@ fn enumeration(api: &str, name: &str, facts: &Facts, golden: &Golden) -> Option<
 fn line(package: &Package, schema: &str, field: &FactField, facts: &Facts, golden: &Golden) -> Result<String> {
     let mut expression = field.expression.clone();
     let mut named = facts.named(package.api, &expression.base);
-    // A named map or list (ResourceList) is written out, except the lists that are messages of their own.
+    // Another name for a named type.
     while let Some((api, name)) = &named {
-        let Some(alias) = facts.get(api, name).and_then(|t| t.alias.as_ref()) else {
-            break;
-        };
-        let is_list_message = alias.wraps == ['['] && alias.base == "string";
-        if is_list_message || (alias.wraps.is_empty() && enumeration(api, name, facts, golden).is_some()) {
+        let Some(alias) = facts.get(api, name).and_then(|t| t.alias.as_ref()) else { break };
+        if !alias.wraps.is_empty() || alias.base == "string" {
             break;
         }
-        expression.wraps.extend(&alias.wraps);
-        let inner = facts.named(api, &alias.base);
-        expression.base.clone_from(&alias.base);
-        if inner.is_some() && !expression.base.contains('.') {
-            expression.base = format!("{api}.{}", alias.base);
-        }
-        named = inner;
+        named = facts.named(api, &alias.base);
+        expression.base = if alias.base.contains('.') { alias.base.clone() } else { format!("{api}.{}", alias.base) };
     }
     let mut text = expression_text(package.api, &expression, &named, facts)?;
     if field.number != 0 {
@@ -174,6 +173,13 @@ fn line(package: &Package, schema: &str, field: &FactField, facts: &Facts, golde
     }
     if !field.omit_empty {
         text.push_str(" always");
+    }
+    if field.omit_zero {
+        text.push_str(" omitzero");
+    }
+    if !expression.key.is_empty() && expression.key != "string" {
+        let key = facts.named(package.api, &expression.key);
+        write!(text, " key({})", key.map_or(expression.key.clone(), |(found, name)| reference(package.api, found, &name)))?;
     }
     if let Some(required) = golden.required(schema, &field.name)
         && required == field.omit_empty
@@ -186,7 +192,7 @@ fn line(package: &Package, schema: &str, field: &FactField, facts: &Facts, golde
     match field.marker("+listType") {
         Some("map") => write!(text, " keys({})", field.marker_values("+listMapKey").join(","))?,
         Some("set") => text.push_str(" set"),
-        Some("atomic") | None if expression.wraps.first() != Some(&'[') => {}
+        _ if expression.wraps.first() != Some(&'[') => {}
         Some(_) => {}
         None => text.push_str(" unmarked"),
     }
@@ -246,7 +252,7 @@ fn base(api: &str, base: &str, facts: &Facts) -> Result<String> {
         "string" | "bool" | "int32" | "int64" => base.to_owned(),
         "float64" => "float".into(),
         "[]byte" => "bytes".into(),
-        "types.UID" | "types.NodeName" => "string".into(),
+        "types.UID" => "UID".into(),
         "metav1.Time" | "Time" | "v1.Time" => "Time".into(),
         "metav1.MicroTime" => "MicroTime".into(),
         "metav1.Duration" => "Duration".into(),
