@@ -1,6 +1,5 @@
 //! Conversions between the served versions of one stored resource.
 
-use fairlead_api::Node;
 use fairlead_resource::definition::Conversion;
 
 /// The conversion of a resource, by group and plural name.

@@ -3,7 +3,9 @@
 use crate::declaration::{Declaration, TypeBody};
 use compact_str::{CompactString, format_compact};
 use fairlead_api::Node;
-use fairlead_schema::types::{Field, Fields, ListSemantics, PatchStrategy, Shape, Type, TypeId, TypeRef, Types, Validation};
+use fairlead_schema::types::{
+    Field, Fields, ListSemantics, PatchStrategy, Shape, Type, TypeId, TypeRef, Types, Validation,
+};
 use std::collections::HashMap;
 
 /// The table under construction, and afterwards the way to find types by declared name.
@@ -133,28 +135,80 @@ impl Table {
     fn announce(&mut self, file: &Declaration) {
         for (name, values) in &file.enums.0 {
             let enumeration = values.iter().map(|v| Node::string(v.as_str())).collect();
-            let validation = Some(Box::new(Validation { enumeration, ..Validation::default() }));
-            self.add(file, name, Type { shape: Shape::String, validation, go: go_name(file, name), ..Type::default() });
+            let validation = Some(Box::new(Validation {
+                enumeration,
+                ..Validation::default()
+            }));
+            self.add(
+                file,
+                name,
+                Type {
+                    shape: Shape::String,
+                    validation,
+                    go: go_name(file, name),
+                    ..Type::default()
+                },
+            );
         }
         for name in &file.strings {
-            self.add(file, name, Type { shape: Shape::String, go: go_name(file, name), ..Type::default() });
+            self.add(
+                file,
+                name,
+                Type {
+                    shape: Shape::String,
+                    go: go_name(file, name),
+                    ..Type::default()
+                },
+            );
         }
         for (name, _) in &file.named.0 {
             // The items are found when every file is known.
             let name_of_list = full_name(file, name);
-            self.add(file, name, Type { name: name_of_list, go: go_name(file, name), ..Type::default() });
+            self.add(
+                file,
+                name,
+                Type {
+                    name: name_of_list,
+                    go: go_name(file, name),
+                    ..Type::default()
+                },
+            );
         }
         for (name, body) in &file.types.0 {
             let shape = match body {
                 TypeBody::Word(_) => Shape::Any,
                 TypeBody::Fields(_) => Shape::Struct(Fields::default()),
             };
-            let id = self.types.push(Type {
-                name: full_name(file, name),
-                shape,
-                ..Type::default()
-            });
-            self.by_path.insert(format!("{}.{name}", file.path), id);
+            self.add(
+                file,
+                name,
+                Type {
+                    name: full_name(file, name),
+                    shape,
+                    ..Type::default()
+                },
+            );
+        }
+    }
+
+    fn add(&mut self, file: &Declaration, name: &str, ty: Type) {
+        let id = self.types.push(ty);
+        self.by_path.insert(format!("{}.{name}", file.path), id);
+    }
+
+    /// The shapes of named lists and maps.
+    fn shapes(&mut self, file: &Declaration) {
+        let string = self.by_path["string"];
+        for (name, expression) in &file.named.0 {
+            let id = self.by_path[&format!("{}.{name}", file.path)];
+            let made = self.expression(&file.path, expression, &Said::default());
+            let shape = self.types.get(made).shape.clone();
+            let ty = &mut self.types.types[id.0 as usize];
+            if shape != Shape::List(string) {
+                // Only lists of strings are messages.
+                ty.name = CompactString::default();
+            }
+            ty.shape = shape;
         }
     }
 
@@ -206,7 +260,10 @@ impl Table {
         let mut made = field(name, self.by_path["any"], order);
         made.pointer = expression.ends_with('?');
         let (mut optional, mut granular) = (false, false);
-        let mut said = Said { list_declared: true, ..Said::default() };
+        let mut said = Said {
+            list_declared: true,
+            ..Said::default()
+        };
         // Defaults may hold spaces, so they are cut out first.
         let (before, default) = match line.split_once(" default(") {
             Some((before, rest)) => {
@@ -234,7 +291,7 @@ impl Table {
                 "atomic" => said.atomic = true,
                 "granular" => granular = true,
                 "keys" => {
-                    semantics = ListSemantics::Map {
+                    said.list = ListSemantics::Map {
                         keys: argument.split(',').map(Into::into).collect(),
                     }
                 }
@@ -286,21 +343,44 @@ impl Table {
         let id = if let Some(items) = text.strip_suffix("[]") {
             let items = self.expression(path, items, &Said::default());
             let (list, list_declared) = (said.list.clone(), said.list_declared);
-            self.types.push(Type { shape: Shape::List(items), list, list_declared, ..Type::default() })
+            self.types.push(Type {
+                shape: Shape::List(items),
+                list,
+                list_declared,
+                ..Type::default()
+            })
         } else if let Some(values) = text.strip_suffix("{}") {
             let values = self.expression(path, values, &Said::default());
             let go = match said.key.as_str() {
                 "" => CompactString::default(),
-                key => format_compact!("map[{key}]{}", fairlead_schema::go_name(TypeRef { types: &self.types, id: values })),
+                key => format_compact!(
+                    "map[{key}]{}",
+                    fairlead_schema::go_name(TypeRef {
+                        types: &self.types,
+                        id: values
+                    })
+                ),
             };
-            self.types.push(Type { shape: Shape::Map(values), atomic: said.atomic, go, ..Type::default() })
+            self.types.push(Type {
+                shape: Shape::Map(values),
+                atomic: said.atomic,
+                go,
+                ..Type::default()
+            })
         } else {
-            let id = self.find(path, text).unwrap_or_else(|| panic!("openapi: {path} refers to an unknown type {text}"));
+            let id = self
+                .find(path, text)
+                .unwrap_or_else(|| panic!("openapi: {path} refers to an unknown type {text}"));
             match &self.types.get(id).shape {
                 // What is said of a field with a named map or list is said of a copy.
                 Shape::Map(_) | Shape::List(_) if said.atomic || said.list != ListSemantics::Atomic => {
                     let (list, list_declared) = (said.list.clone(), said.list_declared);
-                    let copy = Type { atomic: said.atomic, list, list_declared, ..self.types.get(id).clone() };
+                    let copy = Type {
+                        atomic: said.atomic,
+                        list,
+                        list_declared,
+                        ..self.types.get(id).clone()
+                    };
                     self.types.push(copy)
                 }
                 _ => id,
@@ -395,5 +475,11 @@ fn go_name(file: &Declaration, name: &str) -> CompactString {
 
 fn field(name: &str, ty: TypeId, order: usize) -> Field {
     let order = u16::try_from(order).expect("a struct has fewer than 65,536 fields");
-    Field { name: name.into(), ty, order, omit_empty: true, ..Field::default() }
+    Field {
+        name: name.into(),
+        ty,
+        order,
+        omit_empty: true,
+        ..Field::default()
+    }
 }

@@ -160,12 +160,18 @@ fn line(package: &Package, schema: &str, field: &FactField, facts: &Facts, golde
     let mut named = facts.named(package.api, &expression.base);
     // Another name for a named type.
     while let Some((api, name)) = &named {
-        let Some(alias) = facts.get(api, name).and_then(|t| t.alias.as_ref()) else { break };
+        let Some(alias) = facts.get(api, name).and_then(|t| t.alias.as_ref()) else {
+            break;
+        };
         if !alias.wraps.is_empty() || alias.base == "string" {
             break;
         }
+        expression.base = if alias.base.contains('.') {
+            alias.base.clone()
+        } else {
+            format!("{api}.{}", alias.base)
+        };
         named = facts.named(api, &alias.base);
-        expression.base = if alias.base.contains('.') { alias.base.clone() } else { format!("{api}.{}", alias.base) };
     }
     let mut text = expression_text(package.api, &expression, &named, facts)?;
     if field.number != 0 {
@@ -179,7 +185,15 @@ fn line(package: &Package, schema: &str, field: &FactField, facts: &Facts, golde
     }
     if !expression.key.is_empty() && expression.key != "string" {
         let key = facts.named(package.api, &expression.key);
-        write!(text, " key({})", key.map_or(expression.key.clone(), |(found, name)| reference(package.api, found, &name)))?;
+        write!(
+            text,
+            " key({})",
+            key.map_or(expression.key.clone(), |(found, name)| reference(
+                package.api,
+                found,
+                &name
+            ))
+        )?;
     }
     if let Some(required) = golden.required(schema, &field.name)
         && required == field.omit_empty
