@@ -68,8 +68,15 @@ pub fn deserialize_node<'de, D: Deserializer<'de>>(deserializer: D) -> Result<No
 impl<'de> serde::Deserialize<'de> for Parsed {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Parsed, D::Error> {
         let mut context = Context::default();
-        let node = Seed { context: &mut context, depth: 0 }.deserialize(deserializer)?;
-        Ok(Parsed { node, duplicates: context.duplicates })
+        let node = Seed {
+            context: &mut context,
+            depth: 0,
+        }
+        .deserialize(deserializer)?;
+        Ok(Parsed {
+            node,
+            duplicates: context.duplicates,
+        })
     }
 }
 
@@ -350,6 +357,9 @@ fn go_message(bytes: &[u8], error: &serde_json::Error) -> String {
 }
 
 mod go;
+mod order;
+
+pub use order::in_document_order;
 
 #[cfg(test)]
 mod tests {

@@ -1,11 +1,11 @@
 //! Instants as the API writes them, and the handle everything reads the clock through.
 
 mod duration;
+pub mod rfc3339;
 
 pub use duration::{DurationError, GoDuration, age, human_duration};
 
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 /// A point in time: nanoseconds since the Unix epoch, UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,9 +37,7 @@ impl Timestamp {
 
     /// Reads RFC 3339 with any offset; `None` for anything else.
     pub fn parse(text: &str) -> Option<Timestamp> {
-        OffsetDateTime::parse(text, &Rfc3339)
-            .ok()
-            .map(|t| Timestamp(t.unix_timestamp_nanos()))
+        rfc3339::parse_seconds(text).ok()
     }
 
     /// `metav1.Time`: `2006-01-02T15:04:05Z`.

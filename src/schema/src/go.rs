@@ -5,7 +5,7 @@ use fairlead_api::Node;
 use std::borrow::Cow;
 
 /// The type as Go's `reflect` prints it: `v1.PodSpec`, `[]v1.Container`, `map[string]string`, `int32`.
-pub fn go_name(schema: TypeRef) -> Cow<str> {
+pub fn go_name(schema: TypeRef<'_>) -> Cow<'_, str> {
     let ty = schema.ty();
     if !ty.go.is_empty() {
         return Cow::Borrowed(&ty.go);
@@ -30,7 +30,7 @@ pub fn go_name(schema: TypeRef) -> Cow<str> {
 }
 
 /// The name of a struct without its package, as in `Go struct field PodSpec.…`.
-pub(crate) fn struct_name(schema: TypeRef) -> &str {
+pub(crate) fn struct_name<'a>(schema: TypeRef<'a>) -> &'a str {
     let ty = schema.ty();
     let name = if ty.go.is_empty() { &ty.name } else { &ty.go };
     name.rsplit('.').next().unwrap_or_default()

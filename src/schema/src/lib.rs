@@ -3,8 +3,19 @@
 //! [`types`] is the compiled form. Walks over it, each in its own file: decode (coerce and refuse as Go would),
 //! prune, default, validate; [`types::Schema`] is read from and written to OpenAPI.
 
+mod custom;
+mod decode;
+mod default;
 mod go;
+mod path;
+mod prune;
+#[cfg(test)]
+mod test_types;
 pub mod types;
 
+pub use custom::{CustomDecodeError, decode_custom};
+pub use decode::{DecodeError, Unknown, complete, decode, decode_at, known_duplicates, zero};
+pub use default::{drop_nulls, set_defaults};
 pub use go::{go_json, go_name};
+pub use prune::prune;
 pub use types::{Field, Fields, ListSemantics, PatchStrategy, Schema, Shape, Type, TypeId, TypeRef, Types, Validation};

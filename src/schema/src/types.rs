@@ -48,6 +48,8 @@ pub struct Type {
     pub preserve_unknown: bool,
     /// A whole object with its own apiVersion, kind and metadata (`x-kubernetes-embedded-resource`).
     pub embedded_resource: bool,
+    /// What a null item or map value of this type becomes (CRD); fields have [`Field::default`].
+    pub default: Option<Node>,
     /// JSON Schema value validations and CEL rules; `None` for most types.
     pub validation: Option<Box<Validation>>,
 }
