@@ -1,1 +1,36 @@
-//! server
+//! Everything inbound: from a TLS connection to an answer on the wire.
+//!
+//! - [`listener`]: sockets, connections, draining. [`tls`]: certificates, reloaded while running.
+//! - [`chain`]: the filters in order, one screen. [`filters`]: one file each.
+//! - [`request_info`]: what a path means. [`router`]: who answers it. [`resources`]: requests for the engine.
+//! - [`negotiate`], [`encode`], [`watch`]: which form an answer takes, and its bytes.
+//! - [`endpoints`]: the server's own paths.
+//!
+//! Related: kubernetes/apiserver pkg/server, pkg/endpoints.
+
+pub mod body;
+pub mod chain;
+pub mod connection;
+pub mod drain;
+pub mod encode;
+pub mod endpoints;
+pub mod filters;
+pub mod listener;
+pub mod metrics;
+pub mod negotiate;
+pub mod query;
+pub mod remote;
+pub mod request;
+pub mod request_info;
+pub mod resources;
+pub mod router;
+pub mod tls;
+pub mod watch;
+
+pub use body::{Body, Response};
+pub use chain::{Chain, Services, Settings};
+pub use connection::Connection;
+pub use drain::Drain;
+pub use listener::{Listener, ListenerConfig};
+pub use remote::Remote;
+pub use request_info::RequestInfo;

@@ -4,7 +4,8 @@
 use dashmap::DashMap;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{MetricFamily, MetricType};
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry};
+use prometheus::{HistogramOpts, Opts, Registry};
+pub use prometheus::{Histogram, IntCounter, IntGauge};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex};

@@ -1,0 +1,182 @@
+//! The filter chain, outermost first. One function, one screen: [`Chain::new`].
+// PERFORMANCE: per-request path
+
+use crate::body::Response;
+use crate::drain::Drain;
+use crate::filters::audit::{Audit, Auditor};
+use crate::filters::authentication::Authentication;
+use crate::filters::authorization::Authorization;
+use crate::filters::cors::Cors;
+use crate::filters::deadline::Deadline;
+use crate::filters::impersonation::Impersonation;
+use crate::filters::in_flight::InFlight;
+use crate::filters::panic_recovery::PanicRecovery;
+use crate::filters::request_info::RequestInfoGate;
+use crate::filters::response_headers::ResponseHeaders;
+use crate::filters::warnings::WarningHeaders;
+use crate::filters::{filter, gate};
+use crate::metrics::Metrics;
+use crate::remote::Remote;
+use crate::request::{Identified, Received};
+use crate::router::RequestRouter;
+use bytes::Bytes;
+use fairlead_auth::{Authenticator, Authorizer};
+use fairlead_discovery::Router;
+use fairlead_resource::Engine;
+use fairlead_resource::hooks::Entropy;
+use fairlead_telemetry::{Families, Health};
+use http::HeaderValue;
+use http::header::HeaderName;
+use regex::Regex;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tower::util::BoxCloneSyncService;
+use tower::{Service, ServiceBuilder};
+
+/// Whom the chain asks.
+#[derive(Clone)]
+pub struct Services {
+    pub router: Router,
+    pub engine: Engine,
+    pub remote: Arc<dyn Remote>,
+    pub authenticator: Arc<dyn Authenticator>,
+    pub authorizer: Arc<dyn Authorizer>,
+    pub auditor: Option<Arc<dyn Auditor>>,
+    pub entropy: Arc<dyn Entropy>,
+    pub families: Families,
+    pub health: Health,
+    pub drain: Drain,
+}
+
+/// What an operator can set.
+#[derive(Clone)]
+pub struct Settings {
+    pub request_timeout: Duration,
+    /// Watches without a timeout of their own end after once to twice this.
+    pub min_request_timeout: Duration,
+    pub max_reads_in_flight: usize,
+    pub max_writes_in_flight: usize,
+    pub max_body_bytes: usize,
+    pub allowed_origins: Vec<Regex>,
+    pub strict_transport_security: Option<HeaderValue>,
+    /// Front-proxy headers beside the standard ones, in lower case: names, and prefixes.
+    pub proxy_headers: Vec<HeaderName>,
+    pub proxy_prefixes: Vec<String>,
+    /// The document of `/version`, compact.
+    pub version: Bytes,
+    /// `/.well-known/openid-configuration` and the key set; `None` where no tokens are issued.
+    pub openid: Option<OpenId>,
+}
+
+/// Documents by which others verify service account tokens.
+#[derive(Clone)]
+pub struct OpenId {
+    pub configuration: Bytes,
+    pub keys: Bytes,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            request_timeout: Duration::from_secs(60),
+            min_request_timeout: Duration::from_secs(1800),
+            max_reads_in_flight: 400,
+            max_writes_in_flight: 200,
+            max_body_bytes: 3 * 1024 * 1024,
+            allowed_origins: Vec::new(),
+            strict_transport_security: None,
+            proxy_headers: Vec::new(),
+            proxy_prefixes: Vec::new(),
+            version: Bytes::from_static(b"{}"),
+            openid: None,
+        }
+    }
+}
+
+/// The chain and everything behind it. Cheap to clone.
+#[derive(Clone)]
+pub struct Chain {
+    service: BoxCloneSyncService<Received, Response, Infallible>,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl Chain {
+    pub fn new(services: Services, settings: Settings) -> Chain {
+        let metrics = Metrics::register(&services.families);
+        let entropy = services.entropy.clone();
+        let (authenticator, authorizer) = (services.authenticator.clone(), services.authorizer.clone());
+        let auditor = services.auditor.clone();
+        let s = settings.clone();
+
+        // Protection: nothing behind this section runs for somebody who may not, or when there is no room.
+        let protection: BoxCloneSyncService<Identified, Response, Infallible> = BoxCloneSyncService::new(
+            ServiceBuilder::new()
+                // Refusals are audited too, so audit is first; it names the user and whom he stands for.
+                .layer(filter(Audit { auditor }))
+                // Everything after this judges the impersonated user.
+                .layer(filter(Impersonation { authorizer: authorizer.clone() }))
+                // Before authorization, which may cost more than a refusal.
+                .layer(filter(InFlight::new(s.max_reads_in_flight, s.max_writes_in_flight, metrics.clone())))
+                .layer(filter(Authorization { authorizer, metrics: metrics.clone() }))
+                .service(RequestRouter::new(services, settings, metrics.clone())),
+        );
+
+        // Identity: from a request to somebody's request.
+        let identity = BoxCloneSyncService::new(
+            ServiceBuilder::new()
+                // The clock starts when the request came, not when it got here.
+                .layer(filter(Deadline { default: s.request_timeout, metrics: metrics.clone() }))
+                // Outside of everything that warns.
+                .layer(filter(WarningHeaders))
+                // Browsers ask without credentials first.
+                .layer(filter(Cors { allowed_origins: s.allowed_origins }))
+                .layer(filter(Authentication {
+                    authenticator,
+                    proxy_headers: s.proxy_headers,
+                    proxy_prefixes: s.proxy_prefixes,
+                    metrics: metrics.clone(),
+                }))
+                .service(protection),
+        );
+
+        // Connection: what every answer needs, whatever happens behind.
+        let connection = BoxCloneSyncService::new(
+            ServiceBuilder::new()
+                .layer(filter(ResponseHeaders { strict_transport_security: s.strict_transport_security }))
+                .layer(filter(PanicRecovery { metrics }))
+                .layer(gate(RequestInfoGate))
+                .service(identity),
+        );
+        Chain { service: connection, entropy }
+    }
+
+    /// Serves one request.
+    pub async fn serve(&self, request: Received) -> Response {
+        match self.service.clone().call(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+
+    /// The client's audit id, or a new one.
+    pub fn audit_id(&self, headers: &http::HeaderMap) -> String {
+        match crate::request::header(headers, crate::filters::response_headers::AUDIT_ID) {
+            "" => random_uuid(&*self.entropy),
+            id => id.chars().take(64).collect(),
+        }
+    }
+}
+
+/// A version 4 UUID.
+pub fn random_uuid(entropy: &dyn Entropy) -> String {
+    let (a, b) = (entropy.bits(), entropy.bits());
+    format!(
+        "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
+        a >> 32,
+        (a >> 16) & 0xffff,
+        a & 0xfff,
+        (b >> 48) & 0x3fff | 0x8000,
+        b & 0xffff_ffff_ffff
+    )
+}

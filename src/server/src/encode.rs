@@ -1,0 +1,159 @@
+//! From answers to bytes: objects, lists, errors, plain text.
+// PERFORMANCE: per-request path
+
+use crate::body::{Body, Response};
+use crate::negotiate::{self, Agreed, Format, Offer};
+use bytes::Bytes;
+use fairlead_api::{Node, Status, json};
+use fairlead_resource::request::List;
+use fairlead_storage::Cached;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use std::sync::Arc;
+
+mod compress;
+mod list;
+mod pretty;
+
+/// Answers longer than this are compressed where the client accepts it.
+pub const GZIP_THRESHOLD: usize = 128 * 1024;
+
+/// Lists and long answers are handed to the connection in pieces of about this size: a write a piece, not a write an object.
+pub const PIECE: usize = 64 * 1024;
+
+/// What the encoders need to know of a request.
+#[derive(Clone, Copy)]
+pub struct Wanted {
+    pub agreed: Agreed,
+    pub gzip: bool,
+}
+
+impl Wanted {
+    pub fn new(agreed: Agreed, headers: &HeaderMap) -> Wanted {
+        let accepts = crate::request::header(headers, ACCEPT_ENCODING);
+        Wanted { agreed, gzip: accepts.split(',').any(|token| token.trim_matches(' ') == "gzip") }
+    }
+}
+
+/// An object as it is cached: its bytes, and a line break.
+pub fn cached(code: u16, object: &Arc<Cached>, wanted: Wanted) -> Response {
+    if wanted.agreed.format == Format::Json && !wanted.agreed.pretty {
+        let mut bytes = Vec::with_capacity(object.json.len() + 1);
+        bytes.extend_from_slice(&object.json);
+        bytes.push(b'\n');
+        return whole(code, "application/json", bytes.into(), wanted.gzip);
+    }
+    match json::parse(&object.json) {
+        Ok(parsed) => node(code, &parsed, wanted),
+        Err(error) => status_as_json(&Status::internal(error)),
+    }
+}
+
+/// A made object.
+pub fn node(code: u16, node: &Node, wanted: Wanted) -> Response {
+    match encoded(node, wanted.agreed) {
+        Some((media_type, bytes)) => whole(code, media_type, bytes, wanted.gzip),
+        None => status_as_json(&negotiate::not_acceptable(Offer::Resource { protobuf: false }, false)),
+    }
+}
+
+/// A list: its items' bytes with commas between.
+pub fn list(list: List, wanted: Wanted) -> Response {
+    if wanted.agreed.format == Format::Json && !wanted.agreed.pretty {
+        return list::stream(list, wanted.gzip);
+    }
+    match list::to_node(list) {
+        Ok(list) => node(200, &list, wanted),
+        Err(error) => status_as_json(&Status::internal(error)),
+    }
+}
+
+/// A failure, in the format the client accepts, or JSON where it accepts none.
+pub fn status(status: &Status, headers: &HeaderMap, query: &[(String, String)]) -> Response {
+    let Ok(agreed) = negotiate::agree(headers, query, Offer::Plain) else { return status_as_json(status) };
+    let Some((media_type, bytes)) = encoded(&status.to_node(), agreed) else { return status_as_json(status) };
+    with_retry_after(status, whole(status.code(), media_type, bytes, false))
+}
+
+/// A failure for clients that accept nothing we have.
+pub fn status_as_json(status: &Status) -> Response {
+    let bytes = pretty::indent(&json::to_vec(&status.to_node()));
+    with_retry_after(status, whole(status.code(), "application/json", bytes.into(), false))
+}
+
+/// JSON that is ready: documents.
+pub fn document(json: &Bytes, content_type: &'static str, wanted: Wanted) -> Response {
+    match wanted.agreed {
+        Agreed { format: Format::Json, pretty: false, .. } => {
+            let mut bytes = Vec::with_capacity(json.len() + 1);
+            bytes.extend_from_slice(json);
+            bytes.push(b'\n');
+            whole(200, content_type, bytes.into(), wanted.gzip)
+        }
+        Agreed { format: Format::Json, .. } => whole(200, content_type, pretty::indent(json).into(), wanted.gzip),
+        _ => match json::parse(json) {
+            Ok(parsed) => node(200, &parsed, wanted),
+            Err(error) => status_as_json(&Status::internal(error)),
+        },
+    }
+}
+
+/// Plain text, as Go's `http.Error` sends it where it is a failure: with a line break.
+pub fn text(code: u16, text: impl Into<Bytes>) -> Response {
+    let mut response = whole(code, "text/plain; charset=utf-8", text.into(), false);
+    response.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// The answer for paths that lead nowhere.
+pub fn page_not_found() -> Response {
+    text(404, "404 page not found\n")
+}
+
+/// Indented JSON as Go's `MarshalIndent` writes it, with one space (`/version`, `/`).
+pub fn indented(bytes: &[u8]) -> Vec<u8> {
+    pretty::indent_by(bytes, " ")
+}
+
+/// A whole body, compressed where that is wanted and worth it.
+pub fn whole(code: u16, content_type: &'static str, bytes: Bytes, gzip: bool) -> Response {
+    let compressed = gzip && bytes.len() > GZIP_THRESHOLD;
+    let body = match compressed {
+        true => compress::stream(futures_util::stream::iter([Ok(bytes)])),
+        false => Body::full(bytes),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if compressed {
+        mark_compressed(&mut response);
+    }
+    response
+}
+
+fn mark_compressed(response: &mut Response) {
+    response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    response.headers_mut().append(VARY, HeaderValue::from_static("Accept-Encoding"));
+}
+
+/// Bytes of `node` in the agreed format; `None` where there is no encoder for it.
+fn encoded(node: &Node, agreed: Agreed) -> Option<(&'static str, Bytes)> {
+    let bytes = match agreed.format {
+        Format::Json if agreed.pretty => pretty::indent(&json::to_vec(node)),
+        Format::Json => {
+            let mut bytes = json::to_vec(node);
+            bytes.push(b'\n');
+            bytes
+        }
+        // The places of the codec crate's other encoders.
+        Format::Yaml | Format::Protobuf => return None,
+    };
+    Some((agreed.format.media_type(), bytes.into()))
+}
+
+fn with_retry_after(status: &Status, mut response: Response) -> Response {
+    if let Some(seconds) = status.details().and_then(|d| d.retry_after_seconds).filter(|s| *s > 0) {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}

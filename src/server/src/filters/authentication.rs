@@ -1,0 +1,177 @@
+//! Authentication: who makes the request. What proved it goes no further.
+
+use crate::body::Response;
+use crate::encode;
+use crate::filters::{Filter, Next, go_on};
+use crate::metrics::Metrics;
+use crate::request::{Identified, Known};
+use fairlead_api::Status;
+use fairlead_auth::authentication::{ANONYMOUS, Headers};
+use fairlead_auth::{Authenticator, Credentials};
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, HeaderName};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
+
+pub struct Authentication {
+    pub authenticator: Arc<dyn Authenticator>,
+    /// Headers of the front-proxy protocol, beside the standard ones: names, and prefixes.
+    pub proxy_headers: Vec<HeaderName>,
+    pub proxy_prefixes: Vec<String>,
+    pub metrics: Metrics,
+}
+
+const STANDARD: [&str; 3] = ["x-remote-user", "x-remote-uid", "x-remote-group"];
+const STANDARD_PREFIX: &str = "x-remote-extra-";
+
+impl Filter for Authentication {
+    type In = Known;
+    type Out = Identified;
+
+    fn handle<S: Next<Identified>>(
+        self: Arc<Self>,
+        mut request: Known,
+        next: S,
+    ) -> impl Future<Output = Response> + Send + 'static {
+        async move {
+            let started = Instant::now();
+            let outcome = {
+                let headers = RequestHeaders(&request.parts.headers);
+                let credentials = Credentials {
+                    bearer: bearer(request.header(AUTHORIZATION)),
+                    peer: &request.connection.certificates,
+                    headers: &headers,
+                    audiences: &[],
+                };
+                self.authenticator.authenticate(&credentials).await
+            };
+            let result = match &outcome {
+                Ok(Some(_)) => "success",
+                Ok(None) => "failure",
+                Err(_) => "error",
+            };
+            self.metrics.authentication_attempts.with(&[result]).inc();
+            self.metrics.authentication_latency.with(&[result]).observe(started.elapsed().as_secs_f64());
+            let user = match outcome {
+                Ok(Some(authenticated)) => authenticated.user,
+                Ok(None) => return refused(&request),
+                Err(error) => {
+                    tracing::debug!(%error, audit_id = request.audit_id, "unable to authenticate a request");
+                    return refused(&request);
+                }
+            };
+            self.metrics.authenticated_users.with(&[username_label(&user.name)]).inc();
+            self.strip(&mut request.parts.headers);
+            if request.connection.http2 && user.name == ANONYMOUS {
+                // CVE-2023-44487: strangers do not get to keep an HTTP/2 connection.
+                request.connection.close_soon();
+            }
+            go_on(next, Identified { known: request, user, impersonator: None }).await
+        }
+    }
+}
+
+impl Authentication {
+    fn strip(&self, headers: &mut HeaderMap) {
+        headers.remove(AUTHORIZATION);
+        for name in STANDARD {
+            headers.remove(name);
+        }
+        for name in &self.proxy_headers {
+            headers.remove(name);
+        }
+        let prefixed: Vec<HeaderName> = headers
+            .keys()
+            .filter(|name| {
+                let name = name.as_str();
+                name.starts_with(STANDARD_PREFIX) || self.proxy_prefixes.iter().any(|p| name.starts_with(p.as_str()))
+            })
+            .cloned()
+            .collect();
+        for name in prefixed {
+            headers.remove(name);
+        }
+    }
+}
+
+fn refused(request: &Known) -> Response {
+    if request.connection.http2 {
+        request.connection.close_soon();
+    }
+    encode::status(&Status::unauthorized(), &request.parts.headers, &request.query)
+}
+
+/// The token of `Bearer …`, as Go splits it: two words, the first in any case.
+fn bearer(authorization: &str) -> Option<&str> {
+    let (scheme, rest) = authorization.trim().split_once(' ')?;
+    let token = rest.split(' ').next().unwrap_or("");
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+/// User names are unbounded; all but the server's own read `other`, as upstream's do.
+fn username_label(name: &str) -> &str {
+    match name {
+        "admin" | "kube-apiserver" | "kube-controller-manager" | "kube-scheduler" => name,
+        _ => "other",
+    }
+}
+
+struct RequestHeaders<'a>(&'a HeaderMap);
+
+impl Headers for RequestHeaders<'_> {
+    fn values(&self, name: &str) -> Vec<&str> {
+        self.0.get_all(name).iter().filter_map(|v| v.to_str().ok()).collect()
+    }
+
+    fn with_prefix(&self, prefix: &str) -> Vec<(&str, &str)> {
+        self.0
+            .iter()
+            .filter_map(|(name, value)| Some((name.as_str().strip_prefix(prefix)?, value.to_str().ok()?)))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_the_second_word() {
+        assert_eq!(bearer("Bearer abc"), Some("abc"));
+        assert_eq!(bearer("bearer abc def"), Some("abc"));
+        assert_eq!(bearer("Bearer"), None);
+        assert_eq!(bearer("Bearer  abc"), None);
+        assert_eq!(bearer("Basic abc"), None);
+    }
+
+    #[test]
+    fn identity_headers_end_here() {
+        let filter = Authentication {
+            authenticator: Arc::new(Nobody),
+            proxy_headers: vec![HeaderName::from_static("x-user")],
+            proxy_prefixes: vec!["x-more-".into()],
+            metrics: Metrics::register(&fairlead_telemetry::Families::default()),
+        };
+        let mut headers = HeaderMap::new();
+        for name in ["authorization", "x-remote-user", "x-remote-extra-a", "x-user", "x-more-b", "accept"] {
+            headers.insert(HeaderName::from_static(name), "v".parse().unwrap());
+        }
+        filter.strip(&mut headers);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
+    }
+
+    struct Nobody;
+
+    impl Authenticator for Nobody {
+        fn authenticate<'a>(
+            &'a self,
+            _: &'a Credentials<'a>,
+        ) -> futures_util::future::BoxFuture<
+            'a,
+            Result<Option<fairlead_auth::Authenticated>, fairlead_auth::AuthError>,
+        > {
+            Box::pin(std::future::ready(Ok(None)))
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Requests for local resources: from HTTP to the engine and back.
+// PERFORMANCE: per-request path
+
+use crate::body::{Body, Hold, ReadError, Response};
+use crate::encode::{self, Wanted};
+use crate::endpoints::Labels;
+use crate::filters::warnings::Warnings;
+use crate::metrics::Metrics;
+use crate::negotiate::{self, Format, Offer, Route};
+use crate::request::{Identified, Known};
+use crate::request_info::RequestInfo;
+use crate::router::{Shared, failure};
+use crate::watch::{self, Events, Watching};
+use fairlead_api::{Status, StatusResult};
+use fairlead_resource::{Answer, Request, ResourceDefinition, Response as Outcome, Scope, Verb};
+use http::Method;
+use http::header::{CONTENT_TYPE, USER_AGENT};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Answers a request for a resource that is served here.
+pub async fn serve(shared: Arc<Shared>, request: Identified, definition: Arc<ResourceDefinition>) -> Response {
+    let measured = Measured::start(&shared.metrics, &request.known);
+    let mut response = match handle(&shared, request, definition).await {
+        Ok(response) | Err(response) => response,
+    };
+    measured.finish_with(&mut response);
+    response
+}
+
+async fn handle(
+    shared: &Arc<Shared>,
+    request: Identified,
+    definition: Arc<ResourceDefinition>,
+) -> Result<Response, Response> {
+    let Identified { mut known, user, .. } = request;
+    let verb = verb(&known, &definition).map_err(|status| failure(&status, &known))?;
+    if definition.is_custom() || !known.info.verb_in_path {
+        let route = match verb {
+            Verb::List | Verb::Watch => Route::Collection,
+            _ => Route::Object,
+        };
+        if !definition.is_custom() {
+            crate::router::producible(route, &known)?;
+        }
+    }
+    let offer = Offer::Resource { protobuf: !definition.is_custom() };
+    let agreed = negotiate::agree(&known.parts.headers, &known.query, offer).map_err(|s| failure(&s, &known))?;
+    if verb == Verb::Watch && agreed.format == Format::Yaml {
+        return Err(failure(&negotiate::not_acceptable(offer, true), &known));
+    }
+    let media_type = media_type(verb, &known, &definition).map_err(|status| failure(&status, &known))?;
+    let payload = std::mem::take(&mut known.payload);
+    let bytes = match verb {
+        Verb::Get | Verb::List | Verb::Watch => bytes::Bytes::new(),
+        _ => match payload.read(shared.settings.max_body_bytes).await {
+            Ok(bytes) => bytes,
+            Err(error @ ReadError::TooLarge(_)) => {
+                return Err(failure(&Status::too_large(format!("Request entity too large: {error}")), &known));
+            }
+            Err(error @ ReadError::Broken(_)) => return Err(failure(&Status::bad_request(error.to_string()), &known)),
+        },
+    };
+    if !bytes.is_empty() {
+        let labels = [known.info.group.as_str(), known.info.resource.as_str(), verb.as_str()];
+        shared.metrics.body_sizes.with(&labels).observe(bytes.len() as f64);
+    }
+    let media_type = match media_type {
+        MediaType::Given(media_type) => media_type,
+        MediaType::IfAny(result) if bytes.is_empty() => result.unwrap_or_default(),
+        MediaType::IfAny(result) => result.map_err(|status| failure(&status, &known))?,
+    };
+    let wanted = Wanted::new(agreed, &known.parts.headers);
+    let namespaced = definition.namespaced();
+    if known.info.verb_in_path && !known.info.name.is_empty() {
+        // A watch of one object by path is a watch with a field selector.
+        known.query.push(("fieldSelector".into(), format!("metadata.name={}", known.info.name)));
+    }
+    let collection = matches!(verb, Verb::List | Verb::Watch | Verb::DeleteCollection);
+    let request = Request {
+        verb,
+        namespace: if namespaced { known.info.namespace.clone() } else { Default::default() },
+        name: if collection { Default::default() } else { known.info.name.clone() },
+        subresource: known.info.subresource.clone(),
+        subpath: known.info.rest.clone().unwrap_or_default(),
+        query: known.query.clone(),
+        body: fairlead_resource::Body { bytes, media_type: media_type.to_owned() },
+        view: agreed.view,
+        user,
+        user_agent: known.header(USER_AGENT).split('/').next().unwrap_or("").to_owned(),
+        internal: false,
+        definition: definition.clone(),
+    };
+    let Answer { result, mut warnings, audit: _ } = shared.services.engine.handle(request).await;
+    let mut response = match result {
+        Ok(outcome) => respond(shared, outcome, &known, wanted),
+        Err(status) => failure(&status, &known),
+    };
+    if let Some(warning) = &definition.warning {
+        warnings.insert(0, warning.clone());
+    }
+    if !warnings.is_empty() {
+        response.extensions_mut().insert(Warnings(warnings));
+    }
+    Ok(response)
+}
+
+fn respond(shared: &Arc<Shared>, outcome: Outcome, known: &Known, wanted: Wanted) -> Response {
+    match outcome {
+        Outcome::Cached { code, object } => encode::cached(code, &object, wanted),
+        Outcome::Node { code, node } => encode::node(code, &node, wanted),
+        Outcome::List(list) => encode::list(list, wanted),
+        Outcome::Watch(stream) => {
+            if wanted.agreed.format != Format::Json {
+                return failure(&negotiate::not_acceptable(Offer::Resource { protobuf: false }, true), known);
+            }
+            let watching = Watching {
+                drain: shared.services.drain.clone(),
+                timeout: Some(watch_timeout(shared, known)),
+                events: Events::of(&shared.metrics, &known.info),
+            };
+            watch::json_frames(stream, watching)
+        }
+        Outcome::Warned { response, warnings } => {
+            let mut response = respond(shared, *response, known, wanted);
+            response.extensions_mut().insert(Warnings(warnings));
+            response
+        }
+    }
+}
+
+/// What the client asked for, or once to twice the server's minimum: watches that began together end apart.
+fn watch_timeout(shared: &Shared, known: &Known) -> Duration {
+    if let Some(seconds) = known.query("timeoutSeconds").and_then(|s| s.parse::<u64>().ok()).filter(|s| *s > 0) {
+        return Duration::from_secs(seconds.min(1 << 32));
+    }
+    let minimum = shared.settings.min_request_timeout;
+    let fraction = (shared.services.entropy.bits() >> 11) as f64 / (1u64 << 53) as f64;
+    minimum.mul_f64(1.0 + fraction)
+}
+
+/// What a request does with a resource; the path and method it has decide, before any media type is looked at.
+///
+/// # Errors
+/// 404 where the resource has no such path, 405 where the path has no such method.
+fn verb(known: &Known, definition: &ResourceDefinition) -> StatusResult<Verb> {
+    let info = &known.info;
+    let verbs = verbs_of_path(info, definition)?;
+    let method = &known.parts.method;
+    let verb = match info.verb.as_str() {
+        "get" if *method == Method::GET || definition.is_custom() => Some(Verb::Get),
+        "list" if *method == Method::GET || definition.is_custom() => Some(Verb::List),
+        "watch" if *method == Method::GET || definition.is_custom() => Some(Verb::Watch),
+        "create" => Some(Verb::Create),
+        "update" => Some(Verb::Update),
+        "patch" => Some(Verb::Patch),
+        "delete" => Some(Verb::Delete),
+        "deletecollection" => Some(Verb::DeleteCollection),
+        _ => None,
+    };
+    // A field selector on a name turns a list into one of a named object: still the collection's path.
+    match verb.filter(|v| verbs.contains(v)) {
+        Some(verb) => Ok(verb),
+        None if definition.is_custom() => Err(Status::method_not_supported(&definition.group_resource(), &info.verb)),
+        None => Err(Status::method_not_allowed()),
+    }
+}
+
+const COLLECTION: [Verb; 4] = [Verb::List, Verb::Watch, Verb::Create, Verb::DeleteCollection];
+const OBJECT: [Verb; 4] = [Verb::Get, Verb::Update, Verb::Patch, Verb::Delete];
+
+/// The verbs that a path has.
+fn verbs_of_path(info: &RequestInfo, definition: &ResourceDefinition) -> StatusResult<Vec<Verb>> {
+    let missing = || Err(Status::no_such_resource());
+    let scoped = info.in_namespace;
+    if scoped && definition.scope == Scope::Cluster {
+        return missing();
+    }
+    let everywhere = !scoped && definition.scope == Scope::Namespaced;
+    let of = |some: &[Verb]| -> Vec<Verb> { definition.verbs.iter().filter(|v| some.contains(v)).copied().collect() };
+    let verbs = match info.depth {
+        1 if everywhere => of(&COLLECTION[..2]),
+        1 => of(&COLLECTION),
+        2 if info.verb_in_path => of(&[Verb::Watch]),
+        _ if everywhere => Vec::new(),
+        2 => of(&OBJECT),
+        depth => match definition.subresource(&info.subresource) {
+            // Only subresources that pass whole requests on have paths of their own below.
+            Some(subresource) if depth == 3 || subresource.verbs.len() >= OBJECT.len() + 1 => subresource.verbs.clone(),
+            _ => Vec::new(),
+        },
+    };
+    if verbs.is_empty() { missing() } else { Ok(verbs) }
+}
+
+enum MediaType {
+    Given(&'static str),
+    /// What counts only where there is a body.
+    IfAny(StatusResult<&'static str>),
+}
+
+const BODIES: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+const PATCHES: [&str; 4] = [
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+];
+const CUSTOM_PATCHES: [&str; 3] =
+    ["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
+
+/// The media type of the body.
+fn media_type(verb: Verb, known: &Known, definition: &ResourceDefinition) -> StatusResult<MediaType> {
+    let header = known.header(CONTENT_TYPE);
+    let bodies = if definition.is_custom() { &BODIES[..2] } else { &BODIES[..] };
+    match verb {
+        Verb::Get | Verb::List | Verb::Watch => Ok(MediaType::Given("")),
+        Verb::Create | Verb::Update => negotiate::content_type(header, bodies).map(MediaType::Given),
+        Verb::Delete | Verb::DeleteCollection => Ok(MediaType::IfAny(negotiate::content_type(header, &BODIES))),
+        Verb::Patch => {
+            let patches = if definition.is_custom() { &CUSTOM_PATCHES[..] } else { &PATCHES[..] };
+            // COMPAT: parameters are cut off, letters compared as they are, and nothing is assumed.
+            let media_type = header.split(';').next().unwrap_or("");
+            match patches.iter().find(|p| **p == media_type) {
+                Some(media_type) => Ok(MediaType::Given(media_type)),
+                None => Err(negotiate::unsupported(patches)),
+            }
+        }
+    }
+}
+
+/// Measures a request until the last byte of its answer.
+struct Measured {
+    metrics: Metrics,
+    info: RequestInfo,
+    labels: Labels,
+    dry_run: String,
+    started: Instant,
+    code: u16,
+    _running: Option<Running>,
+}
+
+/// A long-running request in its gauge.
+struct Running(fairlead_telemetry::metrics::IntGauge);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Measured {
+    fn start(metrics: &Metrics, known: &Known) -> Measured {
+        let apply = known.header(CONTENT_TYPE) == "application/apply-patch+yaml";
+        let labels = Labels::of(&known.info, &known.parts.method, apply);
+        let running = known.info.long_running().then(|| {
+            let gauge = metrics.long_running.with(&labels.target(&known.info));
+            gauge.inc();
+            Running(gauge)
+        });
+        let mut dry_run: Vec<&str> =
+            known.query.iter().filter(|(k, _)| k == "dryRun").map(|(_, v)| v.as_str()).collect();
+        dry_run.sort_unstable();
+        dry_run.dedup();
+        let dry_run = if dry_run.iter().all(|v| *v == "All") { dry_run.join(",") } else { "invalid".into() };
+        Measured {
+            metrics: metrics.clone(),
+            info: known.info.clone(),
+            labels,
+            dry_run,
+            started: known.at,
+            code: 0,
+            _running: running,
+        }
+    }
+
+    /// Records now where all of the answer is here, else when it has been sent.
+    fn finish_with(mut self, response: &mut Response) {
+        self.code = response.status().as_u16();
+        let body: &mut Body = response.body_mut();
+        match body.is_whole() {
+            true => self.record(body.len().unwrap_or(0)),
+            false => body.hold(self),
+        }
+    }
+
+    fn record(&mut self, sent: u64) {
+        let elapsed = self.started.elapsed().as_secs_f64();
+        let target @ [verb, group, version, resource, subresource, scope, component] = self.labels.target(&self.info);
+        let code = self.code.to_string();
+        let counted = [verb, &self.dry_run, group, version, resource, subresource, scope, component, &code];
+        self.metrics.requests.with(&counted).inc();
+        self.metrics.latency.with(&counted[..8]).observe(elapsed);
+        if self.dry_run.is_empty() {
+            self.metrics.sli_latency.with(&target).observe(elapsed);
+        }
+        if matches!(verb, "GET" | "LIST") {
+            self.metrics.response_sizes.with(&target).observe(sent as f64);
+        }
+    }
+}
+
+impl Hold for Measured {
+    fn released(&mut self, sent: u64) {
+        self.record(sent);
+    }
+}
+

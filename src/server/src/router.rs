@@ -1,0 +1,240 @@
+//! Who answers an authorized request: a local resource, a backend, a document, or one of the server's own endpoints.
+// PERFORMANCE: per-request path
+
+use crate::body::Response;
+use crate::chain::{Services, Settings};
+use crate::encode;
+use crate::endpoints;
+use crate::filters::authorization::Authorized;
+use crate::metrics::Metrics;
+use crate::negotiate;
+use crate::request::{Identified, Known};
+use crate::resources;
+use fairlead_api::Status;
+use fairlead_discovery::{Route, RoutingSnapshot};
+use futures_util::future::BoxFuture;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tower::Service;
+
+/// The end of the chain. Cheap to clone.
+#[derive(Clone)]
+pub struct RequestRouter(Arc<Shared>);
+
+/// What handlers share.
+pub struct Shared {
+    pub services: Services,
+    pub settings: Settings,
+    pub metrics: Metrics,
+}
+
+impl RequestRouter {
+    pub fn new(services: Services, settings: Settings, metrics: Metrics) -> RequestRouter {
+        RequestRouter(Arc::new(Shared { services, settings, metrics }))
+    }
+}
+
+impl Service<Authorized<Identified>> for RequestRouter {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Authorized<Identified>) -> Self::Future {
+        let shared = self.0.clone();
+        Box::pin(async move { Ok(route(shared, request.into_inner()).await) })
+    }
+}
+
+async fn route(shared: Arc<Shared>, request: Identified) -> Response {
+    let snapshot = shared.services.router.load();
+    let info = &request.known.info;
+    if info.resource_request {
+        return match snapshot.route(&info.group, &info.version, &info.resource) {
+            Some(Route::Local(definition)) => resources::serve(shared, request, definition).await,
+            Some(Route::Remote(backend)) => shared.services.remote.proxy(request, backend).await,
+            None => nowhere(&snapshot, &request.known),
+        };
+    }
+    let path = info.path.trim_end_matches('/').to_owned();
+    let mut parts = path.split('/').skip(1);
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some("api"), None, ..) => documents::versions_of_core(&shared, &snapshot, &request.known),
+        (Some("api"), Some(version), None, _) => documents::resources(&snapshot, &request.known, "", version),
+        (Some("apis"), None, ..) => documents::groups(&snapshot, &request.known),
+        (Some("apis"), Some(group), None, _) => documents::group(&snapshot, &request.known, group),
+        (Some("apis"), Some(group), Some(version), None) => {
+            let remote = snapshot.version(group, version).and_then(|entry| match &entry.serves {
+                fairlead_discovery::snapshot::Serves::Remote(backend) => Some(backend.clone()),
+                fairlead_discovery::snapshot::Serves::Local(_) => None,
+            });
+            match remote {
+                Some(backend) => shared.services.remote.proxy(request, backend).await,
+                None => documents::resources(&snapshot, &request.known, group, version),
+            }
+        }
+        _ => endpoints::serve(&shared, &snapshot, &request.known).await,
+    }
+}
+
+/// Neither a resource nor a document. COMPAT: built-in groups answer with a `Status`, everybody else with a line of text.
+fn nowhere(snapshot: &RoutingSnapshot, known: &Known) -> Response {
+    if snapshot.group(&known.info.group).is_some_and(|g| g.is_built_in()) {
+        return failure(&Status::no_such_resource(), known);
+    }
+    encode::page_not_found()
+}
+
+/// A failure in the form the client accepts.
+pub fn failure(status: &Status, known: &Known) -> Response {
+    encode::status(status, &known.parts.headers, &known.query)
+}
+
+/// The discovery documents, as clients of every age ask for them.
+mod documents {
+    use super::{Shared, failure, nowhere};
+    use crate::body::Response;
+    use crate::encode::{self, Wanted};
+    use crate::negotiate::{self, Agreed, Clause, Offer, Route};
+    use crate::request::{Known, header};
+    use bytes::Bytes;
+    use fairlead_api::{Status, json, node};
+    use fairlead_discovery::{Document, RoutingSnapshot};
+    use http::header::{ACCEPT, ETAG, HOST, IF_NONE_MATCH, VARY};
+    use http::{HeaderValue, Method, StatusCode};
+
+    const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+    /// `/api`.
+    pub(super) fn versions_of_core(shared: &Shared, snapshot: &RoutingSnapshot, known: &Known) -> Response {
+        if let Err(response) = readable(known) {
+            return response;
+        }
+        if wants_aggregated(known) {
+            return aggregated(snapshot.aggregated(true), known);
+        }
+        let _ = shared;
+        let versions: Vec<_> = snapshot
+            .group("")
+            .map(|g| g.versions.iter().map(|v| v.group_version.version.as_str().into()).collect())
+            .unwrap_or_default();
+        let address = match header(&known.parts.headers, HOST) {
+            "" => known.parts.uri.authority().map_or(String::new(), ToString::to_string),
+            host => host.to_owned(),
+        };
+        let mut document = node!({
+            "kind": "APIVersions",
+            "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}],
+        });
+        document.set("versions", versions);
+        plain(&json::to_vec(&document).into(), known)
+    }
+
+    /// `/apis`. COMPAT: any method will do.
+    pub(super) fn groups(snapshot: &RoutingSnapshot, known: &Known) -> Response {
+        if wants_aggregated(known) {
+            return aggregated(snapshot.aggregated(false), known);
+        }
+        plain(&snapshot.group_list().json, known)
+    }
+
+    /// `/apis/GROUP`.
+    pub(super) fn group(snapshot: &RoutingSnapshot, known: &Known, group: &str) -> Response {
+        let Some(document) = snapshot.group_document(group).filter(|_| !group.is_empty()) else {
+            return encode::page_not_found();
+        };
+        if snapshot.group(group).is_some_and(|g| g.is_built_in())
+            && let Err(response) = readable(known)
+        {
+            return response;
+        }
+        plain(&document.json, known)
+    }
+
+    /// `/api/VERSION` and `/apis/GROUP/VERSION`.
+    pub(super) fn resources(snapshot: &RoutingSnapshot, known: &Known, group: &str, version: &str) -> Response {
+        let Some(document) = snapshot.resource_list(group, version) else {
+            let mut missing = RoutedGroup(known, group);
+            return missing.nowhere(snapshot);
+        };
+        if snapshot.group(group).is_some_and(|g| g.is_built_in())
+            && let Err(response) = readable(known)
+        {
+            return response;
+        }
+        plain(&document.json, known)
+    }
+
+    struct RoutedGroup<'a>(&'a Known, &'a str);
+
+    impl RoutedGroup<'_> {
+        fn nowhere(&mut self, snapshot: &RoutingSnapshot) -> Response {
+            if snapshot.group(self.1).is_some_and(|g| g.is_built_in()) {
+                return failure(&Status::no_such_resource(), self.0);
+            }
+            nowhere(&RoutingSnapshot::default(), self.0)
+        }
+    }
+
+    /// Documents are read with GET, in a form that they have.
+    fn readable(known: &Known) -> Result<(), Response> {
+        if known.parts.method != Method::GET {
+            return Err(failure(&Status::method_not_allowed(), known));
+        }
+        Route::Object.check(&known.parts.headers).map_err(|status| failure(&status, known))
+    }
+
+    fn plain(json: &Bytes, known: &Known) -> Response {
+        match negotiate::agree(&known.parts.headers, &known.query, Offer::Plain) {
+            Ok(agreed) => encode::document(json, "application/json", Wanted::new(agreed, &known.parts.headers)),
+            Err(status) => failure(&status, known),
+        }
+    }
+
+    fn aggregated(document: &Document, known: &Known) -> Response {
+        let mut response = match &document.etag {
+            Some(etag) if header(&known.parts.headers, IF_NONE_MATCH) == etag => {
+                let mut unchanged = Response::new(crate::body::Body::empty());
+                *unchanged.status_mut() = StatusCode::NOT_MODIFIED;
+                unchanged
+            }
+            _ => encode::document(&document.json, AGGREGATED, Wanted::new(Agreed::default(), &known.parts.headers)),
+        };
+        let headers = response.headers_mut();
+        headers.append(VARY, HeaderValue::from_static("Accept"));
+        if let Some(etag) = document.etag.as_ref().and_then(|e| HeaderValue::from_str(e).ok()) {
+            headers.insert(ETAG, etag);
+            headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("public"));
+        }
+        response
+    }
+
+    /// Whether the first clause that can be served at all asks for the aggregated form.
+    fn wants_aggregated(known: &Known) -> bool {
+        let accept = header(&known.parts.headers, ACCEPT);
+        if !accept.contains("apidiscovery.k8s.io") {
+            return false;
+        }
+        let servable = |clause: &&Clause| {
+            is_aggregated(clause) || ["as", "g", "v"].iter().all(|p| clause.parameter(p).is_none())
+        };
+        negotiate::clauses(accept).iter().find(servable).is_some_and(is_aggregated)
+    }
+
+    fn is_aggregated(clause: &Clause) -> bool {
+        clause.kind == "application"
+            && clause.subtype == "json"
+            && clause.parameter("g") == Some("apidiscovery.k8s.io")
+            && clause.parameter("v") == Some("v2")
+            && clause.parameter("as") == Some("APIGroupDiscoveryList")
+    }
+}
+
+/// Whether a route of a built-in group can produce what the client accepts.
+pub fn producible(route: negotiate::Route, known: &Known) -> Result<(), Response> {
+    route.check(&known.parts.headers).map_err(|status| failure(&status, known))
+}

@@ -1,0 +1,198 @@
+//! A watch as a body: frames of events, several in a write where several are ready.
+// PERFORMANCE: per-request path
+
+use crate::body::{Body, BoxError, Response};
+use crate::drain::Drain;
+use crate::encode::PIECE;
+use crate::metrics::Metrics;
+use crate::request_info::RequestInfo;
+use bytes::Bytes;
+use fairlead_api::json;
+use fairlead_resource::request::{EventKind, WatchEvent, WatchStream};
+use fairlead_storage::Cached;
+use fairlead_telemetry::metrics::{Histogram, IntCounter};
+use futures_util::FutureExt;
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
+
+/// How a watch ends and what counts its events.
+pub struct Watching {
+    pub drain: Drain,
+    /// After which the watch ends; `None` leaves the end to the stream.
+    pub timeout: Option<Duration>,
+    pub events: Events,
+}
+
+/// Counts a watch's events; the series are looked up once a watch.
+pub struct Events {
+    count: IntCounter,
+    sizes: Histogram,
+}
+
+impl Events {
+    pub fn of(metrics: &Metrics, info: &RequestInfo) -> Events {
+        let labels = [info.group.as_str(), info.version.as_str(), info.resource.as_str()];
+        Events { count: metrics.watch_events.with(&labels), sizes: metrics.watch_event_sizes.with(&labels) }
+    }
+
+    fn sent(&self, size: usize) {
+        self.count.inc();
+        self.sizes.observe(size as f64);
+    }
+}
+
+/// Serves a watch as JSON frames, one a line.
+pub fn json_frames(stream: Box<dyn WatchStream>, watching: Watching) -> Response {
+    let deadline = watching.timeout.map(|t| Instant::now() + t);
+    let state = State { stream, watching, deadline };
+    let mut response = Response::new(Body::stream(Box::pin(futures_util::stream::unfold(state, next)), None));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+struct State {
+    stream: Box<dyn WatchStream>,
+    watching: Watching,
+    deadline: Option<Instant>,
+}
+
+/// Waits for one event, then takes along what is ready: a burst is one write.
+async fn next(mut state: State) -> Option<(Result<Bytes, BoxError>, State)> {
+    let first = tokio::select! {
+        event = state.stream.next() => event?,
+        () = state.watching.drain.wait() => return None,
+        () = until(state.deadline) => return None,
+    };
+    let first = frame(&first);
+    state.watching.events.sent(first.len());
+    let Some(Some(second)) = state.stream.next().now_or_never() else { return Some((Ok(first), state)) };
+    let mut batch = Vec::with_capacity(first.len() * 4);
+    batch.extend_from_slice(&first);
+    let mut event = Some(second);
+    while let Some(ready) = event {
+        let before = batch.len();
+        write_frame(&ready, &mut batch);
+        state.watching.events.sent(batch.len() - before);
+        if batch.len() >= PIECE {
+            break;
+        }
+        // An end that shows here shows again on the next call.
+        event = state.stream.next().now_or_never().flatten();
+    }
+    Some((Ok(batch.into()), state))
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// `{"type":…,"object":…}` and a line break; of cached objects one for all watchers.
+fn frame(event: &WatchEvent) -> Bytes {
+    if let WatchEvent::Object { kind, object } = event {
+        let shared = match kind {
+            EventKind::Added => Some(&object.forms.watch_added),
+            EventKind::Modified => Some(&object.forms.watch_modified),
+            EventKind::Deleted => Some(&object.forms.watch_deleted),
+            EventKind::Bookmark | EventKind::Error => None,
+        };
+        if let Some(cell) = shared {
+            return cell.get_or_init(|| compose(*kind, object)).clone();
+        }
+    }
+    let mut out = Vec::with_capacity(512);
+    write_frame(event, &mut out);
+    out.into()
+}
+
+fn compose(kind: EventKind, object: &Cached) -> Bytes {
+    let mut out = Vec::with_capacity(object.json.len() + 40);
+    open(kind, &mut out);
+    out.extend_from_slice(&object.json);
+    out.extend_from_slice(b"}\n");
+    out.into()
+}
+
+fn write_frame(event: &WatchEvent, out: &mut Vec<u8>) {
+    match event {
+        WatchEvent::Object { kind, object } => {
+            open(*kind, out);
+            out.extend_from_slice(&object.json);
+        }
+        WatchEvent::Node { kind, node } => {
+            open(*kind, out);
+            json::write(node, out);
+        }
+    }
+    out.extend_from_slice(b"}\n");
+}
+
+fn open(kind: EventKind, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(kind.as_str().as_bytes());
+    out.extend_from_slice(b"\",\"object\":");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fairlead_api::node;
+    use fairlead_telemetry::Families;
+    use futures_util::future::BoxFuture;
+    use http_body_util::BodyExt;
+
+    /// Events that are ready at once; then the end, or silence.
+    struct Script {
+        events: std::vec::IntoIter<WatchEvent>,
+        ends: bool,
+    }
+
+    impl WatchStream for Script {
+        fn next(&mut self) -> BoxFuture<'_, Option<WatchEvent>> {
+            match self.events.next() {
+                Some(event) => Box::pin(std::future::ready(Some(event))),
+                None if self.ends => Box::pin(std::future::ready(None)),
+                None => Box::pin(std::future::pending()),
+            }
+        }
+    }
+
+    fn event(name: &str) -> WatchEvent {
+        WatchEvent::Node { kind: EventKind::Added, node: node!({"name": name}) }
+    }
+
+    fn watching(drain: Drain, timeout: Option<Duration>) -> Watching {
+        let metrics = Metrics::register(&Families::default());
+        Watching { drain, timeout, events: Events::of(&metrics, &RequestInfo::default()) }
+    }
+
+    fn serve(names: &[&str], ends: bool, watching: Watching) -> Response {
+        let events = names.iter().map(|n| event(n)).collect::<Vec<_>>().into_iter();
+        json_frames(Box::new(Script { events, ends }), watching)
+    }
+
+    #[tokio::test]
+    async fn what_is_ready_goes_in_one_write() {
+        let mut body = serve(&["a", "b"], true, watching(Drain::default(), None)).into_body();
+        let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(
+            first,
+            "{\"type\":\"ADDED\",\"object\":{\"name\":\"a\"}}\n{\"type\":\"ADDED\",\"object\":{\"name\":\"b\"}}\n"
+        );
+        assert!(body.frame().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_ends_with_its_time_and_with_the_server() {
+        let body = serve(&["a"], false, watching(Drain::default(), Some(Duration::from_secs(30)))).into_body();
+        assert!(body.collect().await.unwrap().to_bytes().ends_with(b"}\n"));
+        let drain = Drain::default();
+        drain.begin();
+        let body = serve(&[], false, watching(drain, None)).into_body();
+        assert!(body.collect().await.unwrap().to_bytes().is_empty());
+    }
+}
