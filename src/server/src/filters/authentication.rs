@@ -42,6 +42,7 @@ impl Filter for Authentication {
                     bearer: bearer(request.header(AUTHORIZATION)),
                     peer: &request.connection.certificates,
                     headers: &headers,
+                    path: &request.info.path,
                     audiences: &[],
                 };
                 self.authenticator.authenticate(&credentials).await
