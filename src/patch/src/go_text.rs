@@ -17,6 +17,26 @@ pub fn string_verb(node: &Node) -> String {
     out
 }
 
+/// `%#v` of a decoded JSON value: Go syntax.
+pub fn syntax(node: &Node) -> String {
+    match node {
+        Node::Null => "interface {}(nil)".into(),
+        Node::String(s) => fairlead_api::field::go_quote(s),
+        Node::List(items) => {
+            let items: Vec<String> = items.iter().map(syntax).collect();
+            format!("[]interface {{}}{{{}}}", items.join(", "))
+        }
+        Node::Map(map) => {
+            let members: Vec<String> = map
+                .iter()
+                .map(|(k, v)| format!("{}:{}", fairlead_api::field::go_quote(k), syntax(v)))
+                .collect();
+            format!("map[string]interface {{}}{{{}}}", members.join(", "))
+        }
+        scalar => value(scalar),
+    }
+}
+
 /// The Go type a decoded JSON value has.
 pub fn type_name(node: &Node) -> &'static str {
     match node {

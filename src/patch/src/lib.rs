@@ -8,11 +8,14 @@
 //! The rules are those of structured-merge-diff v6, apimachinery's strategicpatch and managedfields, and
 //! evanphx/json-patch v4. Related: `fairlead-schema` says what types a list or map has; `fairlead-resource` calls in here.
 
+pub mod apply;
+pub mod fields;
 pub mod go_text;
 pub mod json_patch;
 pub mod merge_patch;
 pub mod strategic;
 
 mod error;
+mod typed;
 
 pub use error::PatchError;
