@@ -1,12 +1,14 @@
 //! The authorization contract: [`AuthzAttributes`] in, [`Decision`] and reason out.
 // PERFORMANCE: per-request path
 
+pub mod forbidden;
 pub mod node;
 pub mod rbac;
 pub mod rule;
 pub mod union;
 
 use compact_str::CompactString;
+use fairlead_api::selector::{FieldRequirement, Requirement};
 use fairlead_api::{Node, UserInfo};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
@@ -27,24 +29,9 @@ pub struct AuthzAttributes {
     pub resource_request: bool,
     /// The request path; what is decided on where `resource_request` is false.
     pub path: CompactString,
-    pub field_selector: Vec<Requirement>,
+    /// What of the request's selectors could be read (KEP-4601).
+    pub field_selector: Vec<FieldRequirement>,
     pub label_selector: Vec<Requirement>,
-}
-
-/// One requirement of a selector, as an authorizer may look at it (KEP-4601).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Requirement {
-    pub key: CompactString,
-    pub operator: Operator,
-    pub values: Vec<CompactString>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operator {
-    In,
-    NotIn,
-    Exists,
-    DoesNotExist,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,6 +11,8 @@
 pub mod authentication;
 pub mod authorization;
 pub mod bootstrap;
+pub mod escalation;
+pub mod impersonation;
 pub mod objects;
 
 pub use authentication::{AuthError, Authenticated, Authenticator, Credentials};

@@ -156,7 +156,7 @@ impl Authenticator for FrontProxy {
 }
 
 /// Undoes percent-encoding; a key that is wrongly encoded stays as it is.
-fn unescape(key: &str) -> String {
+pub(crate) fn unescape(key: &str) -> String {
     let mut bytes = Vec::with_capacity(key.len());
     let mut rest = key.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {

@@ -4,7 +4,7 @@
 // PERFORMANCE: per-request path
 
 use super::rule::Rule;
-use super::{Authorizer, AuthzAttributes, Decision, Operator, ResolvedRules};
+use super::{Authorizer, AuthzAttributes, Decision, ResolvedRules};
 use crate::objects::ObjectSource;
 use fairlead_api::UserInfo;
 use futures_util::future::BoxFuture;
@@ -248,7 +248,7 @@ fn owns(a: &AuthzAttributes) -> bool {
 fn selects(a: &AuthzAttributes, field: &str, value: &str) -> bool {
     a.field_selector
         .iter()
-        .any(|r| r.key == field && r.operator == Operator::In && matches!(r.values.as_slice(), [one] if one == value))
+        .any(|r| r.field == field && !r.negated && r.value == value)
 }
 
 fn allow_if(condition: bool, reason: &str) -> Result<(), String> {
@@ -258,9 +258,9 @@ fn allow_if(condition: bool, reason: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authorization::Requirement;
     use crate::objects::MemoryObjects;
     use fairlead_api::node;
+    use fairlead_api::selector::FieldSelector;
 
     fn ask(verb: &str, resource: &str, namespace: &str, name: &str) -> AuthzAttributes {
         AuthzAttributes {
@@ -343,11 +343,7 @@ mod tests {
             authorizer.decide(&list).1,
             "can only list/watch pods with spec.nodeName field selector"
         );
-        list.field_selector = vec![Requirement {
-            key: "spec.nodeName".into(),
-            operator: Operator::In,
-            values: vec!["n1".into()],
-        }];
+        list.field_selector = FieldSelector::equal("spec.nodeName", "n1").requirements;
         assert_eq!(authorizer.decide(&list).0, Decision::Allow);
     }
 

@@ -5,10 +5,10 @@ use crate::encode;
 use crate::filters::{Filter, Next, go_on};
 use crate::metrics::Metrics;
 use crate::request::Identified;
-use crate::request_info::{RequestInfo, field_terms};
+use crate::request_info::RequestInfo;
 use fairlead_api::field::go_quote;
+use fairlead_api::selector::{FieldRequirement, FieldSelector};
 use fairlead_api::{GroupResource, Status, UserInfo};
-use fairlead_auth::authorization::{Operator, Requirement};
 use fairlead_auth::{Authorizer, AuthzAttributes, Decision};
 use http::HeaderValue;
 use std::future::Future;
@@ -104,16 +104,8 @@ pub fn forbidden(attributes: &AuthzAttributes, reason: &str) -> Status {
     Status::forbidden(&GroupResource::new(&attributes.group, &attributes.resource), &attributes.name, why)
 }
 
-fn field_requirements(selector: &str) -> Vec<Requirement> {
-    let terms = field_terms(selector).unwrap_or_default();
-    terms
-        .into_iter()
-        .map(|(field, equal, value)| Requirement {
-            key: field.into(),
-            operator: if equal { Operator::In } else { Operator::NotIn },
-            values: vec![value.into()],
-        })
-        .collect()
+fn field_requirements(selector: &str) -> Vec<FieldRequirement> {
+    FieldSelector::parse(selector).map(|s| s.requirements).unwrap_or_default()
 }
 
 #[cfg(test)]
