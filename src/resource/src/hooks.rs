@@ -26,7 +26,7 @@ pub struct HookContext<'a> {
 
 /// Everything has a default that does nothing; a resource overrides what differs (KEP-5975 in spirit).
 ///
-/// Order on create: decode, schema defaults, [`default`](Hooks::default), mutating admission,
+/// Order on create: decode, schema defaults, [`default`](Hooks::default), mutating admission, [`permit`](Hooks::permit),
 /// [`prepare_create`](Hooks::prepare_create), schema validation, [`validate_create`](Hooks::validate_create),
 /// [`canonicalize`](Hooks::canonicalize), validating admission, [`begin_create`](Hooks::begin_create), store.
 /// Update likewise, with the stored object beside the new one.
@@ -34,6 +34,18 @@ pub struct HookContext<'a> {
 pub trait Hooks: Send + Sync {
     /// Defaults that depend on other fields. Runs on everything decoded: create, update, the result of a patch.
     fn default(&self, object: &mut Node) {}
+
+    /// May refuse a write because of who makes it (granting permissions one does not hold). `old` is the stored object,
+    /// on update and patch. Runs after mutating admission and before preparation and validation, so that a 403 comes
+    /// before a 422; not for writes of the server's own loops.
+    fn permit<'a>(
+        &'a self,
+        object: &'a Node,
+        old: Option<&'a Node>,
+        context: &'a HookContext<'a>,
+    ) -> BoxFuture<'a, StatusResult<()>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// Clears what clients may not set (status), sets what the server decides.
     fn prepare_create(&self, object: &mut Node, context: &HookContext) {}
