@@ -45,6 +45,9 @@ pub struct ServiceAccountTokens {
     verified: Mutex<HashMap<[u8; 32], Arc<Claims>>>,
 }
 
+/// Takes namespace, name and day.
+pub type LegacyTokenUsed = Arc<dyn Fn(&str, &str, &str) + Send + Sync>;
+
 /// What tokens must be like. Changing keys means making a new authenticator.
 #[derive(Clone, Default)]
 pub struct Config {
@@ -55,7 +58,7 @@ pub struct Config {
     pub keys: Vec<PublicKey>,
     /// Told when a Secret's token was used: namespace, name and day (`2006-01-02`), at most once a day and Secret,
     /// to be kept in the label `kubernetes.io/legacy-token-last-used`.
-    pub legacy_token_used: Option<Arc<dyn Fn(&str, &str, &str) + Send + Sync>>,
+    pub legacy_token_used: Option<LegacyTokenUsed>,
 }
 
 /// `system:serviceaccount:<namespace>:<name>`

@@ -417,7 +417,7 @@ mod tests {
     }
 
     fn bind(name: &str, namespace: &str, role: &str, subject: Node) -> Node {
-        node!({"metadata": {"name": name, "namespace": namespace}, "subjects": [serde_json::to_value(&subject).unwrap()],
+        node!({"metadata": {"name": name, "namespace": namespace}, "subjects": [fairlead_api::node::json!(subject)],
             "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": role}})
     }
 
