@@ -49,7 +49,7 @@ struct Queue {
 /// Reads changes that are no longer, or were never, in a watch's queue.
 pub(crate) trait History: Send + Sync + 'static {
     /// Changes under `prefix` above `after` and not above `to`: as many as make a batch, and the revision they reach.
-    fn changes(&self, prefix: &str, after: u64, to: u64) -> BoxFuture<'static, Result<Batch>>;
+    fn changes(self: Arc<Self>, prefix: &str, after: u64, to: u64) -> BoxFuture<'static, Result<Batch>>;
 }
 
 impl Feed {
@@ -248,7 +248,7 @@ impl Watch for FeedWatch {
             match self.queued()? {
                 Ok(Some(batch)) => return Poll::Ready(Ok(batch)),
                 Ok(None) => return Poll::Pending,
-                Err(to) => self.reading = Some(self.history.changes(&self.prefix, self.after, to)),
+                Err(to) => self.reading = Some(self.history.clone().changes(&self.prefix, self.after, to)),
             }
         }
     }

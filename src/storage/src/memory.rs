@@ -221,7 +221,7 @@ impl Store for Memory {
 }
 
 impl History for Shared {
-    fn changes(&self, prefix: &str, after: u64, to: u64) -> BoxFuture<'static, Result<Batch>> {
+    fn changes(self: Arc<Self>, prefix: &str, after: u64, to: u64) -> BoxFuture<'static, Result<Batch>> {
         let state = lock(&self.state);
         if after < state.index.compacted {
             return Box::pin(ready(Err(Error::Compacted {
@@ -288,4 +288,26 @@ impl Expiring for BTreeSet<(u64, StoreKey, u64)> {
         }
         self.pop_first()
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::suite::{Bench, suite};
+    use crate::testing::HandClock;
+
+    fn bench() -> Bench {
+        let clock = HandClock::at(1_000);
+        let store = Memory::new(clock.clone());
+        let expiring = store.clone();
+        let expire = Box::new(move || Box::pin(ready(expiring.expire())) as BoxFuture<'static, ()>);
+        Bench {
+            store: Arc::new(store),
+            clock,
+            expire,
+            _dir: None,
+        }
+    }
+
+    suite!(conformance, bench);
 }

@@ -1,0 +1,223 @@
+//! The embedded store beyond what every store does: restarts, damage, full disks, crashes.
+
+use crate::embedded::{Embedded, EmbeddedConfig};
+use crate::store::{Error, Expect, Revision, Store};
+use crate::suite::{Bench, suite, until};
+use crate::testing::{HandClock, bytes};
+use futures_util::future::{BoxFuture, join_all};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+fn open(dir: &Path) -> Embedded {
+    Embedded::open(dir, EmbeddedConfig::new(HandClock::at(1_000))).unwrap()
+}
+
+fn bench() -> Bench {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = HandClock::at(1_000);
+    let store = Embedded::open(dir.path(), EmbeddedConfig::new(clock.clone())).unwrap();
+    let expiring = store.clone();
+    let expire = Box::new(move || {
+        let store = expiring.clone();
+        Box::pin(async move { store.expire().await }) as BoxFuture<'static, ()>
+    });
+    Bench {
+        store: Arc::new(store),
+        clock,
+        expire,
+        _dir: Some(dir),
+    }
+}
+
+suite!(conformance, bench);
+
+#[tokio::test]
+async fn a_restart_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = HandClock::at(1_000);
+    let store = Embedded::open(dir.path(), EmbeddedConfig::new(clock.clone())).unwrap();
+    store.put("/a", bytes("1"), Expect::Absent, None).await.unwrap();
+    store
+        .put("/b", bytes("2"), Expect::Absent, Some(Duration::from_secs(60)))
+        .await
+        .unwrap();
+    store
+        .put("/a", bytes("3"), Expect::Unchanged(Revision(2)), None)
+        .await
+        .unwrap();
+    store.put("/c", bytes("4"), Expect::Absent, None).await.unwrap();
+    store.delete("/c", Expect::Unchanged(Revision(5))).await.unwrap();
+    store.compact(Revision(3)).await.unwrap();
+    store.close().await;
+    assert!(matches!(
+        store.put("/d", bytes("5"), Expect::Absent, None).await,
+        Err(Error::Unavailable(_))
+    ));
+    drop(store);
+    let store = Embedded::open(dir.path(), EmbeddedConfig::new(clock.clone())).unwrap();
+    assert_eq!(store.revision().await.unwrap(), Revision(6));
+    let range = store.range("/", "", 9, None).await.unwrap();
+    assert_eq!(range.entries.iter().map(|e| &*e.key).collect::<Vec<_>>(), ["/a", "/b"]);
+    let past = store.range("/", "", 9, Some(Revision(3))).await.unwrap();
+    assert_eq!(
+        past.entries.iter().map(|e| &e.value[..]).collect::<Vec<_>>(),
+        [b"1", b"2"]
+    );
+    assert!(matches!(
+        store.range("/", "", 9, Some(Revision(2))).await,
+        Err(Error::Compacted { .. })
+    ));
+    let mut watch = store.watch("/", Revision(3)).await.unwrap();
+    let batch = until(&mut watch, 3, 6).await;
+    assert_eq!(
+        batch.changes.iter().map(|c| c.revision.0).collect::<Vec<_>>(),
+        [4, 5, 6]
+    );
+    clock.advance(60);
+    store.expire().await;
+    assert_eq!(store.get("/b").await.unwrap(), (None, Revision(7)));
+    store.compact(Revision(7)).await.unwrap();
+    store.close().await;
+    drop(store);
+    // The newest row is a tombstone that compaction takes; the revision must not fall back.
+    for _ in 0..2 {
+        let store = open(dir.path());
+        assert_eq!(store.revision().await.unwrap(), Revision(7));
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_directory_belongs_to_one_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = open(dir.path());
+    let second = Embedded::open(dir.path(), EmbeddedConfig::new(HandClock::at(0)));
+    assert!(matches!(second, Err(Error::Unavailable(text)) if text.contains("in use by another process")));
+    first.close().await;
+    open(dir.path()).close().await;
+}
+
+#[tokio::test]
+async fn damage_is_told_at_open_or_when_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.db");
+    std::fs::write(
+        &path,
+        "not a database, but long enough to be taken for the header of one: ".repeat(40),
+    )
+    .unwrap();
+    let foreign = Embedded::open(dir.path(), EmbeddedConfig::new(HandClock::at(0)));
+    assert!(matches!(foreign, Err(Error::Corrupt(text)) if text.contains("store.db")));
+    std::fs::remove_file(&path).unwrap();
+    let store = open(dir.path());
+    for i in 0..200 {
+        store
+            .put(
+                &format!("/k/{i:03}"),
+                bytes(&format!("value {i} {}", "x".repeat(200))),
+                Expect::Absent,
+                None,
+            )
+            .await
+            .unwrap();
+    }
+    store.close().await;
+    drop(store);
+    let good = std::fs::read(&path).unwrap();
+
+    let mut flipped = good.clone();
+    let at = good.windows(9).position(|window| window == b"value 77 ").unwrap();
+    flipped[at + 20] ^= 1;
+    std::fs::write(&path, &flipped).unwrap();
+    let store = open(dir.path());
+    let read = store.range("/k/", "", 500, None).await;
+    assert!(matches!(read, Err(Error::Corrupt(text)) if text.contains("/k/077")));
+    store.close().await;
+    drop(store);
+
+    let mut torn = good.clone();
+    let page = (at / 4096) * 4096;
+    torn[page..page + 4096].fill(0xa5);
+    std::fs::write(&path, &torn).unwrap();
+    let torn = Embedded::open(dir.path(), EmbeddedConfig::new(HandClock::at(0)));
+    assert!(matches!(torn, Err(Error::Corrupt(_))));
+
+    std::fs::write(&path, &good[..good.len() / 2]).unwrap();
+    let short = Embedded::open(dir.path(), EmbeddedConfig::new(HandClock::at(0)));
+    assert!(matches!(short, Err(Error::Corrupt(_))));
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_and_recovers() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = EmbeddedConfig {
+        max_bytes: Some(400 << 10),
+        ..EmbeddedConfig::new(HandClock::at(0))
+    };
+    let store = Embedded::open(dir.path(), config).unwrap();
+    let value = bytes(&"x".repeat(10_000));
+    let mut written = 0;
+    let refused = loop {
+        match store
+            .put(&format!("/k/{written}"), value.clone(), Expect::Absent, None)
+            .await
+        {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, Error::Unavailable(_)), "{refused:?}");
+    store.health().await.unwrap();
+    let revision = store.revision().await.unwrap();
+    assert_eq!(revision.0, written + 1);
+    assert_eq!(
+        store.range("/k/", "", 900, None).await.unwrap().entries.len() as u64,
+        written
+    );
+    // A tombstone still finds room; compaction then makes more.
+    let deleted = store.delete("/k/0", Expect::Unchanged(Revision(2))).await.unwrap();
+    store.compact(deleted).await.unwrap();
+    let again = async {
+        for i in 0.. {
+            let put = store
+                .put(&format!("/k/again-{i}"), bytes("small"), Expect::Absent, None)
+                .await;
+            if put.is_ok() || i > 10 {
+                return put;
+            }
+        }
+        unreachable!()
+    };
+    again.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_backup_is_a_store() {
+    let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = open(dir.path());
+    let writes = (0..50).map(|i| store.put_owned(format!("/k/{i}")));
+    let to = copy.path().join("store.db");
+    let (backup, _) = tokio::join!(store.backup(&to), join_all(writes));
+    backup.unwrap();
+    let copied = open(copy.path());
+    let range = copied.range("/k/", "", 100, None).await.unwrap();
+    assert_eq!(range.entries.len() as u64 + 1, range.revision.0);
+    copied.put("/k/new", bytes("1"), Expect::Absent, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn close_ends_watches() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let mut watch = store.watch("/", Revision(1)).await.unwrap();
+    store.close().await;
+    assert!(matches!(watch.next().await, Err(Error::Unavailable(_))));
+    assert!(store.watch("/", Revision(1)).await.unwrap().next().await.is_err());
+}
+
+impl Embedded {
+    async fn put_owned(&self, key: String) -> Revision {
+        self.put(&key, bytes("1"), Expect::Absent, None).await.unwrap()
+    }
+}

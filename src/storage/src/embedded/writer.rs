@@ -1,0 +1,513 @@
+//! The writing thread of an embedded store: group commit, expiry, compaction, checkpoints.
+//!
+//! Nothing becomes visible before it is durable: a batch is committed, then enters the index, then the feed, and then
+//! its writers are answered.
+
+use crate::embedded::file::{PAGE_BYTES, checksum, is_damage};
+use crate::embedded::reader::{Reader, row};
+use crate::feed::Feed;
+use crate::index::{Row, Slot};
+use crate::memory::{Expiring, unix_seconds};
+use crate::store::{Change, Error, Expect, Result, Revision, StoreKey, StoreObserver};
+use bytes::Bytes;
+use fairlead_api::Clock;
+use rusqlite::{Connection, ErrorCode};
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// Bounds of one commit.
+const BATCH: usize = 1024;
+const BATCH_BYTES: usize = 8 << 20;
+/// Rows a commit deletes on the way, and a commit of their own when there is nothing else to do.
+const COMPACT_BESIDE: usize = 256;
+const COMPACT_IDLE: usize = 2048;
+/// The log is taken into the table when it has this much and nobody writes, and always when it has that much.
+const CHECKPOINT_IDLE: u64 = 1 << 20;
+const CHECKPOINT_ALWAYS: u64 = 16 << 20;
+/// How long nothing must have been written to be idle.
+const IDLE: Duration = Duration::from_millis(200);
+/// How often the clock is looked at while something can expire.
+const LOOK: Duration = Duration::from_secs(1);
+/// Free pages given back to the file system at a time, and how many are kept for reuse.
+const VACUUM: u64 = 512;
+const VACUUM_KEEP: u64 = 2048;
+
+pub(super) enum Job {
+    Write(Write),
+    Compact(u64, oneshot::Sender<Result<()>>),
+    Expire(oneshot::Sender<()>),
+    Close(oneshot::Sender<()>),
+}
+
+pub(super) struct Write {
+    pub key: StoreKey,
+    /// `None` deletes.
+    pub value: Option<Bytes>,
+    pub expect: Expect,
+    /// Unix seconds; 0 for never.
+    pub expires: u64,
+    /// `None` for expiry.
+    pub reply: Option<oneshot::Sender<Result<Revision>>>,
+}
+
+/// What the thread works with.
+pub(super) struct Parts {
+    pub connection: Connection,
+    pub lock: File,
+    pub expiring: BTreeSet<(u64, StoreKey, u64)>,
+    pub reader: Arc<Reader>,
+    pub feed: Arc<Feed>,
+    pub failed: Arc<OnceLock<String>>,
+    pub clock: Arc<dyn Clock>,
+    pub observer: Option<Arc<dyn StoreObserver>>,
+}
+
+/// Starts the thread. It ends when it is told to close or when nobody can send to it any more.
+pub(super) fn start(parts: Parts) -> Result<Sender<Job>> {
+    let (jobs, todo) = channel();
+    let writer = Writer {
+        parts,
+        todo,
+        unsaved: 0,
+        compacting: true,
+    };
+    let thread = std::thread::Builder::new().name("store-writer".into());
+    // Nobody joins it: closing waits for its answer instead.
+    thread
+        .spawn(move || writer.run())
+        .map_err(|error| Error::Unavailable(error.to_string()))?;
+    Ok(jobs)
+}
+
+struct Writer {
+    parts: Parts,
+    todo: Receiver<Job>,
+    /// About how many bytes the log has that the table does not.
+    unsaved: u64,
+    /// Whether obsolete rows may be left.
+    compacting: bool,
+}
+
+/// A batch on its way to the disk.
+#[derive(Default)]
+struct Batch {
+    rows: Vec<Row>,
+    changes: Vec<Change>,
+    /// The newest versions of the keys the batch has touched.
+    slots: HashMap<StoreKey, Slot>,
+    bytes: u64,
+}
+
+impl Writer {
+    fn run(mut self) {
+        let (mut last_write, mut last_look) = (Instant::now(), Instant::now());
+        let closed = loop {
+            match self.todo.recv_timeout(self.patience()) {
+                Ok(first) => match self.work_off(first) {
+                    Some(closed) => break Some(closed),
+                    None => last_write = Instant::now(),
+                },
+                Err(RecvTimeoutError::Disconnected) => break None,
+                Err(RecvTimeoutError::Timeout) if last_write.elapsed() >= IDLE => self.tidy(),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if last_look.elapsed() >= LOOK {
+                last_look = Instant::now();
+                self.expire();
+            }
+            if self.unsaved > CHECKPOINT_ALWAYS {
+                self.checkpoint("PASSIVE");
+            }
+        };
+        self.close(closed);
+    }
+
+    /// How long there is nothing to do but wait for jobs.
+    fn patience(&self) -> Duration {
+        if self.parts.failed.get().is_none() && (self.compacting || self.unsaved > CHECKPOINT_IDLE) {
+            IDLE
+        } else if self.parts.expiring.is_empty() {
+            Duration::from_secs(3600)
+        } else {
+            LOOK
+        }
+    }
+
+    /// Does `first` and what else has arrived. Answers who waits for the end once it has come.
+    fn work_off(&mut self, first: Job) -> Option<oneshot::Sender<()>> {
+        let mut writes = Vec::new();
+        let mut bytes = 0;
+        let mut next = Some(first);
+        while let Some(job) = next {
+            match job {
+                Job::Write(write) => {
+                    bytes += write.value.as_ref().map_or(0, Bytes::len);
+                    writes.push(write);
+                }
+                Job::Compact(revision, reply) => {
+                    self.commit(std::mem::take(&mut writes));
+                    _ = reply.send(self.compact(revision));
+                }
+                Job::Expire(done) => {
+                    self.commit(std::mem::take(&mut writes));
+                    self.expire();
+                    _ = done.send(());
+                }
+                Job::Close(done) => {
+                    self.commit(writes);
+                    return Some(done);
+                }
+            }
+            let full = writes.len() >= BATCH || bytes >= BATCH_BYTES;
+            next = if full { None } else { self.todo.try_recv().ok() };
+        }
+        self.commit(writes);
+        None
+    }
+
+    /// Makes `writes` durable and visible together, and answers each.
+    fn commit(&mut self, mut writes: Vec<Write>) {
+        if writes.is_empty() {
+            return;
+        }
+        if let Some(reason) = self.parts.failed.get() {
+            let error = Error::Unavailable(reason.clone());
+            return answer(writes, |_| Err(error.clone()));
+        }
+        let mut outcomes = Vec::with_capacity(writes.len());
+        let (batch, seconds) = match self.try_commit(&mut writes, &mut outcomes) {
+            Ok(done) => done,
+            Err(error) => {
+                self.roll_back(&error);
+                return answer(writes, |_| Err(error.clone()));
+            }
+        };
+        let last = batch.rows.last().map(|row| row.revision);
+        self.take_in(&batch);
+        if let Some(revision) = last {
+            self.parts.feed.publish(&batch.changes, revision);
+            if let Some(observer) = &self.parts.observer {
+                observer.commit(batch.rows.len(), seconds);
+            }
+        }
+        let mut outcomes = outcomes.into_iter();
+        answer(writes, |_| {
+            outcomes
+                .next()
+                .unwrap_or_else(|| Err(Error::Indeterminate("no outcome".into())))
+        });
+    }
+
+    fn try_commit(&mut self, writes: &mut [Write], outcomes: &mut Vec<Result<Revision>>) -> Result<(Batch, f64)> {
+        let mut batch = Batch::default();
+        let connection = &self.parts.connection;
+        run(connection, "BEGIN IMMEDIATE").map_err(|error| refused(&error))?;
+        let mut revision = self.parts.reader.index().revision;
+        for write in writes {
+            let slot = batch
+                .slots
+                .get(&write.key)
+                .copied()
+                .or_else(|| self.parts.reader.index().slot(&write.key));
+            let outcome =
+                if Slot::allows(slot, write.expect) && (write.value.is_some() || write.expect != Expect::Absent) {
+                    revision += 1;
+                    self.insert(&mut batch, write, slot, revision)?;
+                    Ok(Revision(revision))
+                } else {
+                    let live = slot.filter(|slot| slot.is_live());
+                    let current = live.map(|slot| row(connection, slot.modified)).transpose()?.flatten();
+                    Err(Error::Conflict {
+                        current: current.map(|row| row.entry()),
+                    })
+                };
+            outcomes.push(outcome);
+        }
+        if batch.rows.is_empty() {
+            run(connection, "ROLLBACK").map_err(|error| refused(&error))?;
+            return Ok((batch, 0.0));
+        }
+        if self.compacting {
+            self.compacting =
+                delete_obsolete(connection, &self.parts.reader, COMPACT_BESIDE).map_err(|e| refused(&e))?;
+        }
+        let started = Instant::now();
+        run(connection, "COMMIT").map_err(|error| unconfirmed(&error))?;
+        Ok((batch, started.elapsed().as_secs_f64()))
+    }
+
+    fn insert(&self, batch: &mut Batch, write: &Write, slot: Option<Slot>, revision: u64) -> Result<()> {
+        let connection = &self.parts.connection;
+        let live = slot.filter(|slot| slot.is_live());
+        let before = slot.map_or(0, |slot| slot.modified);
+        let created = match &write.value {
+            Some(_) => live.map_or(revision, |slot| slot.created),
+            None => 0,
+        };
+        let previous = if created == 0 {
+            row(connection, before)?.map(|row| row.entry())
+        } else {
+            None
+        };
+        let key = self.parts.reader.index().shared_key(&write.key);
+        let value = write.value.clone().unwrap_or_default();
+        let sum = checksum(&key, &value);
+        let inserted = connection
+            .prepare_cached("INSERT INTO revisions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")
+            .and_then(|mut insert| insert.execute((revision, &*key, created, before, write.expires, sum, &*value)));
+        inserted.map_err(|error| refused(&error))?;
+        batch.bytes += (key.len() + value.len() + 64) as u64;
+        batch.slots.insert(
+            key.clone(),
+            Slot {
+                modified: revision,
+                created,
+            },
+        );
+        let change = Change {
+            revision: Revision(revision),
+            key: key.clone(),
+            value: write.value.clone(),
+            previous,
+        };
+        batch.changes.push(change);
+        batch.rows.push(Row {
+            revision,
+            key,
+            created,
+            before,
+            expires: write.expires,
+            value,
+        });
+        Ok(())
+    }
+
+    /// Brings what has been committed into the index.
+    fn take_in(&mut self, batch: &Batch) {
+        let mut index = self.parts.reader.index_mut();
+        for row in &batch.rows {
+            index.apply(&row.key, row.revision, row.created, row.before);
+            if row.expires > 0 {
+                self.parts.expiring.insert((row.expires, row.key.clone(), row.revision));
+            }
+        }
+        // A commit logs whole pages: the last one of the table again each time, and those above it.
+        self.unsaved += batch.bytes + if batch.rows.is_empty() { 0 } else { 3 * PAGE_BYTES };
+    }
+
+    fn roll_back(&mut self, error: &Error) {
+        if !self.parts.connection.is_autocommit()
+            && let Err(second) = run(&self.parts.connection, "ROLLBACK")
+        {
+            tracing::error!(error = %second, "a failed write could not be rolled back");
+        }
+        tracing::error!(%error, "a write failed");
+        if matches!(error, Error::Indeterminate(_) | Error::Corrupt(_)) {
+            // After a failed fsync nobody knows what the disk has. Only reading it again, at the next start, can tell.
+            let reason = format!("the store must be restarted after a failed write: {error}");
+            _ = self.parts.failed.set(reason);
+        }
+    }
+
+    /// Deletes what has outlived its lifetime.
+    fn expire(&mut self) {
+        let now = unix_seconds(&*self.parts.clock);
+        loop {
+            let mut writes = Vec::new();
+            while writes.len() < BATCH
+                && let Some((_, key, revision)) = self.parts.expiring.pop_first_if_due(now)
+            {
+                let slot = self.parts.reader.index().slot(&key);
+                if slot.is_some_and(|slot| slot.is_live() && slot.modified == revision) {
+                    let expect = Expect::Unchanged(Revision(revision));
+                    writes.push(Write {
+                        key,
+                        value: None,
+                        expect,
+                        expires: 0,
+                        reply: None,
+                    });
+                }
+            }
+            if writes.is_empty() {
+                return;
+            }
+            self.commit(writes);
+        }
+    }
+
+    fn compact(&mut self, revision: u64) -> Result<()> {
+        let (latest, compacted) = {
+            let index = self.parts.reader.index();
+            (index.revision, index.compacted)
+        };
+        if revision > latest {
+            return Err(Error::Future {
+                current: Revision(latest),
+            });
+        }
+        if revision <= compacted {
+            return Ok(());
+        }
+        let update = "UPDATE state SET number = ?1 WHERE name = 'compacted'";
+        self.parts
+            .connection
+            .execute(update, [revision])
+            .map_err(|error| refused(&error))?;
+        self.parts.reader.index_mut().compacted = revision;
+        self.compacting = true;
+        Ok(())
+    }
+
+    /// What can wait until nobody writes.
+    fn tidy(&mut self) {
+        if self.parts.failed.get().is_some() {
+            return;
+        }
+        if self.compacting {
+            let deleted = self.compact_some();
+            self.compacting = deleted.unwrap_or(false);
+        } else if self.unsaved > CHECKPOINT_IDLE {
+            if let Err(error) = self.vacuum_some() {
+                tracing::warn!(%error, "free pages could not be given back");
+            }
+            self.checkpoint("PASSIVE");
+        }
+    }
+
+    /// Whether more is left. What fails here is found again at the next start.
+    fn compact_some(&mut self) -> Result<bool> {
+        let result = (|| {
+            run(&self.parts.connection, "BEGIN IMMEDIATE")?;
+            let more = delete_obsolete(&self.parts.connection, &self.parts.reader, COMPACT_IDLE)?;
+            run(&self.parts.connection, "COMMIT")?;
+            Ok::<_, rusqlite::Error>(more)
+        })();
+        self.unsaved += CHECKPOINT_IDLE / 2;
+        result.map_err(|error| {
+            let error = unconfirmed(&error);
+            self.roll_back(&error);
+            error
+        })
+    }
+
+    fn vacuum_some(&self) -> rusqlite::Result<()> {
+        let free: u64 = self
+            .parts
+            .connection
+            .pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+        if free > VACUUM_KEEP {
+            let pages = (free - VACUUM_KEEP).min(VACUUM);
+            self.parts
+                .connection
+                .execute_batch(&format!("PRAGMA incremental_vacuum({pages})"))?;
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, mode: &str) {
+        // A reader may hold a part of the log back; the next checkpoint takes it in.
+        self.unsaved = 0;
+        if let Err(error) = run(&self.parts.connection, &format!("PRAGMA wal_checkpoint({mode})")) {
+            tracing::warn!(%error, "a checkpoint failed");
+        }
+    }
+
+    fn close(mut self, closed: Option<oneshot::Sender<()>>) {
+        self.parts.feed.close(Error::Unavailable("the store is closed".into()));
+        self.parts.reader.close_idle();
+        self.checkpoint("TRUNCATE");
+        let Writer {
+            parts: Parts { connection, lock, .. },
+            todo,
+            ..
+        } = self;
+        // Writes that come from now on fail to be sent; those already sent learn that nothing happened.
+        for job in todo.try_iter() {
+            if let Job::Write(Write { reply: Some(reply), .. }) = job {
+                _ = reply.send(Err(Error::Unavailable("the store is closed".into())));
+            }
+        }
+        drop(todo);
+        if let Err((_, error)) = connection.close() {
+            tracing::warn!(%error, "the store's file could not be closed");
+        }
+        drop(lock);
+        if let Some(closed) = closed {
+            _ = closed.send(());
+        }
+    }
+}
+
+fn answer(writes: Vec<Write>, mut outcome: impl FnMut(&Write) -> Result<Revision>) {
+    for mut write in writes {
+        let outcome = outcome(&write);
+        if let Some(reply) = write.reply.take() {
+            // Who no longer waits does not want to know.
+            _ = reply.send(outcome);
+        }
+    }
+}
+
+/// Whether more is left.
+fn delete_obsolete(connection: &Connection, reader: &Reader, limit: usize) -> rusqlite::Result<bool> {
+    let rows = reader.index_mut().take_obsolete(limit);
+    let mut delete = connection.prepare_cached("DELETE FROM revisions WHERE revision = ?1")?;
+    for row in &rows {
+        delete.execute([row])?;
+    }
+    Ok(rows.len() == limit)
+}
+
+fn run(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(())
+}
+
+/// An error before the commit: rolled back, nothing was written.
+fn refused(error: &rusqlite::Error) -> Error {
+    if is_damage(error) {
+        Error::Corrupt(error.to_string())
+    } else {
+        Error::Unavailable(error.to_string())
+    }
+}
+
+/// An error of the commit itself. On a full disk the commit record is what was missing, so nothing was written; any
+/// other failure may have come after it.
+fn unconfirmed(error: &rusqlite::Error) -> Error {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy) => Error::Unavailable(error.to_string()),
+        _ => Error::Indeterminate(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::ffi;
+
+    fn failure(code: i32) -> rusqlite::Error {
+        rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)
+    }
+
+    #[test]
+    fn only_a_commit_that_may_have_reached_the_disk_is_indeterminate() {
+        assert!(matches!(unconfirmed(&failure(ffi::SQLITE_FULL)), Error::Unavailable(_)));
+        assert!(matches!(
+            unconfirmed(&failure(ffi::SQLITE_IOERR_FSYNC)),
+            Error::Indeterminate(_)
+        ));
+        assert!(matches!(
+            refused(&failure(ffi::SQLITE_IOERR_WRITE)),
+            Error::Unavailable(_)
+        ));
+        assert!(matches!(refused(&failure(ffi::SQLITE_CORRUPT)), Error::Corrupt(_)));
+    }
+}
