@@ -20,6 +20,8 @@ pub struct Content {
     pub reason: &'static str,
     pub message: String,
     pub details: Option<Details>,
+    /// `metadata.continue`: how to go on with a list whose state is gone.
+    pub continue_token: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -48,6 +50,7 @@ impl Status {
             reason,
             message: message.into(),
             details: None,
+            continue_token: String::new(),
         }))
     }
 
@@ -61,6 +64,13 @@ impl Status {
     #[must_use]
     pub fn with_retry_after(mut self, seconds: i64) -> Status {
         self.0.details.get_or_insert_default().retry_after_seconds = Some(seconds);
+        self
+    }
+
+    /// Sets `metadata.continue`.
+    #[must_use]
+    pub fn with_continue(mut self, token: String) -> Status {
+        self.0.continue_token = token;
         self
     }
 
@@ -259,6 +269,9 @@ impl Status {
             if !value.is_empty() {
                 node.set(key, value);
             }
+        }
+        if !self.0.continue_token.is_empty() {
+            node.set_at(&["metadata", "continue"], self.0.continue_token.as_str());
         }
         if let Some(details) = &self.0.details {
             node.set("details", details.to_node());

@@ -9,7 +9,6 @@
 pub mod aggregated;
 pub mod document;
 pub mod legacy;
-pub mod openapi;
 pub mod order;
 pub mod snapshot;
 

@@ -2,7 +2,9 @@
 
 use crate::hooks::Hooks;
 use compact_str::CompactString;
-use fairlead_api::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource, Node, StatusResult};
+use fairlead_api::{
+    GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource, Node, StatusResult,
+};
 use fairlead_schema::Schema;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
@@ -38,8 +40,6 @@ pub struct ResourceDefinition {
     pub create_on_update: bool,
     /// Sent with every answer, e.g. a deprecation.
     pub warning: Option<String>,
-    /// A custom resource's `openAPIV3Schema` as its author wrote it, for publication.
-    pub openapi: Option<Arc<Node>>,
     pub hooks: Arc<dyn Hooks>,
 }
 
@@ -78,7 +78,11 @@ pub enum SubresourceBehavior {
     /// Reads and writes `status` of the object itself; everything else is left as it was.
     Status,
     /// A view of the object as `autoscaling/v1 Scale`. Paths as in a CRD: `.spec.replicas`; the selector path may be empty.
-    Scale { spec_replicas: CompactString, status_replicas: CompactString, label_selector: CompactString },
+    Scale {
+        spec_replicas: CompactString,
+        status_replicas: CompactString,
+        label_selector: CompactString,
+    },
     /// Served by [`Hooks::subresource`].
     Custom,
 }
@@ -146,11 +150,18 @@ pub enum Origin {
 
 impl ResourceDefinition {
     pub fn group_version(&self) -> GroupVersion {
-        GroupVersion { group: self.group.clone(), version: self.version.clone() }
+        GroupVersion {
+            group: self.group.clone(),
+            version: self.version.clone(),
+        }
     }
 
     pub fn gvk(&self) -> GroupVersionKind {
-        GroupVersionKind { group: self.group.clone(), version: self.version.clone(), kind: self.kind.clone() }
+        GroupVersionKind {
+            group: self.group.clone(),
+            version: self.version.clone(),
+            kind: self.kind.clone(),
+        }
     }
 
     pub fn gvr(&self) -> GroupVersionResource {
@@ -158,11 +169,17 @@ impl ResourceDefinition {
     }
 
     pub fn group_kind(&self) -> GroupKind {
-        GroupKind { group: self.group.clone(), kind: self.kind.clone() }
+        GroupKind {
+            group: self.group.clone(),
+            kind: self.kind.clone(),
+        }
     }
 
     pub fn group_resource(&self) -> GroupResource {
-        GroupResource { group: self.group.clone(), resource: self.plural.clone() }
+        GroupResource {
+            group: self.group.clone(),
+            resource: self.plural.clone(),
+        }
     }
 
     pub fn namespaced(&self) -> bool {

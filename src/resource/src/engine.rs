@@ -1,19 +1,34 @@
 //! [`Engine`]: one entry for every verb, and the settings it is made of.
 // PERFORMANCE: per-request path
 
+use crate::body::Scheme;
+use crate::call::Call;
+use crate::definition::{StorageSpec, Verb};
 use crate::hooks::Entropy;
-use crate::request::{Answer, Request};
+use crate::request::{Answer, Request, Response};
+use crate::{create, delete, list, patch, read, update, watch};
 use fairlead_admission::Admission;
 use fairlead_api::{Clock, Status, StatusResult};
+use fairlead_storage::Cache;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
 /// What an engine needs from the rest of the server.
 pub struct EngineConfig {
+    pub caches: Arc<dyn Caches>,
     pub admission: Arc<dyn Admission>,
     pub authorize_create: Arc<dyn AuthorizeCreate>,
+    /// The kinds there are besides the one a request is for.
+    pub scheme: Arc<dyn Scheme>,
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
+}
+
+/// Where the objects of each resource are kept. Asked on every request.
+pub trait Caches: Send + Sync {
+    /// # Errors
+    /// What the client is told where there is no cache (yet).
+    fn cache(&self, storage: &StorageSpec) -> StatusResult<Cache>;
 }
 
 /// Asked when an update or an apply is about to create an object: the request was authorized as an update.
@@ -35,20 +50,75 @@ impl AuthorizeCreate for AllowCreate {
 /// The verbs. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
-    config: Arc<EngineConfig>,
+    pub(crate) config: Arc<EngineConfig>,
 }
 
 impl Engine {
     pub fn new(config: EngineConfig) -> Engine {
-        Engine { config: Arc::new(config) }
+        Engine {
+            config: Arc::new(config),
+        }
     }
 
     /// Serves one request. Never fails as a whole: failures are in the answer.
     pub fn handle(&self, request: Request) -> BoxFuture<'static, Answer> {
         let engine = self.clone();
         Box::pin(async move {
-            let _ = (&engine.config, &request);
-            Answer { result: Err(Status::no_such_resource()), warnings: Vec::new(), audit: Vec::new() }
+            let mut answer = Answer {
+                result: Err(Status::no_such_resource()),
+                warnings: Vec::new(),
+                audit: Vec::new(),
+            };
+            answer.warnings.extend(request.definition.warning.clone());
+            let (result, warnings, audit) = match request.definition.hooks.serve(&request.subresource) {
+                Some(service) => (service.serve(&request, &engine).await, Vec::new(), Vec::new()),
+                None => match Call::new(&engine, &request) {
+                    Err(status) => (Err(status), Vec::new(), Vec::new()),
+                    Ok(mut call) => {
+                        let result = dispatch(&mut call).await;
+                        (result, call.warnings, call.audit)
+                    }
+                },
+            };
+            answer.warnings.extend(warnings);
+            answer.audit = audit;
+            answer.result = result.map(|response| unwrap(response, &mut answer.warnings));
+            dedup(&mut answer.warnings);
+            answer
         })
     }
+}
+
+async fn dispatch(call: &mut Call<'_>) -> StatusResult<Response> {
+    match call.request.verb {
+        Verb::Get => read::get(call).await,
+        Verb::List => list::list(call).await,
+        Verb::Watch => watch::watch(call).await,
+        Verb::Create if call.subresource.is_none() => create::create(call).await,
+        Verb::Create => Err(Status::method_not_allowed()),
+        Verb::Update => update::put(call).await,
+        Verb::Patch => patch::patch(call).await,
+        Verb::Delete => delete::delete(call).await,
+        Verb::DeleteCollection => delete::delete_collection(call).await,
+    }
+}
+
+/// Takes the warnings off a response.
+fn unwrap(response: Response, warnings: &mut Vec<String>) -> Response {
+    match response {
+        Response::Warned {
+            response,
+            warnings: more,
+        } => {
+            warnings.extend(more);
+            unwrap(*response, warnings)
+        }
+        other => other,
+    }
+}
+
+/// Keeps the first of equal warnings.
+fn dedup(warnings: &mut Vec<String>) {
+    let mut seen = std::collections::HashSet::new();
+    warnings.retain(|warning| seen.insert(warning.clone()));
 }

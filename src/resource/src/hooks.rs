@@ -19,6 +19,8 @@ pub struct HookContext<'a> {
     pub clock: &'a dyn Clock,
     pub entropy: &'a dyn Entropy,
     pub user: &'a Arc<UserInfo>,
+    /// Of the request; empty for cluster-scoped resources.
+    pub namespace: &'a str,
     /// Empty for the resource itself.
     pub subresource: &'a str,
     pub dry_run: bool,
@@ -28,8 +30,11 @@ pub struct HookContext<'a> {
 ///
 /// Order on create: decode, schema defaults, [`default`](Hooks::default), mutating admission, [`permit`](Hooks::permit),
 /// [`prepare_create`](Hooks::prepare_create), schema validation, [`validate_create`](Hooks::validate_create),
-/// [`canonicalize`](Hooks::canonicalize), validating admission, [`begin_create`](Hooks::begin_create), store.
+/// [`canonicalize`](Hooks::canonicalize), [`begin_create`](Hooks::begin_create), validating admission, store.
 /// Update likewise, with the stored object beside the new one.
+///
+/// The engine checks metadata itself, as upstream does for all kinds: on create when nothing else was wrong (names as
+/// path segments only, so a kind's own name rule is `validate_create`'s), on update before `validate_update`.
 #[allow(unused_variables)]
 pub trait Hooks: Send + Sync {
     /// Defaults that depend on other fields. Runs on everything decoded: create, update, the result of a patch.
@@ -68,6 +73,34 @@ pub trait Hooks: Send + Sync {
     /// Warnings about a valid object; `old` on update.
     fn warnings(&self, object: &Node, old: Option<&Node>, context: &HookContext) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Whether clients may set `status` on create although it is a subresource.
+    fn keeps_status_on_create(&self) -> bool {
+        false
+    }
+
+    /// Whether a delete answers with the object instead of a Status.
+    fn returns_deleted_object(&self) -> bool {
+        false
+    }
+
+    /// Whether deletes take propagation policies: the garbage collector knows this kind.
+    fn garbage_collected(&self) -> bool {
+        true
+    }
+
+    /// Runs on an object that stays because of finalizers, when its deletion begins (a namespace's phase).
+    fn begin_deletion(&self, object: &mut Node) {}
+
+    /// Whether objects are namespaces: admission then sees an object's name as its namespace.
+    fn is_namespace(&self) -> bool {
+        false
+    }
+
+    /// The words for a field that cannot be selected by, where this kind has its own.
+    fn unsupported_field(&self, field: &str) -> Option<String> {
+        None
     }
 
     /// May refuse a delete, after preconditions and before anything changes.

@@ -1,16 +1,45 @@
 //! The resource engine: one pipeline of verbs over [`definition::ResourceDefinition`]s.
 //!
 //! - [`definition`]: a resource as data. - [`hooks`]: what a schema cannot say.
-//! - [`request`]: what comes in and goes out. - [`Engine`]: the verbs.
-//! - [`storage_codec`]: objects as they are stored.
+//! - [`request`]: what comes in and goes out. - [`Engine`]: the verbs, one file each.
+//! - [`storage_codec`]: objects as they are stored, and [`storage_codec::StoredObjects`] to read them.
+//! - [`table`], [`jsonpath`], [`options`]: parts that others use, too.
+//!
+//! A request becomes a `Call`; reads answer the cache's own objects, writes go through
+//! decode, default, mutating admission, prepare, validate, validating admission, store.
 
+pub mod body;
+mod call;
+mod continuation;
+mod convert;
+mod create;
 pub mod definition;
+mod delete;
 pub mod engine;
+mod fields;
 pub mod hooks;
+pub mod jsonpath;
+mod list;
+pub mod meta;
+pub mod options;
+mod patch;
+mod read;
 pub mod request;
+mod selection;
 pub mod storage_codec;
+mod store_error;
+mod subresource;
+pub mod table;
+mod typed;
+mod update;
+mod view;
+mod watch;
 
+pub use body::{NoScheme, Scheme};
 pub use definition::{ResourceDefinition, Scope, Subresource, SubresourceBehavior, Verb};
-pub use engine::{AllowCreate, AuthorizeCreate, Engine, EngineConfig};
+pub use engine::{AllowCreate, AuthorizeCreate, Caches, Engine, EngineConfig};
 pub use hooks::{HookContext, Hooks};
 pub use request::{Answer, Body, List, MetaVersion, Request, Response, View};
+
+#[cfg(test)]
+mod tests;

@@ -73,13 +73,22 @@ pub struct Answer {
 /// A successful answer. The caller encodes it.
 pub enum Response {
     /// An object in the request's version whose bytes can be sent: the stored one, or a converted copy.
-    Cached { code: u16, object: Arc<Cached> },
+    Cached {
+        code: u16,
+        object: Arc<Cached>,
+    },
     /// Anything else: a made object, a Table, metadata, a `Status`. `kind` and `apiVersion` are in it.
-    Node { code: u16, node: Node },
+    Node {
+        code: u16,
+        node: Node,
+    },
     List(List),
     Watch(Box<dyn WatchStream>),
     /// Warnings beside any of these. For what [`crate::hooks::Serve`] answers; the engine unwraps it.
-    Warned { response: Box<Response>, warnings: Vec<String> },
+    Warned {
+        response: Box<Response>,
+        warnings: Vec<String>,
+    },
 }
 
 /// A list whose items are sent as they are stored, one after the other.
@@ -103,9 +112,15 @@ pub trait WatchStream: Send {
 /// One event of a watch.
 #[derive(Clone, Debug)]
 pub enum WatchEvent {
-    Object { kind: EventKind, object: Arc<Cached> },
+    Object {
+        kind: EventKind,
+        object: Arc<Cached>,
+    },
     /// A made object (Table, metadata, converted), a bookmark or an error `Status`.
-    Node { kind: EventKind, node: Node },
+    Node {
+        kind: EventKind,
+        node: Node,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

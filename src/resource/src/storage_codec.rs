@@ -1,45 +1,225 @@
-//! Objects as they are stored: compact JSON, `kind` and `apiVersion` first, without `metadata.resourceVersion`;
-//! and as they are served: the same bytes with the resourceVersion spliced in.
+//! Objects as they are stored: compact JSON, `kind` and `apiVersion` first, then `metadata`, without resourceVersion;
+//! and as they are served: the same bytes with the resourceVersion spliced in as the first member of the metadata.
+//!
+//! kube-apiserver writes built-in kinds in JSON with the same beginning, so its values are spliced, too.
 // PERFORMANCE: per-request path
 
+use crate::definition::{ResourceDefinition, SelectableField};
+use crate::{jsonpath, typed};
 use bytes::Bytes;
+use compact_str::CompactString;
 use fairlead_api::{Node, json};
+use fairlead_storage::{Cached, Decode, Forms, Header, Revision};
+use serde::Deserialize;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-/// Writes an object the way it is stored: `{"kind":…,"apiVersion":…,"metadata":{…},…}`, the rest sorted.
-/// `metadata.resourceVersion` is left out.
+/// Writes an object the way it is stored. `metadata.resourceVersion` is left out.
 pub fn encode(object: &Node) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
-    write_object(object, None, &mut out);
+    write_object(object, &mut out);
     out
 }
 
-/// Writes an object the way it is served, with `resource_version` in its metadata.
-pub fn encode_served(object: &Node, resource_version: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1024);
-    write_object(object, Some(resource_version), &mut out);
-    out
+/// Writes an object the way it is served, with `revision` as its resourceVersion.
+pub fn encode_served(object: &Node, revision: Revision) -> Vec<u8> {
+    let stored = encode(object);
+    splice(&stored, revision).unwrap_or(stored)
 }
 
-/// The members of a served object behind its leading `kind` and `apiVersion`, as JSON: what stands in a list of a
-/// built-in kind. Objects that do not begin so come back whole.
-pub fn untyped(json: &Bytes) -> Bytes {
-    match type_meta_len(json) {
-        // The brace is the byte before the first member; a comma stands there, so the caller writes the brace.
-        Some(end) => json.slice(end..),
-        None => json.slice(1.min(json.len())..),
+/// A stored object with its resourceVersion in place; `None` where it does not begin as [`encode`] makes it.
+pub fn splice(stored: &[u8], revision: Revision) -> Option<Vec<u8>> {
+    let at = metadata_start(stored)?;
+    let mut out = Vec::with_capacity(stored.len() + 44);
+    out.extend_from_slice(&stored[..at]);
+    out.extend_from_slice(b"\"resourceVersion\":\"");
+    out.extend_from_slice(revision.0.to_string().as_bytes());
+    out.push(b'"');
+    if stored.get(at) != Some(&b'}') {
+        out.push(b',');
     }
+    out.extend_from_slice(stored[at..].trim_ascii_end());
+    Some(out)
+}
+
+/// A served object at another revision: what a DELETED event shows.
+pub fn at_revision(object: &Cached, revision: Revision) -> Cached {
+    let json = respliced(&object.json, revision).unwrap_or_else(|| object.json.to_vec());
+    Cached {
+        key: object.key.clone(),
+        revision,
+        json: json.into(),
+        header: object.header.clone(),
+        forms: Forms::default(),
+    }
+}
+
+/// The members of a served object behind its leading `kind` and `apiVersion`, as JSON and without the opening brace:
+/// what stands in a list of a built-in kind, after a `{`.
+pub fn untyped(json: &Bytes) -> Bytes {
+    let start = type_meta_len(json).unwrap_or(1.min(json.len()));
+    json.slice(start..)
 }
 
 /// The length of `{"kind":"…","apiVersion":"…",` where an object begins with it.
 pub fn type_meta_len(json: &[u8]) -> Option<usize> {
-    let rest = json.strip_prefix(br#"{"kind":""#)?;
+    let rest = json.strip_prefix(KIND)?;
     let kind = rest.iter().position(|b| *b == b'"')?;
-    let rest = rest[kind..].strip_prefix(br#"","apiVersion":""#)?;
+    let rest = rest[kind..].strip_prefix(API_VERSION)?;
     let version = rest.iter().position(|b| *b == b'"')?;
-    rest[version..].starts_with(b"\",").then(|| 9 + kind + 16 + version + 2)
+    rest[version..]
+        .starts_with(b"\",")
+        .then(|| KIND.len() + kind + API_VERSION.len() + version + 2)
 }
 
-fn write_object(object: &Node, resource_version: Option<&str>, out: &mut Vec<u8>) {
+/// [`Decode`] for the objects of one resource. Holds the definition of the stored version.
+pub struct StoredObjects {
+    definition: Arc<ResourceDefinition>,
+    /// Custom resources are pruned and defaulted whenever they are read, since their schema may have changed.
+    normalize: bool,
+    /// Whether fields must be read that only a whole object tells.
+    fields: bool,
+}
+
+impl StoredObjects {
+    pub fn new(definition: Arc<ResourceDefinition>) -> StoredObjects {
+        let normalize = definition.is_custom();
+        let fields = !definition.selectable_fields.is_empty();
+        StoredObjects {
+            definition,
+            normalize,
+            fields,
+        }
+    }
+}
+
+impl Decode for StoredObjects {
+    fn decode(&self, key: &str, value: &Bytes, revision: Revision) -> Result<Cached, String> {
+        let spliced = splice(value, revision);
+        let (json, header) = match spliced {
+            Some(json) if !self.normalize && !self.fields => {
+                let header = metadata_header(&json).ok_or("the metadata cannot be read")?;
+                (json, header)
+            }
+            spliced => {
+                let mut object = json::parse(value).map_err(|error| error.to_string())?;
+                let changed = self.normalize && typed::normalize(&mut object, &self.definition);
+                let json = match spliced {
+                    Some(json) if !changed => json,
+                    _ => encode_served(&object, revision),
+                };
+                (json, header(&object, &self.definition))
+            }
+        };
+        Ok(Cached {
+            key: key.into(),
+            revision,
+            json: json.into(),
+            header,
+            forms: Forms::default(),
+        })
+    }
+}
+
+/// A cached object made of a node: a converted copy, or one that was not stored.
+pub fn cached(key: Arc<str>, object: &Node, revision: Revision, definition: &ResourceDefinition) -> Cached {
+    Cached {
+        key,
+        revision,
+        json: encode_served(object, revision).into(),
+        header: header(object, definition),
+        forms: Forms::default(),
+    }
+}
+
+/// The header of a parsed object.
+pub fn header(object: &Node, definition: &ResourceDefinition) -> Header {
+    let labels = object.labels().map_or_else(Vec::new, |labels| {
+        labels
+            .iter()
+            .map(|(k, v)| (k.clone(), CompactString::from(v.as_str().unwrap_or(""))))
+            .collect()
+    });
+    let mut fields: Vec<(CompactString, CompactString)> = definition
+        .selectable_fields
+        .iter()
+        .map(|field| (field.name.clone(), selectable(object, field)))
+        .collect();
+    for (name, value) in definition.hooks.selectable(object) {
+        match fields.iter_mut().find(|(n, _)| *n == name) {
+            Some(field) => field.1 = value,
+            None => fields.push((name, value)),
+        }
+    }
+    fields.sort();
+    Header {
+        uid: object.uid().into(),
+        labels: labels.into(),
+        fields: fields.into(),
+    }
+}
+
+fn selectable(object: &Node, field: &SelectableField) -> CompactString {
+    match jsonpath::first(object, &field.json_path) {
+        None | Some(Node::Null) => field.default.clone(),
+        Some(Node::String(s)) if s.is_empty() => field.default.clone(),
+        Some(Node::String(s)) => s.clone(),
+        Some(other) => json::to_string(other).into(),
+    }
+}
+
+#[derive(Deserialize)]
+struct Metadata<'a> {
+    #[serde(borrow, default)]
+    uid: Cow<'a, str>,
+    #[serde(borrow, default)]
+    labels: Option<BTreeMap<Cow<'a, str>, Cow<'a, str>>>,
+}
+
+/// The header of an object in served form, from its metadata alone.
+fn metadata_header(json: &[u8]) -> Option<Header> {
+    let start = metadata_start(json)? - 1;
+    let metadata: Metadata = serde_json::Deserializer::from_slice(&json[start..])
+        .into_iter()
+        .next()?
+        .ok()?;
+    let labels: Vec<(CompactString, CompactString)> = metadata
+        .labels
+        .into_iter()
+        .flatten()
+        .map(|(k, v)| (k.into(), v.into()))
+        .collect();
+    Some(Header {
+        uid: metadata.uid.into(),
+        labels: labels.into(),
+        fields: Box::default(),
+    })
+}
+
+/// Where the first member of the metadata starts.
+fn metadata_start(json: &[u8]) -> Option<usize> {
+    let start = type_meta_len(json)?;
+    json[start..].starts_with(METADATA).then_some(start + METADATA.len())
+}
+
+fn respliced(json: &[u8], revision: Revision) -> Option<Vec<u8>> {
+    let at = metadata_start(json)?;
+    let rest = json[at..].strip_prefix(RESOURCE_VERSION)?;
+    let end = rest.iter().position(|b| *b == b'"')?;
+    let mut out = Vec::with_capacity(json.len() + 8);
+    out.extend_from_slice(&json[..at + RESOURCE_VERSION.len()]);
+    out.extend_from_slice(revision.0.to_string().as_bytes());
+    out.extend_from_slice(&rest[end..]);
+    Some(out)
+}
+
+const KIND: &[u8] = br#"{"kind":""#;
+const API_VERSION: &[u8] = br#"","apiVersion":""#;
+const METADATA: &[u8] = br#""metadata":{"#;
+const RESOURCE_VERSION: &[u8] = br#""resourceVersion":""#;
+
+fn write_object(object: &Node, out: &mut Vec<u8>) {
     let Node::Map(members) = object else {
         json::write(object, out);
         return;
@@ -53,7 +233,7 @@ fn write_object(object: &Node, resource_version: Option<&str>, out: &mut Vec<u8>
     if let Some(metadata) = members.get("metadata") {
         separate(out);
         out.extend_from_slice(b"\"metadata\":");
-        write_metadata(metadata, resource_version, out);
+        write_metadata(metadata, out);
     }
     for (key, value) in members.iter() {
         if !matches!(key.as_str(), "kind" | "apiVersion" | "metadata") {
@@ -63,7 +243,7 @@ fn write_object(object: &Node, resource_version: Option<&str>, out: &mut Vec<u8>
     out.push(b'}');
 }
 
-fn write_metadata(metadata: &Node, resource_version: Option<&str>, out: &mut Vec<u8>) {
+fn write_metadata(metadata: &Node, out: &mut Vec<u8>) {
     let Node::Map(members) = metadata else {
         json::write(metadata, out);
         return;
@@ -73,11 +253,6 @@ fn write_metadata(metadata: &Node, resource_version: Option<&str>, out: &mut Vec
         if key != "resourceVersion" {
             member(key, value, out);
         }
-    }
-    if let Some(version) = resource_version {
-        separate(out);
-        out.extend_from_slice(b"\"resourceVersion\":");
-        json::write_str(version, out);
     }
     out.push(b'}');
 }
@@ -101,13 +276,48 @@ mod tests {
     use fairlead_api::node;
 
     #[test]
-    fn type_meta_stands_first_and_can_be_cut_off() {
-        let object = node!({"apiVersion": "v1", "a": 1, "kind": "Thing", "metadata": {"name": "x", "resourceVersion": "7"}});
+    fn objects_are_stored_without_and_served_with_their_version() {
+        let object =
+            node!({"apiVersion": "v1", "a": 1, "kind": "Thing", "metadata": {"name": "x", "resourceVersion": "7"}});
         let stored = encode(&object);
-        assert_eq!(stored, br#"{"kind":"Thing","apiVersion":"v1","metadata":{"name":"x"},"a":1}"#);
-        let served = Bytes::from(encode_served(&object, "9"));
-        assert_eq!(&served[..], br#"{"kind":"Thing","apiVersion":"v1","metadata":{"name":"x","resourceVersion":"9"},"a":1}"#);
-        assert_eq!(&untyped(&served)[..], br#""metadata":{"name":"x","resourceVersion":"9"},"a":1}"#);
+        assert_eq!(
+            stored,
+            br#"{"kind":"Thing","apiVersion":"v1","metadata":{"name":"x"},"a":1}"#
+        );
+        let served = Bytes::from(encode_served(&object, Revision(9)));
+        assert_eq!(
+            &served[..],
+            br#"{"kind":"Thing","apiVersion":"v1","metadata":{"resourceVersion":"9","name":"x"},"a":1}"#
+        );
+        assert_eq!(
+            &untyped(&served)[..],
+            br#""metadata":{"resourceVersion":"9","name":"x"},"a":1}"#
+        );
         assert_eq!(&untyped(&Bytes::from_static(b"{\"a\":1}"))[..], b"\"a\":1}");
+        assert_eq!(
+            respliced(&served, Revision(123)).unwrap(),
+            encode_served(&object, Revision(123))
+        );
+    }
+
+    #[test]
+    fn values_of_other_writers_are_spliced_or_rewritten() {
+        let foreign = b"{\"kind\":\"Thing\",\"apiVersion\":\"v1\",\"metadata\":{},\"z\":1}\n";
+        assert_eq!(
+            splice(foreign, Revision(3)).unwrap(),
+            br#"{"kind":"Thing","apiVersion":"v1","metadata":{"resourceVersion":"3"},"z":1}"#
+        );
+        assert_eq!(
+            splice(br#"{"apiVersion":"v1","kind":"Thing","metadata":{}}"#, Revision(3)),
+            None
+        );
+    }
+
+    #[test]
+    fn headers_come_from_the_metadata_alone() {
+        let json = br#"{"kind":"T","apiVersion":"v1","metadata":{"resourceVersion":"3","labels":{"a":"b\n"},"uid":"u"},"spec": not json"#;
+        let header = metadata_header(json).unwrap();
+        assert_eq!(header.uid, "u");
+        assert_eq!(&*header.labels, &[("a".into(), "b\n".into())]);
     }
 }

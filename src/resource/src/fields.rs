@@ -1,0 +1,161 @@
+//! `metadata.managedFields`: who owns which field, kept on every write.
+// PERFORMANCE: per-request path
+
+use crate::call::Call;
+use crate::definition::Conversion;
+use crate::options::{WriteOptions, default_manager};
+use crate::patch;
+use fairlead_api::{GroupVersion, Node, Status, StatusResult};
+use fairlead_patch::apply::{self, Manager, Operation, Options};
+use fairlead_patch::fields::{Element, FieldSet, Path};
+use fairlead_schema::Schema;
+
+/// The manager of a write: as given, or the start of the user agent.
+pub fn manager(call: &Call, options: &WriteOptions) -> String {
+    if options.field_manager.is_empty() {
+        default_manager(&call.request.user_agent)
+    } else {
+        options.field_manager.clone()
+    }
+}
+
+/// Records a create, update or patch: what `object` changes against `live` belongs to `manager` now.
+pub fn record(call: &Call, live: Option<&Node>, object: &mut Node, manager: &str) {
+    let Ok(schema) = patch::schema(call) else {
+        return;
+    };
+    let result = with_options(call, |options| {
+        let manager = who(call, manager, Operation::Update);
+        apply::update(live, object, schema.root(), &manager.borrowed(), options)
+    });
+    if let Err(error) = result {
+        tracing::warn!(%error, kind = %call.definition.kind, "field owners could not be recorded");
+    }
+}
+
+/// Merges an applied configuration into `live`, or makes an object of it.
+///
+/// # Errors
+/// Conflict with other managers, BadRequest and Invalid for what cannot be applied.
+pub fn apply(call: &Call, live: Option<&Node>, config: &Node, manager: &str, force: bool) -> StatusResult<Node> {
+    let schema = patch::schema(call)?;
+    with_options(call, |options| {
+        let manager = who(call, manager, Operation::Apply);
+        apply::apply(live, config, schema.root(), &manager.borrowed(), force, options)
+    })
+    .map_err(|error| error.to_status())
+}
+
+/// The managedFields of the Scale of an object.
+///
+/// # Errors
+/// What upstream says of entries that cannot be read.
+pub fn to_scale(call: &Call, object: &Node) -> StatusResult<Vec<Node>> {
+    let path = replicas_path(call);
+    apply::scale::to_scale(managed(object), &|_| Some(path.clone())).map_err(|why| Status::new(500, "", why))
+}
+
+/// The managedFields of an object whose Scale has these.
+///
+/// # Errors
+/// What upstream says of entries that cannot be read.
+pub fn from_scale(call: &Call, object: &Node, scale: &Node) -> StatusResult<Vec<Node>> {
+    let path = replicas_path(call);
+    let version = call.definition.group_version().to_string();
+    apply::scale::to_parent(managed(object), managed(scale), &version, &|_| Some(path.clone()))
+        .map_err(|why| Status::new(500, "", why))
+}
+
+fn managed(object: &Node) -> &[Node] {
+    object.meta().map_or(&[], |meta| meta.list("managedFields"))
+}
+
+fn replicas_path(call: &Call) -> Option<Path> {
+    match call.subresource.map(|s| &s.behavior) {
+        Some(crate::SubresourceBehavior::Scale { spec_replicas, .. }) => Some(
+            spec_replicas
+                .trim_start_matches('.')
+                .split('.')
+                .map(Element::field)
+                .collect(),
+        ),
+        _ => None,
+    }
+}
+
+/// [`Manager`] with what it borrows.
+struct Who<'a> {
+    name: &'a str,
+    operation: Operation,
+    api_version: String,
+    subresource: &'a str,
+    time: fairlead_api::Timestamp,
+}
+
+impl Who<'_> {
+    fn borrowed(&self) -> Manager<'_> {
+        Manager {
+            name: self.name,
+            operation: self.operation,
+            api_version: &self.api_version,
+            subresource: self.subresource,
+            time: self.time,
+        }
+    }
+}
+
+fn who<'a>(call: &'a Call, name: &'a str, operation: Operation) -> Who<'a> {
+    Who {
+        name,
+        operation,
+        api_version: call.kind().group_version().to_string(),
+        subresource: &call.request.subresource,
+        time: call.engine.config.clock.now(),
+    }
+}
+
+fn with_options<T>(call: &Call, run: impl FnOnce(&Options) -> T) -> T {
+    let definition = call.definition;
+    let reset = reset_fields(call);
+    let kind = call.kind();
+    let convert = |object: &Node, version: &str| -> Result<Node, String> {
+        let mut converted = object.clone();
+        if let Conversion::Builtin(convert) = &definition.conversion {
+            convert(&mut converted, version);
+        }
+        converted.set("apiVersion", version);
+        Ok(converted)
+    };
+    let schema_of = |version: &str| -> Option<Schema> {
+        let gv = GroupVersion::parse(version)?;
+        if gv.group != definition.group {
+            return None;
+        }
+        call.engine.config.scheme.schema(&gv.kind(&definition.kind))
+    };
+    let options = Options {
+        kind: &kind.kind,
+        reset_fields: &reset,
+        only_fields: &[],
+        convert: Some(&convert),
+        schema_of: Some(&schema_of),
+    };
+    run(&options)
+}
+
+/// What this request cannot write.
+fn reset_fields(call: &Call) -> FieldSet {
+    if call.is_scale() {
+        return FieldSet::new();
+    }
+    let declared = call.definition.hooks.reset_fields(&call.request.subresource);
+    if !declared.is_empty() {
+        return FieldSet::of(declared);
+    }
+    match (call.is_status(), call.definition.is_custom()) {
+        (true, true) => FieldSet::of(&[&["metadata"], &["spec"]]),
+        (true, false) => FieldSet::of(&[&["spec"]]),
+        (false, _) if call.has_status() => FieldSet::of(&[&["status"]]),
+        (false, _) => FieldSet::new(),
+    }
+}

@@ -1,0 +1,226 @@
+//! LIST: whole or in pages, of now, of at least then, or of exactly then.
+// PERFORMANCE: per-request path
+
+use crate::call::Call;
+use crate::continuation::{self, Continuation};
+use crate::options::{ListOptions, Match, parse_resource_version};
+use crate::request::{List, Response, View};
+use crate::selection::Selection;
+use crate::table::{Include, Table};
+use crate::view::{no_list_view, partial};
+use crate::{convert, store_error};
+use fairlead_api::{Node, Status, StatusResult};
+use fairlead_storage::{Cached, Error, Revision, Snapshot};
+use std::sync::Arc;
+
+/// A page of objects in their stored version.
+pub struct Page {
+    pub items: Vec<Arc<Cached>>,
+    pub revision: Revision,
+    /// Empty on the last page.
+    pub continue_token: String,
+    pub remaining: Option<usize>,
+}
+
+/// # Errors
+/// BadRequest and Invalid for options, Expired for what is gone, Timeout for what lies ahead.
+pub async fn list(call: &Call<'_>) -> StatusResult<Response> {
+    let options = ListOptions::parse(call.request, false)?;
+    let selection = Selection::parse(call.request)?;
+    let page = page(call, &options, &selection).await?;
+    respond(call, page).await
+}
+
+/// Reads one page. Shared with collection deletes.
+///
+/// # Errors
+/// As [`list`].
+pub async fn page(call: &Call<'_>, options: &ListOptions, selection: &Selection) -> StatusResult<Page> {
+    let single = selection.key().filter(|_| options.continue_token.is_empty());
+    if let Some(key) = single {
+        let snapshot = snapshot(call, options, None).await?;
+        let items = snapshot
+            .get(&key)
+            .filter(|object| selection.matches(object))
+            .cloned()
+            .into_iter()
+            .collect();
+        return Ok(Page {
+            items,
+            revision: snapshot.revision,
+            continue_token: String::new(),
+            remaining: None,
+        });
+    }
+    let prefix = selection.prefix();
+    let continuation = if options.continue_token.is_empty() {
+        None
+    } else {
+        let decoded = continuation::decode(&options.continue_token)
+            .map_err(|why| Status::bad_request(format!("invalid continue token: {why}")))?;
+        if !matches!(options.resource_version.as_str(), "" | "0") {
+            return Err(Status::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
+        }
+        Some(decoded)
+    };
+    let snapshot = snapshot(call, options, continuation.as_ref()).await?;
+    let start = continuation.map_or_else(String::new, |c| format!("{prefix}{}", c.start));
+    // COMPAT: reads "from anything" are never cut into pages.
+    let limited = options.limit > 0 && (options.resource_version != "0" || !options.continue_token.is_empty());
+    let limit = if limited {
+        usize::try_from(options.limit).unwrap_or(usize::MAX)
+    } else {
+        usize::MAX
+    };
+    Ok(fill(&snapshot, selection, &prefix, &start, limit))
+}
+
+fn fill(snapshot: &Snapshot, selection: &Selection, prefix: &str, start: &str, limit: usize) -> Page {
+    let mut items = Vec::with_capacity(if limit == usize::MAX {
+        snapshot.count(prefix)
+    } else {
+        limit.min(512)
+    });
+    let mut rest = snapshot.range(prefix, start);
+    let everything = selection.is_empty();
+    let mut last: Option<&Arc<Cached>> = None;
+    for object in rest.by_ref() {
+        if everything || selection.matches(object) {
+            items.push(object.clone());
+            if items.len() >= limit {
+                last = Some(object);
+                break;
+            }
+        }
+    }
+    let mut page = Page {
+        items,
+        revision: snapshot.revision,
+        continue_token: String::new(),
+        remaining: None,
+    };
+    if let Some(last) = last {
+        // The range is cut off by a count, so its upper bound is what is left.
+        let remaining = rest.size_hint().1.unwrap_or(0);
+        if remaining > 0 {
+            let next = format!("{}\0", &last.key[prefix.len()..]);
+            page.continue_token = continuation::encode(&next, i64::try_from(snapshot.revision.0).unwrap_or(i64::MAX));
+            // Objects that do not match are not counted, so with a selector nothing is told.
+            page.remaining = everything.then_some(remaining);
+        }
+    }
+    page
+}
+
+/// The state a list is to be read from.
+async fn snapshot(
+    call: &Call<'_>,
+    options: &ListOptions,
+    continuation: Option<&Continuation>,
+) -> StatusResult<Snapshot> {
+    let cache = &call.cache;
+    let invalid = |why| Status::bad_request(format!("invalid resource version: {why}"));
+    if let Some(continuation) = continuation {
+        return match continuation.revision {
+            Some(revision) => cache.exact(Revision(revision)).await.map_err(|error| match error {
+                Error::Compacted { .. } => expired_continue(continuation),
+                other => store_error::read_status(other, &call.group_resource(), "list", revision),
+            }),
+            None => fresh(call).await,
+        };
+    }
+    let requested = parse_resource_version(&options.resource_version).map_err(invalid)?;
+    let exact = match options.version_match {
+        Match::Exact => true,
+        Match::NotOlderThan => false,
+        Match::Unset => options.limit > 0 && requested > 0,
+    };
+    let result = match (options.resource_version.as_str(), requested) {
+        ("", _) => return fresh(call).await,
+        (_, 0) if cache.latest().revision.0 > 0 => return Ok(cache.latest()),
+        (_, 0) => return fresh(call).await,
+        _ if exact => cache.exact(Revision(requested)).await,
+        _ => cache.at_least(Revision(requested)).await,
+    };
+    result.map_err(|error| store_error::read_status(error, &call.group_resource(), "list", requested))
+}
+
+async fn fresh(call: &Call<'_>) -> StatusResult<Snapshot> {
+    call.cache
+        .fresh()
+        .await
+        .map_err(|error| store_error::status(error, &call.group_resource(), "list"))
+}
+
+/// A page of a state that is gone; the token in the answer goes on with the latest state.
+fn expired_continue(continuation: &Continuation) -> Status {
+    Status::expired(
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list \
+         without the continue parameter, or use the continue token in this response to retrieve the remainder of the \
+         results. Continuing with the provided token results in an inconsistent list - objects that were created, \
+         modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+    )
+    .with_continue(continuation::encode(&continuation.start, -1))
+}
+
+/// Answers a page in the requested view.
+///
+/// # Errors
+/// NotAcceptable for a view that lists do not have; what a conversion webhook answers.
+pub async fn respond(call: &Call<'_>, page: Page) -> StatusResult<Response> {
+    let metadata = metadata(&page);
+    let definition = call.definition;
+    let version = match call.request.view {
+        View::Object => {
+            let items = convert::objects(definition, page.items).await?;
+            return Ok(Response::List(List {
+                api_version: definition.group_version().to_string(),
+                kind: definition.list_kind.to_string(),
+                metadata,
+                items,
+                typed_items: definition.is_custom(),
+            }));
+        }
+        View::Metadata(_) => return Err(no_list_view(definition)),
+        View::MetadataList(version) => version,
+        View::Table(version) => {
+            let mut table = Table::new(call, version, Include::parse(call.request)?);
+            table.metadata = metadata;
+            for item in convert::objects(definition, page.items).await? {
+                table.push(&parse(&item)?);
+            }
+            return Ok(Response::Node {
+                code: 200,
+                node: table.finish(true),
+            });
+        }
+    };
+    let mut items = Vec::with_capacity(page.items.len());
+    for item in &page.items {
+        items.push(partial(&parse(item)?, version));
+    }
+    let mut node = Node::map();
+    node.set("kind", "PartialObjectMetadataList");
+    node.set("apiVersion", version.api_version());
+    node.set("metadata", metadata);
+    node.set("items", items);
+    Ok(Response::Node { code: 200, node })
+}
+
+fn metadata(page: &Page) -> Node {
+    let mut metadata = Node::map();
+    metadata.set("resourceVersion", page.revision.0.to_string());
+    if !page.continue_token.is_empty() {
+        metadata.set("continue", page.continue_token.as_str());
+    }
+    if let Some(remaining) = page.remaining {
+        metadata.set("remainingItemCount", i64::try_from(remaining).unwrap_or(i64::MAX));
+    }
+    metadata
+}
+
+fn parse(object: &Cached) -> StatusResult<Node> {
+    fairlead_api::json::parse(&object.json).map_err(Status::internal)
+}

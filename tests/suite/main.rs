@@ -1,4 +1,0 @@
-//! The black-box suite, one module a subject.
-
-mod kubectl;
-mod lifecycle;
