@@ -1,0 +1,194 @@
+//! [`Backend`]: the target of one APIService, as requests find it.
+// PERFORMANCE: per-request path
+
+use crate::apiservice::{ApiService, Available, ConditionStatus, Remote};
+use crate::connect::Connector;
+use crate::endpoint::Tuning;
+use crate::metrics::{BackendMetrics, Metrics};
+use crate::objects::{ENDPOINT_SLICES, SERVICES};
+use crate::pool::Pool;
+use crate::resolve::{ResolveError, Resolver};
+use crate::tls::{self, ClientIdentity, TlsSetupError, Trust};
+use arc_swap::ArcSwap;
+use rustls::RootCertStore;
+use rustls_pki_types::ServerName;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{Notify, watch};
+
+/// What all backends have in common.
+pub struct Shared {
+    pub resolver: Resolver,
+    pub tuning: Arc<Tuning>,
+    pub metrics: Metrics,
+    pub system_roots: Arc<RootCertStore>,
+    /// The certificate shown to backends; replaced when its file changes.
+    pub identity: ArcSwap<Option<ClientIdentity>>,
+}
+
+pub struct Backend {
+    pub api_service: ApiService,
+    remote: Remote,
+    resolver: Resolver,
+    services: watch::Receiver<u64>,
+    slices: watch::Receiver<u64>,
+    resolved: Mutex<Resolved>,
+    /// Why no connection can even be tried, else the endpoints.
+    pool: Result<Pool, TlsSetupError>,
+    available: watch::Sender<Available>,
+    in_flight: AtomicUsize,
+    metrics: BackendMetrics,
+    /// Told when an endpoint fails under a request.
+    trouble: Arc<Notify>,
+}
+
+struct Resolved {
+    /// The changes of Services and EndpointSlices that this was made from.
+    seen: Option<(u64, u64)>,
+    result: Result<(), ResolveError>,
+}
+
+/// Counts as a request under way to a backend until it is dropped.
+pub struct InFlight(Arc<Backend>);
+
+impl Backend {
+    /// `None` for an APIService that names no service. Nothing is dialed yet.
+    pub fn new(api_service: ApiService, available: bool, shared: &Shared) -> Option<Arc<Backend>> {
+        let remote = api_service.remote.clone()?;
+        let metrics = shared.metrics.backend(&api_service.name);
+        let trouble = Arc::new(Notify::new());
+        let pool = connector(&remote, shared)
+            .map(|connector| Pool::new(connector, shared.tuning.clone(), metrics.clone(), trouble.clone()));
+        let status = if available { Available::passed() } else { unknown() };
+        Some(Arc::new(Backend {
+            api_service,
+            remote,
+            services: shared.resolver.source.changes(SERVICES),
+            slices: shared.resolver.source.changes(ENDPOINT_SLICES),
+            resolver: shared.resolver.clone(),
+            resolved: Mutex::new(Resolved {
+                seen: None,
+                result: Ok(()),
+            }),
+            pool,
+            available: watch::Sender::new(status),
+            in_flight: AtomicUsize::new(0),
+            metrics,
+            trouble,
+        }))
+    }
+
+    pub fn name(&self) -> &str {
+        &self.api_service.name
+    }
+
+    pub fn remote(&self) -> &Remote {
+        &self.remote
+    }
+
+    pub fn metrics(&self) -> &BackendMetrics {
+        &self.metrics
+    }
+
+    /// The endpoints as they are now; resolves again only after a Service or EndpointSlice has changed.
+    pub fn pool(&self) -> Result<&Pool, PoolError> {
+        let pool = self.pool.as_ref().map_err(|e| PoolError::Setup(e.clone()))?;
+        let now = (*self.services.borrow(), *self.slices.borrow());
+        let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+        if resolved.seen != Some(now) {
+            resolved.result = match self.resolver.resolve(&self.remote.service) {
+                Ok(targets) => {
+                    pool.update(&targets);
+                    Ok(())
+                }
+                Err(error) => {
+                    pool.update(&[]);
+                    Err(error)
+                }
+            };
+            resolved.seen = Some(now);
+        }
+        resolved.result.clone().map(|()| pool).map_err(PoolError::Resolve)
+    }
+
+    /// Requests to a backend that is not available are refused at once.
+    pub fn is_available(&self) -> bool {
+        self.available.borrow().is_true()
+    }
+
+    /// The latest verdict, and those to come.
+    pub fn verdicts(&self) -> watch::Receiver<Available> {
+        self.available.subscribe()
+    }
+
+    pub fn set_available(&self, available: Available) {
+        self.available.send_if_modified(|old| {
+            let changed = *old != available;
+            *old = available;
+            changed
+        });
+    }
+
+    /// Resolves when an endpoint has failed under a request since the last call.
+    pub async fn troubled(&self) {
+        self.trouble.notified().await;
+    }
+
+    /// Counts a request in; `None` when the backend has as many as it may.
+    pub fn enter(self: &Arc<Self>) -> Option<InFlight> {
+        let bound = self.pool.as_ref().map_or(usize::MAX, |p| p.tuning().max_in_flight);
+        if self.in_flight.fetch_add(1, Ordering::Relaxed) >= bound {
+            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        self.metrics.in_flight.inc();
+        Some(InFlight(self.clone()))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.metrics.in_flight.dec();
+    }
+}
+
+/// Why a backend has nowhere to send requests.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PoolError {
+    #[error("{0}")]
+    Setup(TlsSetupError),
+    #[error("{0}")]
+    Resolve(ResolveError),
+}
+
+fn unknown() -> Available {
+    Available {
+        status: ConditionStatus::Unknown,
+        reason: "",
+        message: String::new(),
+    }
+}
+
+fn connector(remote: &Remote, shared: &Shared) -> Result<Connector, TlsSetupError> {
+    let trust = match (remote.insecure_skip_tls_verify, remote.ca_bundle.as_slice()) {
+        (true, _) => Trust::Insecure,
+        (false, []) => Trust::System,
+        (false, bundle) => Trust::Bundle(bundle),
+    };
+    let identity = shared.identity.load();
+    let config = |protocols: &[&str]| {
+        tls::client_config(trust, &shared.system_roots, identity.as_ref().as_ref(), protocols).map(Arc::new)
+    };
+    let name = remote.service.server_name();
+    Ok(Connector {
+        tls: config(&["h2", "http/1.1"])?,
+        tls_http1: config(&["http/1.1"])?,
+        // Validated names always are DNS names; anything else matches no certificate.
+        server_name: ServerName::try_from(name)
+            .unwrap_or_else(|_| ServerName::try_from("invalid").expect("a DNS name")),
+        policy: shared.resolver.policy.clone(),
+        dial_timeout: shared.tuning.dial_timeout,
+        handshake_timeout: shared.tuning.handshake_timeout,
+    })
+}

@@ -1,0 +1,179 @@
+//! A new connection: name lookup, address check, TCP, TLS, and what went wrong in kube-apiserver's words.
+
+use crate::resolve::{AddressPolicy, Target};
+use crate::tls::{CertificateProblem, ProblemKind};
+use rustls::{CertificateError, ClientConfig, Error as TlsError};
+use rustls_pki_types::ServerName;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// How connections to one backend are made.
+pub struct Connector {
+    /// Offers HTTP/2 and HTTP/1.1.
+    pub tls: Arc<ClientConfig>,
+    /// Offers HTTP/1.1 only, for upgrades.
+    pub tls_http1: Arc<ClientConfig>,
+    pub server_name: ServerName<'static>,
+    pub policy: Arc<AddressPolicy>,
+    pub dial_timeout: Duration,
+    pub handshake_timeout: Duration,
+}
+
+/// Why there is no connection.
+#[derive(Clone, Debug)]
+pub struct ConnectError {
+    /// In full, addresses included: for logs, conditions and webhook errors.
+    pub text: String,
+    /// For clients, who have no business with a backend's address.
+    pub public: String,
+    pub problem: Option<ProblemKind>,
+}
+
+impl std::fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+impl Connector {
+    pub async fn connect(&self, target: &Target) -> Result<TlsStream<TcpStream>, ConnectError> {
+        self.handshake(target, &self.tls).await
+    }
+
+    pub async fn connect_http1(&self, target: &Target) -> Result<TlsStream<TcpStream>, ConnectError> {
+        self.handshake(target, &self.tls_http1).await
+    }
+
+    async fn handshake(&self, target: &Target, tls: &Arc<ClientConfig>) -> Result<TlsStream<TcpStream>, ConnectError> {
+        let stream = self.dial(target).await?;
+        let connecting = TlsConnector::from(tls.clone()).connect(self.server_name.clone(), stream);
+        match timeout(self.handshake_timeout, connecting).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(tls_error(&error)),
+            Err(_) => Err(ConnectError::plain("net/http: TLS handshake timeout")),
+        }
+    }
+
+    async fn dial(&self, target: &Target) -> Result<TcpStream, ConnectError> {
+        let mut last = None;
+        for address in self.lookup(target).await? {
+            match timeout(self.dial_timeout, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => {
+                    // A request is written in one go: waiting for more would only delay it.
+                    stream.set_nodelay(true).ok();
+                    return Ok(stream);
+                }
+                Ok(Err(error)) => last = Some(ConnectError::dial(&address, &format!("connect: {}", io_text(&error)))),
+                Err(_) => last = Some(ConnectError::dial(&address, "i/o timeout")),
+            }
+        }
+        Err(last.unwrap_or_else(|| ConnectError::plain("dial tcp: no address")))
+    }
+
+    /// The addresses of a target, each of them checked.
+    async fn lookup(&self, target: &Target) -> Result<Vec<SocketAddr>, ConnectError> {
+        let (name, port) = match target {
+            Target::Address(address) => return Ok(vec![self.allowed(*address)?]),
+            Target::Name(name, port) => (name.as_str(), *port),
+        };
+        let no_such_host = || ConnectError {
+            text: format!("dial tcp: lookup {name}: no such host"),
+            public: "dial tcp: no such host".into(),
+            problem: None,
+        };
+        let found = timeout(self.dial_timeout, tokio::net::lookup_host((name, port))).await;
+        let found = found.map_err(|_| no_such_host())?.map_err(|_| no_such_host())?;
+        let mut allowed = Vec::new();
+        let mut refused = None;
+        for address in found {
+            match self.allowed(address) {
+                Ok(address) => allowed.push(address),
+                Err(error) => refused = Some(error),
+            }
+        }
+        match (allowed.is_empty(), refused) {
+            (false, _) => Ok(allowed),
+            (true, refused) => Err(refused.unwrap_or_else(no_such_host)),
+        }
+    }
+
+    fn allowed(&self, address: SocketAddr) -> Result<SocketAddr, ConnectError> {
+        self.policy.check(address).map_err(|error| ConnectError {
+            text: format!("dial tcp: {error}"),
+            public: "dial tcp: address is not allowed".into(),
+            problem: None,
+        })
+    }
+}
+
+impl ConnectError {
+    pub fn plain(text: impl Into<String>) -> ConnectError {
+        let text = text.into();
+        ConnectError {
+            public: text.clone(),
+            text,
+            problem: None,
+        }
+    }
+
+    fn dial(address: &SocketAddr, what: &str) -> ConnectError {
+        ConnectError {
+            text: format!("dial tcp {address}: {what}"),
+            public: format!("dial tcp: {what}"),
+            problem: None,
+        }
+    }
+}
+
+/// An IO error in the words of Go's syscall package.
+pub fn io_text(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".into(),
+        io::ErrorKind::ConnectionReset => "connection reset by peer".into(),
+        io::ErrorKind::BrokenPipe => "broken pipe".into(),
+        io::ErrorKind::HostUnreachable => "no route to host".into(),
+        io::ErrorKind::NetworkUnreachable => "network is unreachable".into(),
+        io::ErrorKind::TimedOut => "connection timed out".into(),
+        io::ErrorKind::UnexpectedEof => "EOF".into(),
+        _ => error.to_string(),
+    }
+}
+
+fn tls_error(error: &io::Error) -> ConnectError {
+    let Some(tls) = error.get_ref().and_then(|e| e.downcast_ref::<TlsError>()) else {
+        return match error.kind() {
+            io::ErrorKind::UnexpectedEof => ConnectError::plain("EOF"),
+            _ => ConnectError::plain(format!("read: {}", io_text(error))),
+        };
+    };
+    match tls {
+        TlsError::InvalidCertificate(CertificateError::Other(other)) => {
+            let Some(problem) = other.0.downcast_ref::<CertificateProblem>() else {
+                return ConnectError::plain("tls: failed to verify certificate");
+            };
+            let public = match problem.kind {
+                ProblemKind::Name | ProblemKind::MissingSan => {
+                    "x509: certificate is not valid for the name of the service".into()
+                }
+                ProblemKind::Sha1 => "x509: certificate signed by unknown authority".into(),
+                ProblemKind::Expired | ProblemKind::Authority => problem.to_string(),
+            };
+            ConnectError {
+                text: format!("tls: failed to verify certificate: {problem}"),
+                public: format!("tls: failed to verify certificate: {public}"),
+                problem: Some(problem.kind),
+            }
+        }
+        TlsError::InvalidMessage(_) => ConnectError::plain("tls: first record does not look like a TLS handshake"),
+        TlsError::AlertReceived(alert) => ConnectError::plain(format!("remote error: tls: {alert:?}")),
+        _ => ConnectError::plain("tls: handshake failure"),
+    }
+}

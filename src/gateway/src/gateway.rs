@@ -1,0 +1,469 @@
+//! [`Gateway`]: all backends of one server, and the loops that keep their state.
+
+use crate::apiservice::{ApiService, Available, ConditionStatus, is_available, set_available};
+use crate::availability::{self, Probing};
+use crate::backend::{Backend, Shared};
+use crate::body::{Body, BoxError};
+use crate::discovery::{RemoteGroup, RemoteGroups};
+use crate::endpoint::Tuning;
+use crate::metrics::Metrics;
+use crate::objects::{API_SERVICES, ApiServices, ENDPOINT_SLICES, ObjectSource, SERVICES};
+use crate::proxy::{RequestContext, proxy};
+use crate::resolve::{AddressPolicy, Resolver, Routing};
+use crate::tls::ClientIdentity;
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use compact_str::CompactString;
+use fairlead_api::{Clock, UserInfo};
+use fairlead_telemetry::Families;
+use fairlead_telemetry::task::spawn;
+use http::{Request, Response};
+use rustls::RootCertStore;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+
+pub struct Config {
+    pub routing: Routing,
+    pub addresses: AddressPolicy,
+    pub tuning: Tuning,
+    pub probing: Probing,
+    /// For backends without a caBundle; see [`crate::tls::system_roots`].
+    pub system_roots: Arc<RootCertStore>,
+    /// `--proxy-client-cert-file` and `--proxy-client-key-file`.
+    pub identity: Option<ClientIdentity>,
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Gateway(Arc<Inner>);
+
+struct Inner {
+    shared: Shared,
+    source: Arc<dyn ObjectSource>,
+    api_services: Arc<dyn ApiServices>,
+    clock: Arc<dyn Clock>,
+    probing: Probing,
+    backends: ArcSwap<HashMap<CompactString, Arc<Backend>>>,
+    registered: watch::Receiver<u64>,
+    /// The change of APIServices that `backends` was made from.
+    synced: Mutex<Option<u64>>,
+    groups: ArcSwap<RemoteGroups>,
+    groups_changed: watch::Sender<u64>,
+}
+
+/// How long what was learnt of a healthy backend is believed.
+const LEARN_INTERVAL: Duration = Duration::from_secs(60);
+/// Between a status that could not be written and the next try.
+const WRITE_PAUSE: Duration = Duration::from_millis(250);
+
+// === impl Gateway ===
+
+impl Gateway {
+    pub fn new(
+        config: Config,
+        source: Arc<dyn ObjectSource>,
+        api_services: Arc<dyn ApiServices>,
+        clock: Arc<dyn Clock>,
+        families: &Families,
+    ) -> Gateway {
+        let resolver = Resolver {
+            source: source.clone(),
+            routing: config.routing,
+            policy: Arc::new(config.addresses),
+        };
+        Gateway(Arc::new(Inner {
+            shared: Shared {
+                resolver,
+                tuning: Arc::new(config.tuning),
+                metrics: Metrics::new(families),
+                system_roots: config.system_roots,
+                identity: ArcSwap::from_pointee(config.identity),
+            },
+            registered: source.changes(API_SERVICES),
+            source,
+            api_services,
+            clock,
+            probing: config.probing,
+            backends: ArcSwap::default(),
+            synced: Mutex::new(None),
+            groups: ArcSwap::default(),
+            groups_changed: watch::Sender::new(0),
+        }))
+    }
+
+    /// The backend of an APIService; `None` where there is none, or it names no service.
+    pub fn backend(&self, api_service: &str) -> Option<Arc<Backend>> {
+        self.0.sync();
+        self.0.backends.load().get(api_service).cloned()
+    }
+
+    /// Proxies a request to the backend of an APIService. `None` where there is no such backend.
+    pub async fn proxy<B>(
+        &self,
+        api_service: &str,
+        request: Request<B>,
+        user: &UserInfo,
+        context: &RequestContext<'_>,
+    ) -> Option<Response<Body>>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let backend = self.backend(api_service)?;
+        Some(proxy(&backend, request, user, context).await)
+    }
+
+    /// What is known of remote groups, for the merge.
+    pub fn remote_groups(&self) -> Arc<RemoteGroups> {
+        self.0.groups.load_full()
+    }
+
+    /// A number that changes whenever `remote_groups` does.
+    pub fn group_changes(&self) -> watch::Receiver<u64> {
+        self.0.groups_changed.subscribe()
+    }
+
+    /// Shows backends another certificate from now on.
+    pub fn set_identity(&self, identity: Option<ClientIdentity>) {
+        self.0.shared.identity.store(Arc::new(identity));
+        self.0.backends.store(Arc::default());
+        *self.0.synced.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.0.sync();
+    }
+
+    /// Keeps conditions and documents up to date until `stop` resolves.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
+        let mut registered = self.0.registered.clone();
+        let mut tasks: HashMap<CompactString, Watched> = HashMap::new();
+        loop {
+            registered.borrow_and_update();
+            self.0.sync();
+            let backends = self.0.backends.load_full();
+            tasks.retain(|name, _| backends.contains_key(name));
+            for name in backends.keys() {
+                if !tasks.contains_key(name) {
+                    let watching = spawn("apiservice availability", self.0.clone().watch(name.clone()));
+                    let learning = spawn("apiservice discovery", self.0.clone().learn(name.clone()));
+                    tasks.insert(name.clone(), Watched([watching, learning]));
+                }
+            }
+            self.0.forget(&backends);
+            let written = self.0.write_local_conditions().await;
+            let retry = Instant::now() + if written { LEARN_INTERVAL } else { WRITE_PAUSE };
+            tokio::select! {
+                changed = registered.changed() => if changed.is_err() { return },
+                () = sleep_until(retry) => {}
+                () = &mut stop => return,
+            }
+        }
+    }
+}
+
+/// The tasks of one backend. They end when this is dropped.
+struct Watched([JoinHandle<()>; 2]);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    /// Makes backends of what APIServices say now. Those that stay keep their connections.
+    fn sync(&self) {
+        let now = *self.registered.borrow();
+        let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+        if *synced == Some(now) {
+            return;
+        }
+        let old = self.backends.load();
+        let mut new = HashMap::new();
+        for object in self.source.list(API_SERVICES) {
+            let api_service = ApiService::read(&object);
+            let known = old.get(&api_service.name).filter(|b| {
+                Some(b.remote()) == api_service.remote.as_ref()
+                    && b.api_service.group_version == api_service.group_version
+            });
+            let backend = match known {
+                Some(backend) => Some(backend.clone()),
+                None => Backend::new(api_service, is_available(&object), &self.shared),
+            };
+            if let Some(backend) = backend {
+                new.insert(backend.api_service.name.clone(), backend);
+            }
+        }
+        self.backends.store(Arc::new(new));
+        *synced = Some(now);
+    }
+
+    /// Drops what is known of groups whose APIService is gone.
+    fn forget(&self, backends: &HashMap<CompactString, Arc<Backend>>) {
+        let gone: Vec<CompactString> = self
+            .groups
+            .load()
+            .keys()
+            .filter(|name| !backends.contains_key(*name))
+            .cloned()
+            .collect();
+        if gone.is_empty() {
+            return;
+        }
+        for name in &gone {
+            self.shared.metrics.forget(name);
+        }
+        self.change_groups(|groups| groups.retain(|name, _| !gone.contains(name)));
+    }
+
+    /// Groups served here are always available. Returns whether all conditions are written.
+    async fn write_local_conditions(&self) -> bool {
+        let mut all = true;
+        for object in self.source.list(API_SERVICES) {
+            if ApiService::read(&object).remote.is_none() {
+                all &= self.write(&object, &Available::local()).await;
+            }
+        }
+        all
+    }
+
+    /// Watches over one backend until its task is aborted.
+    async fn watch(self: Arc<Inner>, name: CompactString) {
+        let mut watched = Watch::new(&self);
+        loop {
+            let Some(backend) = self.backends.load().get(&name).cloned() else {
+                return;
+            };
+            let Some(object) = self.source.get(API_SERVICES, "", &name) else {
+                return;
+            };
+            watched.mark();
+            let verdict = availability::check(&backend, self.source.as_ref(), &self.probing).await;
+            let available = verdict.is_true();
+            backend.set_available(verdict.clone());
+            let written = self.write(&object, &verdict).await;
+            let pause = match (available, written) {
+                (_, false) => WRITE_PAUSE,
+                (true, true) => self.probing.interval,
+                (false, true) => watched.next_pause(&self.probing),
+            };
+            if available {
+                watched.failures = 0;
+            }
+            watched.wait(&backend, &verdict, self.source.as_ref(), pause).await;
+        }
+    }
+
+    /// Writes a condition where it differs. Returns whether the stored object says so now.
+    async fn write(&self, object: &fairlead_api::Node, verdict: &Available) -> bool {
+        let name = object.name();
+        let before = is_available(object);
+        self.shared.metrics.set_available(name, verdict.is_true());
+        let mut changed = object.clone();
+        if !set_available(&mut changed, verdict, self.clock.now()) {
+            return true;
+        }
+        if let Err(error) = self.api_services.update_status(changed).await {
+            tracing::debug!(apiservice = name, %error, "the condition is not written");
+            return false;
+        }
+        if before != verdict.is_true() {
+            tracing::info!(
+                apiservice = name,
+                available = verdict.is_true(),
+                reason = verdict.reason,
+                message = verdict.message,
+                "availability changed"
+            );
+            if before {
+                self.shared.metrics.became_unavailable(name, verdict.reason);
+            }
+        }
+        true
+    }
+
+    /// Learns what a backend serves whenever it becomes available and from time to time; until its task is aborted.
+    async fn learn(self: Arc<Inner>, name: CompactString) {
+        loop {
+            let Some(backend) = self.backends.load().get(&name).cloned() else {
+                return;
+            };
+            let mut verdicts = backend.verdicts();
+            let mut registered = self.registered.clone();
+            let is_current = || {
+                self.backends
+                    .load()
+                    .get(&name)
+                    .is_some_and(|b| Arc::ptr_eq(b, &backend))
+            };
+            while is_current() {
+                let available = verdicts.borrow_and_update().is_true();
+                let pause = tokio::select! {
+                    pause = self.show(&backend, available) => pause,
+                    // No longer available, perhaps: what is under way may never end.
+                    _ = verdicts.changed() => {
+                        verdicts.mark_changed();
+                        continue;
+                    }
+                };
+                let until = Instant::now() + pause;
+                loop {
+                    tokio::select! {
+                        _ = verdicts.changed() => {
+                            verdicts.mark_changed();
+                            break;
+                        }
+                        _ = registered.changed() => if !is_current() { break },
+                        () = sleep_until(until) => break,
+                    }
+                }
+            }
+        }
+    }
+
+    /// One round of learning; returns when the next is due.
+    async fn show(&self, backend: &Arc<Backend>, available: bool) -> Duration {
+        let name = &backend.api_service.name;
+        let known = self.groups.load().get(name).cloned();
+        let known = known.filter(|k| k.group_version == backend.api_service.group_version);
+        let known = known.unwrap_or_else(|| Arc::new(RemoteGroup::unknown(backend)));
+        let now = self.clock.now();
+        let age = known.learnt.map_or(0, |at| now.unix_seconds() - at.unix_seconds());
+        self.shared
+            .metrics
+            .set_discovery_age(name, Duration::from_secs(u64::try_from(age).unwrap_or(0)));
+        if !available {
+            self.show_group(backend, known.stale());
+            return LEARN_INTERVAL;
+        }
+        match known.learn(backend, now).await {
+            Ok(learnt) => {
+                self.show_group(backend, learnt.clone());
+                let with_openapi = learnt.learn_openapi(backend).await;
+                if !with_openapi.openapi.same(&learnt.openapi) {
+                    let reason = if learnt.openapi.v2.is_none() { "add" } else { "update" };
+                    self.shared.metrics.openapi_v2_changed(name, reason);
+                }
+                self.show_group(backend, with_openapi);
+                LEARN_INTERVAL
+            }
+            Err(error) => {
+                tracing::warn!(apiservice = name.as_str(), %error, "discovery failed");
+                self.show_group(backend, known.stale());
+                self.probing.max_pause
+            }
+        }
+    }
+
+    fn show_group(&self, backend: &Backend, group: RemoteGroup) {
+        // The APIService may have been deleted or changed while its backend was asked.
+        let current = self
+            .backends
+            .load()
+            .get(&backend.api_service.name)
+            .is_some_and(|b| b.api_service.group_version == group.group_version);
+        if !current {
+            return;
+        }
+        let same = self
+            .groups
+            .load()
+            .get(&group.api_service)
+            .is_some_and(|old| old.shows_same(&group));
+        let name = group.api_service.clone();
+        let group = Arc::new(group);
+        let put = |groups: &mut RemoteGroups| drop(groups.insert(name.clone(), group.clone()));
+        if same {
+            // Only the time has changed: nobody needs to know.
+            self.groups.rcu(|groups| with(groups, put));
+        } else {
+            self.change_groups(put);
+        }
+    }
+
+    fn change_groups(&self, change: impl Fn(&mut RemoteGroups)) {
+        self.groups.rcu(|groups| with(groups, &change));
+        self.groups_changed.send_modify(|n| *n += 1);
+    }
+}
+
+fn with(groups: &RemoteGroups, change: impl Fn(&mut RemoteGroups)) -> RemoteGroups {
+    let mut groups = groups.clone();
+    change(&mut groups);
+    groups
+}
+
+/// What one backend's task waits for.
+struct Watch {
+    services: watch::Receiver<u64>,
+    slices: watch::Receiver<u64>,
+    registered: watch::Receiver<u64>,
+    failures: u32,
+}
+
+impl Watch {
+    fn new(inner: &Inner) -> Watch {
+        Watch {
+            services: inner.source.changes(SERVICES),
+            slices: inner.source.changes(ENDPOINT_SLICES),
+            registered: inner.registered.clone(),
+            failures: 0,
+        }
+    }
+
+    /// Everything up to now is about to be looked at.
+    fn mark(&mut self) {
+        self.services.borrow_and_update();
+        self.slices.borrow_and_update();
+        self.registered.borrow_and_update();
+    }
+
+    fn next_pause(&mut self, probing: &Probing) -> Duration {
+        let pause = (probing.first_pause * (1 << self.failures.min(10))).min(probing.max_pause);
+        self.failures += 1;
+        pause
+    }
+
+    /// Waits until there may be something new to say: the objects say something else, an endpoint failed, or it is time.
+    async fn wait(&mut self, backend: &Arc<Backend>, verdict: &Available, source: &dyn ObjectSource, pause: Duration) {
+        let until = Instant::now() + pause;
+        let objects = || {
+            let problem = availability::check_objects(&backend.remote().service, source);
+            let targets = backend
+                .pool()
+                .map(|pool| pool.endpoints().iter().map(|e| e.authority.clone()).collect::<Vec<_>>());
+            (problem, targets.map_err(|e| e.to_string()))
+        };
+        let before = objects();
+        loop {
+            tokio::select! {
+                changed = self.services.changed() => if changed.is_err() { return sleep_until(until).await },
+                changed = self.slices.changed() => if changed.is_err() { return sleep_until(until).await },
+                // The object may have been changed, or its condition by somebody else.
+                _ = self.registered.changed() => {
+                    if !says(source, backend, verdict) { return }
+                }
+                () = backend.troubled(), if verdict.is_true() => return,
+                () = sleep_until(until) => return,
+            }
+            if objects() != before {
+                return;
+            }
+        }
+    }
+}
+
+/// Whether the stored object is of this backend and carries this verdict.
+fn says(source: &dyn ObjectSource, backend: &Backend, verdict: &Available) -> bool {
+    let Some(object) = source.get(API_SERVICES, "", backend.name()) else {
+        return false;
+    };
+    let same_remote = ApiService::read(&object).remote.as_ref() == Some(backend.remote());
+    let same_status = verdict.status != ConditionStatus::Unknown && is_available(&object) == verdict.is_true();
+    same_remote && same_status
+}

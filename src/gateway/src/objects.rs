@@ -1,0 +1,123 @@
+//! [`ObjectSource`]: how the gateway reads cluster objects. [`ApiServices`]: how it writes the ones that are its own.
+
+use compact_str::CompactString;
+use fairlead_api::{Node, StatusResult};
+use futures_util::future::BoxFuture;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use tokio::sync::watch;
+
+/// A resource, by group and plural.
+pub type Resource = (&'static str, &'static str);
+
+pub const API_SERVICES: Resource = ("apiregistration.k8s.io", "apiservices");
+pub const SERVICES: Resource = ("", "services");
+pub const ENDPOINT_SLICES: Resource = ("discovery.k8s.io", "endpointslices");
+
+/// The label by which an EndpointSlice names its Service.
+pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+/// Read access to stored objects. Called on request paths: nothing here may block.
+///
+/// **Guarantees**: after a write, `changes` shows a new number, and reads from then on show the write.
+/// **Non-guarantees**: intermediate states may be passed over.
+pub trait ObjectSource: Send + Sync {
+    /// `namespace` is empty for cluster-scoped resources.
+    fn get(&self, resource: Resource, namespace: &str, name: &str) -> Option<Arc<Node>>;
+
+    /// All objects of the resource, in any order.
+    fn list(&self, resource: Resource) -> Vec<Arc<Node>>;
+
+    /// A number that changes with every write to the resource.
+    fn changes(&self, resource: Resource) -> watch::Receiver<u64>;
+
+    /// The slices of one Service. Override where there is an index.
+    fn endpoint_slices(&self, namespace: &str, service: &str) -> Vec<Arc<Node>> {
+        let belongs = |slice: &Arc<Node>| {
+            slice.namespace() == namespace
+                && slice
+                    .labels()
+                    .and_then(|l| l.get(SERVICE_NAME_LABEL))
+                    .and_then(Node::as_str)
+                    == Some(service)
+        };
+        let mut slices = self.list(ENDPOINT_SLICES);
+        slices.retain(belongs);
+        slices
+    }
+}
+
+/// Writes APIServices on the server's own behalf, with `kube-apiserver` as field manager.
+///
+/// **Failure**: a conflict or a missing object is no error to dwell on; the change that caused it leads to another round.
+pub trait ApiServices: Send + Sync {
+    fn create(&self, object: Node) -> BoxFuture<'_, StatusResult<()>>;
+
+    /// `object` carries the resourceVersion it was made from.
+    fn update(&self, object: Node) -> BoxFuture<'_, StatusResult<()>>;
+
+    fn update_status(&self, object: Node) -> BoxFuture<'_, StatusResult<()>>;
+
+    fn delete<'a>(&'a self, name: &'a str, uid: &'a str) -> BoxFuture<'a, StatusResult<()>>;
+}
+
+/// Objects in memory: for tests, and for tools that work on manifests.
+pub struct MemoryObjects {
+    objects: RwLock<BTreeMap<Place, Arc<Node>>>,
+    changes: watch::Sender<u64>,
+}
+
+type Place = (Resource, CompactString, CompactString);
+
+impl Default for MemoryObjects {
+    fn default() -> MemoryObjects {
+        MemoryObjects {
+            objects: RwLock::default(),
+            changes: watch::Sender::new(1),
+        }
+    }
+}
+
+impl MemoryObjects {
+    pub fn put(&self, resource: Resource, object: Node) {
+        let place = (resource, object.namespace().into(), object.name().into());
+        self.objects
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(place, Arc::new(object));
+        self.changes.send_modify(|n| *n += 1);
+    }
+
+    pub fn delete(&self, resource: Resource, namespace: &str, name: &str) {
+        let place = (resource, namespace.into(), name.into());
+        self.objects
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&place);
+        self.changes.send_modify(|n| *n += 1);
+    }
+}
+
+impl ObjectSource for MemoryObjects {
+    fn get(&self, resource: Resource, namespace: &str, name: &str) -> Option<Arc<Node>> {
+        let place = (resource, namespace.into(), name.into());
+        self.objects
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&place)
+            .cloned()
+    }
+
+    fn list(&self, resource: Resource) -> Vec<Arc<Node>> {
+        let objects = self.objects.read().unwrap_or_else(PoisonError::into_inner);
+        objects
+            .iter()
+            .filter(|((r, _, _), _)| *r == resource)
+            .map(|(_, object)| object.clone())
+            .collect()
+    }
+
+    fn changes(&self, _: Resource) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+}

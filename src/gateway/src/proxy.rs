@@ -1,0 +1,221 @@
+//! The request path: what goes to the backend, what comes back, and what clients read when nothing does.
+//!
+//! Source of texts and rules: kubernetes/kube-aggregator pkg/apiserver/handler_proxy.go,
+//! kubernetes/apimachinery pkg/util/proxy/upgradeaware.go.
+// PERFORMANCE: per-request path
+
+use crate::backend::{Backend, PoolError};
+use crate::body::{Body, BoxError, Guarded, Gunzip, Replay, full};
+use crate::pool::{Outgoing, SendError};
+use crate::{headers, upgrade, uri};
+use bytes::Bytes;
+use fairlead_api::UserInfo;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+
+/// What the chain knows of a request beyond the request itself.
+#[derive(Clone, Debug, Default)]
+pub struct RequestContext<'a> {
+    /// As metrics name it: `GET`, `LIST`, `WATCH` …
+    pub verb: &'a str,
+    /// Watches and the like: not counted against the backend's bound.
+    pub long_running: bool,
+    pub client: Option<IpAddr>,
+    /// Passed on as `Audit-ID`; empty for none.
+    pub audit_id: &'a str,
+}
+
+/// Discovery is cheap to answer: a backend that takes longer is not well.
+const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(5);
+
+static AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+
+/// Sends a request to a backend as `user`, and returns its answer, or what clients are told instead.
+pub async fn proxy<B>(
+    backend: &Arc<Backend>,
+    request: Request<B>,
+    user: &UserInfo,
+    context: &RequestContext<'_>,
+) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let started = Instant::now();
+    let response = answer(backend, request, user, context).await;
+    let gv = &backend.api_service.group_version;
+    let code = response.status().as_u16();
+    backend
+        .metrics()
+        .all()
+        .answered(context.verb, &gv.group, &gv.version, code, started.elapsed());
+    response
+}
+
+async fn answer<B>(
+    backend: &Arc<Backend>,
+    request: Request<B>,
+    user: &UserInfo,
+    context: &RequestContext<'_>,
+) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    if !backend.is_available() {
+        return unavailable();
+    }
+    let pool = match backend.pool() {
+        Ok(pool) => pool,
+        Err(PoolError::Setup(error)) => return error_text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        Err(PoolError::Resolve(error)) => {
+            tracing::warn!(backend = backend.name(), %error, "the service cannot be resolved");
+            return unavailable();
+        }
+    };
+    let in_flight = if context.long_running {
+        None
+    } else {
+        Some(backend.enter())
+    };
+    if let Some(None) = in_flight {
+        return too_many();
+    }
+    let Some(path_and_query) = uri::rewritten(request.uri().path(), request.uri().query()) else {
+        return error_text(StatusCode::BAD_REQUEST, "invalid path");
+    };
+    if headers::upgrade(request.headers()).is_some() {
+        return upgrade::proxy(backend, pool, request, path_and_query, user, context).await;
+    }
+    let (mut parts, body) = request.into_parts();
+    let asked_gzip = prepare(&mut parts, user, context);
+    let outgoing = Outgoing {
+        method: parts.method,
+        path_and_query,
+        headers: parts.headers,
+        body: Replay::new(body),
+    };
+    let is_discovery = outgoing.path_and_query.path().trim_matches('/').split('/').count() == 3;
+    let sent = if is_discovery {
+        match timeout(DISCOVERY_TIMEOUT, pool.send(outgoing)).await {
+            Ok(sent) => sent,
+            Err(_) => Err(SendError::from("context deadline exceeded".to_owned())),
+        }
+    } else {
+        pool.send(outgoing).await
+    };
+    match sent {
+        Ok(response) => finish(response, asked_gzip, in_flight.flatten()),
+        Err(error) => {
+            tracing::warn!(backend = backend.name(), error = error.text, "no answer");
+            unreachable_text(&error.public)
+        }
+    }
+}
+
+/// Rewrites a request's headers. Returns whether the gateway, and not the client, asks for gzip.
+pub(crate) fn prepare(parts: &mut http::request::Parts, user: &UserInfo, context: &RequestContext<'_>) -> bool {
+    headers::strip_request(&mut parts.headers);
+    headers::set_identity(&mut parts.headers, user);
+    headers::set_forwarded(&mut parts.headers, context.client, &uri::cleaned(parts.uri.path()));
+    if let Ok(id) = HeaderValue::from_str(context.audit_id)
+        && !id.is_empty()
+    {
+        parts.headers.insert(&AUDIT_ID, id);
+    }
+    // COMPAT: as Go's client does by itself; the answer is unzipped again on its way back.
+    let silent = !parts.headers.contains_key(header::ACCEPT_ENCODING) && !parts.headers.contains_key(header::RANGE);
+    let asks = silent && parts.method != Method::HEAD;
+    if asks {
+        parts
+            .headers
+            .insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    asks
+}
+
+fn finish<G: Unpin + Send + 'static>(response: Response<Body>, asked_gzip: bool, guard: Option<G>) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    if is_redirect(parts.status) && parts.headers.contains_key(header::LOCATION) {
+        return redirect_refused();
+    }
+    headers::strip_response(&mut parts.headers);
+    let zipped = parts
+        .headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"gzip"));
+    let body = if asked_gzip && zipped {
+        parts.headers.remove(header::CONTENT_ENCODING);
+        parts.headers.remove(header::CONTENT_LENGTH);
+        Gunzip::new(body).boxed_unsync()
+    } else {
+        body
+    };
+    parts.version = http::Version::HTTP_11;
+    let body = match guard {
+        Some(guard) => Guarded {
+            body,
+            guard: Some(guard),
+        }
+        .boxed_unsync(),
+        None => body,
+    };
+    Response::from_parts(parts, body)
+}
+
+pub(crate) fn is_redirect(status: StatusCode) -> bool {
+    status.is_redirection()
+}
+
+/// CVE-2022-3172: a backend must not send clients, and their credentials, elsewhere.
+fn redirect_refused() -> Response<Body> {
+    let text = "the backend attempted to redirect this request, which is not permitted";
+    let mut response = Response::new(full(text));
+    *response.status_mut() = StatusCode::BAD_GATEWAY;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    response
+}
+
+/// Of a backend whose `Available` condition is not true, or whose service leads nowhere.
+pub fn unavailable() -> Response<Body> {
+    error_text(StatusCode::SERVICE_UNAVAILABLE, "service unavailable")
+}
+
+pub(crate) fn unreachable_text(why: &str) -> Response<Body> {
+    error_text(
+        StatusCode::SERVICE_UNAVAILABLE,
+        &format!("error trying to reach service: {why}"),
+    )
+}
+
+fn too_many() -> Response<Body> {
+    let mut response = error_text(
+        StatusCode::TOO_MANY_REQUESTS,
+        "Too many requests, please try again later.",
+    );
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+/// An error as Go's `http.Error` writes it: plain text and a line feed.
+pub(crate) fn error_text(status: StatusCode, text: &str) -> Response<Body> {
+    let mut response = Response::new(full(format!("{text}\n")));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

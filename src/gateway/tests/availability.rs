@@ -1,0 +1,147 @@
+//! The loops: conditions, discovery and what stays visible of a backend that is gone.
+
+mod common;
+
+use common::{GROUP, NAME, VERSION, World, service, text};
+use fairlead_api::node;
+use fairlead_gateway::Freshness;
+use fairlead_gateway::availability::Probing;
+use fairlead_gateway::objects::{API_SERVICES, SERVICES};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+const THINGS: &str = "/apis/shipping.example.com/v1alpha1/namespaces/default/parcels";
+
+#[tokio::test]
+async fn a_condition_follows_what_happens() {
+    let mut world = World::new();
+    world.run();
+    world.register_only(false);
+    assert_eq!(
+        world.reason("ServiceNotFound").await,
+        "service/shipping in \"default\" is not present"
+    );
+    world.objects.put(SERVICES, service());
+    world.reason("EndpointsNotFound").await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dead = listener.local_addr().unwrap();
+    drop(listener);
+    world.put_slice(&[dead]);
+    let url = format!("https://{dead}/apis/{GROUP}/{VERSION}");
+    assert_eq!(
+        world.reason("FailedDiscoveryCheck").await,
+        format!("failing or missing response from {url}: Get \"{url}\": dial tcp {dead}: connect: connection refused")
+    );
+    let address = world.extension_server().await;
+    world.put_slice(&[address]);
+    assert_eq!(world.reason("Passed").await, "all checks passed");
+    assert_eq!(world.get(THINGS).await.status(), 200);
+
+    let mut changes = world.gateway.group_changes();
+    let group = loop {
+        let group = world.gateway.remote_groups().get(NAME).cloned();
+        if let Some(group) = group.filter(|g| g.openapi.v3.is_some()) {
+            break group;
+        }
+        changes.changed().await.unwrap();
+    };
+    assert_eq!((group.freshness, group.resources.len()), (Freshness::Current, 2));
+    assert_eq!(group.resources[0].str("resource"), "parcels");
+    assert!(
+        group
+            .openapi
+            .v2
+            .as_ref()
+            .unwrap()
+            .get("definitions")
+            .unwrap()
+            .as_map()
+            .unwrap()
+            .len()
+            >= 4
+    );
+
+    // The endpoint goes: what was learnt stays, marked stale, and requests are refused at once.
+    world.put_slice(&[]);
+    world.reason("EndpointsNotFound").await;
+    assert_eq!(world.get(THINGS).await.status(), 503);
+    let stale = loop {
+        changes.borrow_and_update();
+        let group = world.gateway.remote_groups()[NAME].clone();
+        if group.freshness == Freshness::Stale {
+            break group;
+        }
+        changes.changed().await.unwrap();
+    };
+    assert_eq!((stale.resources.len(), stale.learnt), (2, group.learnt));
+    assert!(stale.openapi.v3.is_some());
+
+    world.objects.delete(API_SERVICES, "", NAME);
+    while world.gateway.remote_groups().contains_key(NAME) {
+        changes.changed().await.unwrap();
+    }
+    assert!(world.gateway.backend(NAME).is_none());
+}
+
+#[tokio::test]
+async fn a_bad_answer_is_told_and_a_failure_under_a_request_is_noticed_at_once() {
+    // Nothing but trouble leads to another check of a healthy backend.
+    let probing = Probing {
+        interval: Duration::from_secs(3600),
+        ..Probing::default()
+    };
+    let mut world = World::with(|c| c.probing = probing);
+    world.run();
+    let code = Arc::new(AtomicU16::new(500));
+    let seen = code.clone();
+    let address = world
+        .backend(&["h2"], move |_| {
+            let code = seen.load(Ordering::SeqCst);
+            Box::pin(async move { text(code, "{}") })
+        })
+        .await;
+    world.register(&[address], false);
+    let message = world.reason("FailedDiscoveryCheck").await;
+    let url = format!("https://{address}/apis/{GROUP}/{VERSION}");
+    assert_eq!(
+        message,
+        format!("failing or missing response from {url}: bad status from {url}: 500")
+    );
+    // A redirect is no good answer either, and not followed.
+    code.store(302, Ordering::SeqCst);
+    world.put_slice(&[]);
+    world.put_slice(&[address]);
+    while !world.reason("FailedDiscoveryCheck").await.ends_with(": 302") {
+        tokio::task::yield_now().await;
+    }
+    code.store(200, Ordering::SeqCst);
+    world.reason("Passed").await;
+    // Its discovery is nonsense, so nothing is known of it.
+    let groups = world.gateway.remote_groups();
+    assert!(groups.get(NAME).is_none_or(|g| g.resources.is_empty()));
+
+    world.tasks.abort_all();
+    while world.tasks.join_next().await.is_some() {}
+    world.run();
+    let _ = world.get(THINGS).await;
+    assert!(
+        world
+            .reason("FailedDiscoveryCheck")
+            .await
+            .contains("connection refused")
+    );
+}
+
+#[tokio::test]
+async fn groups_served_here_are_always_available() {
+    let mut world = World::new();
+    world.objects.put(
+        API_SERVICES,
+        node!({"metadata": {"name": NAME}, "spec": {"group": GROUP, "version": VERSION}}),
+    );
+    world.run();
+    assert_eq!(world.reason("Local").await, "Local APIServices are always available");
+    assert_eq!(world.store.1.lock().unwrap().len(), 1);
+}
