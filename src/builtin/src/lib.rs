@@ -4,6 +4,7 @@
 //! [`ResourceDefinition`]s of it. What a declaration cannot say is a hook: one file a resource,
 //! `src/<group>/<plural>.rs`, reached from the table in [`hooks`].
 
+pub mod auth;
 pub mod conversion;
 pub mod declaration;
 mod definitions;

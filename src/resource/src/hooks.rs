@@ -163,11 +163,40 @@ pub trait Hooks: Send + Sync {
     fn serve(&self, subresource: &str) -> Option<&dyn Serve> {
         None
     }
+
+    /// Answers creates of what is not stored: reviews (`subresource` is "") and subresources such as `token`.
+    /// `None` where creates are stored, or served by [`serve`](Hooks::serve).
+    fn answers(&self, subresource: &str) -> Option<&dyn AnswersCreate> {
+        None
+    }
 }
 
 /// A resource or subresource that answers by itself.
 pub trait Serve: Send + Sync {
     fn serve<'a>(&'a self, request: &'a Request, engine: &'a crate::Engine) -> BoxFuture<'a, StatusResult<Response>>;
+}
+
+/// A create whose answer is made and not stored.
+///
+/// The engine does with it what it does with every create: decodes the body, applies defaults, records managed fields,
+/// runs mutating admission, asks this with the result, runs validating admission on what it asked with, and sends the
+/// answer with 201.
+pub trait AnswersCreate: Send + Sync {
+    /// `request` tells path and user; `object` is the body, in the request's version.
+    fn answer<'a>(
+        &'a self,
+        object: Node,
+        request: &'a Request,
+        context: &'a HookContext<'a>,
+    ) -> BoxFuture<'a, StatusResult<Answered>>;
+}
+
+/// An answer, and what goes beside it.
+pub struct Answered {
+    pub object: Node,
+    pub warnings: Vec<String>,
+    /// Annotations for the audit event: key and value.
+    pub audit: Vec<(String, String)>,
 }
 
 /// Something reserved for a write that is still under way.
