@@ -3,25 +3,10 @@
 //! Each scenario prepares its objects, runs a bounded closed loop (or a paced writer with watchers) and reports
 //! throughput, latency percentiles, and CPU time and memory of the processes it was told to observe.
 
-mod client;
-mod load;
-mod process;
-mod report;
-mod scenario;
-mod watch;
-
 use anyhow::{Context, Result};
 use clap::{Arg, ArgAction, Command};
+use fairlead_bench::{Settings, client, process, report, scenario};
 use std::time::Duration;
-
-/// Everything a scenario may look at.
-pub struct Settings {
-    pub target: client::Target,
-    pub duration: Duration,
-    pub processes: Vec<process::Process>,
-    pub namespace: String,
-    pub proxied_path: Option<String>,
-}
 
 fn main() -> Result<()> {
     let matches = command().get_matches();

@@ -9,6 +9,7 @@
 pub mod aggregated;
 pub mod document;
 pub mod legacy;
+pub mod openapi;
 pub mod order;
 pub mod snapshot;
 

@@ -1,6 +1,7 @@
 //! [`RoutingSnapshot`]: every group-version and who serves it.
 
 use crate::document::Document;
+use crate::openapi::{self, Components};
 use crate::{aggregated, legacy, order};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -30,6 +31,8 @@ pub(crate) struct Documents {
     pub(crate) group_list: OnceLock<Document>,
     pub(crate) aggregated_core: OnceLock<Document>,
     pub(crate) aggregated: OnceLock<Document>,
+    pub(crate) openapi_v2: OnceLock<Document>,
+    pub(crate) openapi_v3_index: OnceLock<Document>,
 }
 
 pub struct Group {
@@ -46,6 +49,7 @@ pub struct VersionEntry {
     pub serves: Serves,
     pub(crate) resource_list: OnceLock<Document>,
     pub(crate) aggregated: OnceLock<Bytes>,
+    pub(crate) openapi_v3: OnceLock<Document>,
 }
 
 pub enum Serves {
@@ -231,6 +235,55 @@ impl RoutingSnapshot {
         let cell = if core { &self.documents.aggregated_core } else { &self.documents.aggregated };
         cell.get_or_init(|| aggregated::list(self.groups.iter().filter(|g| g.name.is_empty() == core)))
     }
+
+    /// `/openapi/v2`.
+    pub fn openapi_v2(&self, components: &dyn Components) -> &Document {
+        self.documents.openapi_v2.get_or_init(|| Document::tagged(&openapi::v2::document(&self.groups, components)))
+    }
+
+    /// `/openapi/v3`: the paths of all documents, each with its hash.
+    pub fn openapi_v3_index(&self, components: &dyn Components) -> &Document {
+        self.documents.openapi_v3_index.get_or_init(|| {
+            let mut paths: Vec<String> = openapi::v3::ROOTS.iter().map(|p| (*p).to_owned()).collect();
+            for group in &self.groups {
+                if !group.name.is_empty() && group.is_built_in() {
+                    paths.push(format!("apis/{}", group.name));
+                }
+                paths.extend(group.versions.iter().map(|v| v.path()));
+            }
+            let mut index = Node::map();
+            for path in paths {
+                if let Some(document) = self.openapi_v3(&path, components) {
+                    let hash = document.etag.as_deref().unwrap_or_default().trim_matches('"').to_owned();
+                    let url = format!("/openapi/v3/{path}?hash={hash}");
+                    index.set_at(&["paths", &path, "serverRelativeURL"], url);
+                }
+            }
+            Document::tagged(&index)
+        })
+    }
+
+    /// `/openapi/v3/PATH`, with `path` as in the index: `api/v1`, `apis/apps/v1`, `version`.
+    pub fn openapi_v3(&self, path: &str, components: &dyn Components) -> Option<Document> {
+        let mut parts = path.split('/');
+        let (group, version) = match (parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some("api"), Some(version), None, None) => ("", version),
+            (Some("apis"), Some(group), Some(version), None) => (group, version),
+            (Some("apis"), Some(group), None, None) if !self.group(group).is_some_and(|g| g.is_built_in()) => return None,
+            _ => return openapi::v3::root_document(path, components).map(|node| Document::tagged(&node)),
+        };
+        let entry = self.version(group, version)?;
+        match &entry.serves {
+            Serves::Local(definitions) => {
+                let make = || Document::tagged(&openapi::v3::document(&entry.group_version, definitions, components));
+                Some(entry.openapi_v3.get_or_init(make).clone())
+            }
+            Serves::Remote(remote) => {
+                let (json, hash) = remote.openapi_v3.clone()?;
+                Some(Document { json, etag: Some(format!("\"{hash}\"")) })
+            }
+        }
+    }
 }
 
 // === impl Group ===
@@ -261,7 +314,14 @@ impl VersionEntry {
             serves,
             resource_list: OnceLock::new(),
             aggregated: OnceLock::new(),
+            openapi_v3: OnceLock::new(),
         }
+    }
+
+    /// Where its documents are found below `/` and `/openapi/v3/`.
+    pub fn path(&self) -> String {
+        let GroupVersion { group, version } = &self.group_version;
+        if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
     }
 
     /// The entry of `previous` if it says the same, else this one.

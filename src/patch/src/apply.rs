@@ -15,10 +15,10 @@ pub use error::{ApplyError, Conflict};
 pub use owners::check as check_managed_fields;
 
 use crate::fields::{FieldSet, PathPattern};
+use crate::typed::Cursor;
 use crate::typed::validate::{Duplicates, validate};
-use crate::typed::{Cursor, empty::empty};
 use fairlead_api::{Node, Timestamp};
-use fairlead_schema::{Schema, TypeRef};
+use fairlead_schema::{Schema, TypeRef, zero};
 use owners::{Id, Owners};
 use std::fmt;
 use updater::Updater;
@@ -251,7 +251,9 @@ fn check_config(config: &Node, schema: TypeRef, manager: &Manager, options: &Opt
 
 /// What an object is before anything is set.
 fn new_object(schema: TypeRef, manager: &Manager, options: &Options, like: &Node) -> Node {
-    let mut object = empty(schema);
+    // Of custom resources nothing is written that is not set.
+    let custom = schema.ty().name.is_empty();
+    let mut object = if custom { Node::map() } else { zero(schema) };
     object.set("apiVersion", manager.api_version);
     object.set(
         "kind",
@@ -279,3 +281,6 @@ impl fmt::Display for Named<'_> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod properties;

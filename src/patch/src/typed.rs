@@ -6,7 +6,6 @@
 
 pub mod compare;
 pub mod element;
-pub mod empty;
 pub mod merge;
 pub mod remove;
 pub mod schema_changes;
@@ -16,7 +15,7 @@ pub mod validate;
 use crate::fields::Element;
 use compact_str::CompactString;
 use fairlead_api::Node;
-use fairlead_schema::{Field, Fields, ListSemantics, Shape, TypeRef};
+use fairlead_schema::{Field, Fields, ListSemantics, Shape, Type, TypeRef};
 
 /// A place in a schema, as a walk carries it.
 #[derive(Clone, Copy, Debug)]
@@ -123,7 +122,7 @@ impl<'a> Cursor<'a> {
             Shape::Quantity | Shape::Time | Shape::MicroTime => scalar(Scalar::Any),
             Shape::List(_) => Atom {
                 scalar: None,
-                list: Some(list(&ty.list, field)),
+                list: Some(list(ty, field)),
                 map: None,
             },
             Shape::Map(_) | Shape::Struct(_) => Atom {
@@ -207,14 +206,16 @@ impl<'a> Cursor<'a> {
     }
 }
 
-fn list<'a>(declared: &'a ListSemantics, field: Option<&'a Field>) -> List<'a> {
-    match (declared, field) {
+fn list<'a>(ty: &'a Type, field: Option<&'a Field>) -> List<'a> {
+    match (&ty.list, field) {
         (ListSemantics::Set, _) => List::Set,
         (ListSemantics::Map { keys }, _) => List::Map(keys),
-        (ListSemantics::Atomic, Some(field)) if field.patch.merge => match field.patch_merge_key.as_str() {
-            "" => List::Set,
-            _ => List::Map(std::slice::from_ref(&field.patch_merge_key)),
-        },
+        (ListSemantics::Atomic, Some(field)) if field.patch.merge && !ty.list_declared => {
+            match field.patch_merge_key.as_str() {
+                "" => List::Set,
+                _ => List::Map(std::slice::from_ref(&field.patch_merge_key)),
+            }
+        }
         (ListSemantics::Atomic, _) => List::Atomic,
     }
 }

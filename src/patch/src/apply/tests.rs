@@ -1,6 +1,6 @@
 use super::*;
 use fairlead_api::{json, node};
-use fairlead_schema::{Field, Fields, ListSemantics, PatchStrategy, Shape, Type, TypeId, Types};
+use fairlead_schema::{Field, Fields, ListSemantics, Shape, Type, TypeId, Types};
 use std::sync::Arc;
 
 // === a schema ===
@@ -37,15 +37,10 @@ fn structure(types: &mut Types, name: &str, fields: Vec<Declared>) -> TypeId {
         .map(|f| Field {
             name: f.name.into(),
             ty: f.ty,
-            order: 0,
-            required: false,
             pointer: !f.value,
             omit_empty: !f.value,
             default: f.default,
-            proto: 0,
-            proto_inline: 0,
-            patch: PatchStrategy::default(),
-            patch_merge_key: "".into(),
+            ..Field::default()
         })
         .collect();
     types.push(Type {
@@ -168,13 +163,13 @@ fn schema() -> Schema {
 
 // === requests ===
 
-struct World {
-    schema: Schema,
-    object: Option<Node>,
+pub(super) struct World {
+    pub schema: Schema,
+    pub object: Option<Node>,
     clock: i64,
 }
 
-fn world() -> World {
+pub(super) fn world() -> World {
     World {
         schema: schema(),
         object: None,
@@ -186,6 +181,15 @@ fn world() -> World {
 fn workload(rest: Node) -> Node {
     let mut object = node!({"apiVersion": "x/v1", "kind": "Workload", "metadata": {"name": "w"}});
     crate::merge_patch::apply(&mut object, &rest);
+    object
+}
+
+pub(super) fn config_of(spec: Node, metadata: Node) -> Node {
+    let mut object = workload(node!({}));
+    if !spec.is_zero() {
+        object.set("spec", spec);
+    }
+    crate::merge_patch::apply(object.make_at(&["metadata"]), &metadata);
     object
 }
 
@@ -202,7 +206,7 @@ impl World {
         }
     }
 
-    fn apply(&mut self, name: &str, config: Node, force: bool) -> Result<(), String> {
+    pub fn apply(&mut self, name: &str, config: Node, force: bool) -> Result<(), String> {
         let manager = self.manager(name, Operation::Apply);
         let options = Options {
             kind: "Workload",
@@ -234,7 +238,7 @@ impl World {
     }
 
     /// `manager operation time? fields`, a line each.
-    fn owners(&self) -> Vec<String> {
+    pub fn owners(&self) -> Vec<String> {
         let object = self.object.as_ref().unwrap();
         let line = |entry: &Node| {
             let seconds = Timestamp::parse(entry.str("time")).map_or("-".into(), |t| t.unix_seconds().to_string());
@@ -250,7 +254,7 @@ impl World {
         managed_fields(object).iter().map(line).collect()
     }
 
-    fn spec(&self) -> String {
+    pub fn spec(&self) -> String {
         json::to_string(self.object.as_ref().unwrap().get("spec").unwrap_or(&Node::Null))
     }
 }
@@ -692,4 +696,198 @@ fn times_are_taken_back_where_only_they_differ() {
     let before = new.clone();
     keep_times(&old, &mut new);
     assert_eq!(new, before);
+}
+
+#[test]
+fn untyped_objects_are_granular_and_untyped_lists_atomic() {
+    let mut w = world();
+    w.apply(
+        "m",
+        workload(node!({"spec": {"free": {"a": {"b": 1, "l": [1, {"x": 1}]}, "e": {}}}})),
+        false,
+    )
+    .unwrap();
+    assert_eq!(
+        w.owners(),
+        [r#"m Apply 1 {"f:spec":{"f:free":{"f:a":{".":{},"f:b":{},"f:l":{}},"f:e":{}}}}"#]
+    );
+    let error = w
+        .apply("n", workload(node!({"spec": {"free": {"a": {"l": [2]}}}})), false)
+        .unwrap_err();
+    assert!(error.ends_with(": .spec.free.a.l"), "{error}");
+    // An object that becomes a scalar: its owner loses what was in it.
+    w.write("u", node!({"spec": {"free": {"a": 7}}}));
+    assert_eq!(
+        w.owners(),
+        [
+            r#"m Apply 1 {"f:spec":{"f:free":{"f:e":{}}}}"#,
+            r#"u Update 3 {"f:spec":{"f:free":{"f:a":{}}}}"#
+        ]
+    );
+}
+
+#[test]
+fn custom_resources_keep_what_their_schema_preserves() {
+    let mut types = Types::default();
+    let string = types.push(Type {
+        shape: Shape::String,
+        ..Type::default()
+    });
+    let spec = structure(&mut types, "", vec![pointer("a", string)]);
+    types.types[spec.0 as usize].preserve_unknown = true;
+    let root = structure(
+        &mut types,
+        "",
+        vec![
+            pointer("apiVersion", string),
+            pointer("kind", string),
+            pointer("spec", spec),
+        ],
+    );
+    types.types[root.0 as usize].preserve_unknown = true;
+    let schema = Schema {
+        types: Arc::new(types),
+        root,
+    };
+    let mut w = World {
+        schema,
+        object: None,
+        clock: 0,
+    };
+    w.write("c", node!({"spec": {"a": "1", "other": {"deep": [1]}}}));
+    assert_eq!(
+        w.owners(),
+        [r#"c Update 1 {"f:spec":{".":{},"f:a":{},"f:other":{".":{},"f:deep":{}}},"f:status":{}}"#]
+    );
+}
+
+#[test]
+fn owners_of_parts_own_the_whole_once_it_is_atomic() {
+    let mut w = world();
+    let entry = node!({
+        "manager": "m", "operation": "Apply", "apiVersion": "x/v1", "fieldsType": "FieldsV1",
+        "fieldsV1": {"f:spec": {"f:selector": {".": {}, "f:a": {}}, "f:containers": {"k:{\"name\":\"a\"}": {".": {}, "f:args": {"v:\"x\"": {}}}}}}
+    });
+    w.object = Some(workload(
+        node!({"metadata": {"uid": "u", "managedFields": [entry]}, "spec": {"selector": {"a": "1"}}}),
+    ));
+    w.write("u", node!({"metadata": {"labels": {"l": "1"}}}));
+    assert_eq!(
+        w.owners()[0],
+        r#"m Apply - {"f:spec":{"f:containers":{"k:{\"name\":\"a\"}":{".":{},"f:args":{}}},"f:selector":{}}}"#
+    );
+}
+
+#[test]
+fn other_versions_are_converted_and_dropped_when_gone() {
+    // In x/v2 `replicas` is called `count`.
+    let rename = |node: &Node, from: &str, to: &str, version: &str| {
+        let mut node = node.clone();
+        if let Some(value) = node.remove_at(&["spec", from]) {
+            node.set_at(&["spec", to], value);
+        }
+        node.set("apiVersion", version);
+        node
+    };
+    let convert = |node: &Node, version: &str| match version {
+        "x/v2" => Ok(rename(node, "replicas", "count", version)),
+        _ => Ok(rename(node, "count", "replicas", version)),
+    };
+    let v2 = {
+        let mut types = Types {
+            types: schema().types.types.clone(),
+        };
+        for ty in &mut types.types {
+            if let Shape::Struct(fields) = &mut ty.shape
+                && ty.name == "Spec"
+            {
+                let mut fields_v2 = fields.fields.clone();
+                for field in fields_v2.iter_mut().filter(|f| f.name == "replicas") {
+                    field.name = "count".into();
+                }
+                *fields = Fields::new(fields_v2);
+            }
+        }
+        Schema {
+            types: Arc::new(types),
+            root: schema().root,
+        }
+    };
+    let schema_of = |version: &str| match version {
+        "x/v1" => Some(schema()),
+        "x/v2" => Some(v2.clone()),
+        _ => None,
+    };
+    let options = Options {
+        convert: Some(&convert),
+        schema_of: Some(&schema_of),
+        ..Options::default()
+    };
+    let entry = |manager: &str, version: &str, field: &str| node!({"manager": manager, "operation": "Apply", "apiVersion": version, "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {field: {}}}});
+    let mut w = world();
+    w.object = Some(workload(node!({
+        "metadata": {"uid": "u", "managedFields": [entry("two", "x/v2", "f:count"), entry("gone", "x/v0", "f:free")]},
+        "spec": {"replicas": 1, "free": 1}
+    })));
+    let manager = w.manager("m", Operation::Apply);
+    let config = workload(node!({"spec": {"replicas": 2}}));
+    let error = apply(w.object.as_ref(), &config, w.schema.root(), &manager, false, &options).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        r#"Apply failed with 1 conflict: conflict with "two": .spec.count"#
+    );
+
+    // What was applied in another version is pruned there.
+    let manager = w.manager("two", Operation::Apply);
+    let config = workload(node!({"spec": {"selector": {"a": "1"}}}));
+    w.object = Some(apply(w.object.as_ref(), &config, w.schema.root(), &manager, false, &options).unwrap());
+    assert_eq!(w.spec(), r#"{"free":1,"selector":{"a":"1"}}"#);
+    assert_eq!(w.owners(), [r#"two Apply 2 {"f:spec":{"f:selector":{}}}"#]);
+}
+
+#[test]
+fn replicas_move_between_an_object_and_its_scale() {
+    let entry = |manager: &str, operation: &str, version: &str, fields: Node| {
+        let mut entry =
+            node!({"manager": manager, "operation": operation, "apiVersion": version, "fieldsType": "FieldsV1"});
+        entry.set("time", "2026-01-01T00:00:00Z");
+        entry.set_at(&["fieldsV1", "f:spec"], fields);
+        entry
+    };
+    let parent = vec![
+        entry("applier", "Apply", "x/v1", node!({"f:replicas": {}, "f:free": {}})),
+        entry("updater", "Update", "x/v1", node!({"f:free": {}})),
+    ];
+    let path: crate::fields::Path = ["spec", "replicas"]
+        .into_iter()
+        .map(crate::fields::Element::field)
+        .collect();
+    let path_of = |version: &str| (version == "x/v1").then(|| Some(path.clone()));
+    let scale = scale::to_scale(&parent, &path_of).unwrap();
+    assert_eq!(
+        json::to_string(&Node::List(scale)),
+        r#"[{"apiVersion":"autoscaling/v1","fieldsType":"FieldsV1","fieldsV1":{"f:spec":{"f:replicas":{}}},"manager":"applier","operation":"Apply","time":"2026-01-01T00:00:00Z"}]"#
+    );
+    // The scaler took them.
+    let taken = vec![entry("hpa", "Update", "autoscaling/v1", node!({"f:replicas": {}}))];
+    let after = scale::to_parent(&parent, &taken, "x/v1", &path_of).unwrap();
+    let owners: Vec<String> = after
+        .iter()
+        .map(|e| {
+            format!(
+                "{} {} {}",
+                e.str("manager"),
+                e.str("time"),
+                json::to_string(e.get("fieldsV1").unwrap())
+            )
+        })
+        .collect();
+    assert_eq!(
+        owners,
+        [
+            r#"applier 2026-01-01T00:00:00Z {"f:spec":{"f:free":{}}}"#,
+            r#"hpa  {"f:spec":{"f:replicas":{}}}"#,
+            r#"updater 2026-01-01T00:00:00Z {"f:spec":{"f:free":{}}}"#,
+        ]
+    );
 }

@@ -71,13 +71,7 @@ fn structure(types: &mut Types, name: &str, fields: &[(&str, TypeId, &str, &str)
         .map(|(name, ty, strategy, key)| Field {
             name: (*name).into(),
             ty: *ty,
-            order: 0,
-            required: false,
-            pointer: false,
             omit_empty: true,
-            default: None,
-            proto: 0,
-            proto_inline: 0,
             patch: PatchStrategyOf(strategy).into(),
             patch_merge_key: (*key).into(),
             ..Field::default()

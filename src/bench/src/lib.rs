@@ -1,0 +1,19 @@
+//! The load generator's parts: a client for any API server, closed loops, watch fan-out, process usage.
+
+pub mod client;
+pub mod load;
+pub mod process;
+pub mod report;
+pub mod scenario;
+pub mod watch;
+
+use std::time::Duration;
+
+/// Everything a scenario may look at.
+pub struct Settings {
+    pub target: client::Target,
+    pub duration: Duration,
+    pub processes: Vec<process::Process>,
+    pub namespace: String,
+    pub proxied_path: Option<String>,
+}

@@ -1,0 +1,4 @@
+//! The black-box suite, one module a subject.
+
+mod kubectl;
+mod lifecycle;
