@@ -7,15 +7,22 @@ mod custom;
 mod decode;
 mod default;
 mod go;
+mod object_meta;
+mod openapi_in;
 mod path;
+mod pattern;
 mod prune;
 #[cfg(test)]
 mod test_types;
 pub mod types;
+mod validate;
 
 pub use custom::{CustomDecodeError, decode_custom};
 pub use decode::{DecodeError, Unknown, complete, decode, decode_at, known_duplicates, zero};
 pub use default::{drop_nulls, set_defaults};
 pub use go::{go_json, go_name};
+pub use openapi_in::{SchemaError, compile};
+pub use pattern::{Pattern, PatternError, go_regex};
 pub use prune::prune;
 pub use types::{Field, Fields, ListSemantics, PatchStrategy, Schema, Shape, Type, TypeId, TypeRef, Types, Validation};
+pub use validate::{RuleEvaluator, RuleSite, is_known_format, validate, validate_keywords};

@@ -1,5 +1,6 @@
 //! The compiled schema: a table of [`Type`]s that refer to each other by index, so that recursion costs nothing.
 
+use crate::pattern::Pattern;
 use compact_str::CompactString;
 use fairlead_api::Node;
 use std::sync::Arc;
@@ -155,6 +156,8 @@ pub struct Validation {
     pub min_properties: Option<i64>,
     pub max_properties: Option<i64>,
     pub enumeration: Vec<Node>,
+    /// `required` of an object, as given; fields that are also declared have [`Field::required`].
+    pub required: Vec<CompactString>,
     pub all_of: Vec<Constraint>,
     pub any_of: Vec<Constraint>,
     pub one_of: Vec<Constraint>,
@@ -168,18 +171,12 @@ pub struct Validation {
 pub struct Constraint {
     /// `type` as given, or empty.
     pub type_name: CompactString,
+    /// `nullable: true`: null is of every type.
+    pub nullable: bool,
     pub validation: Validation,
-    pub required: Vec<CompactString>,
     pub properties: Vec<(CompactString, Constraint)>,
     pub items: Option<Box<Constraint>>,
     pub additional: Option<Box<Constraint>>,
-}
-
-/// A regular expression in Go's syntax, translated and compiled.
-#[derive(Clone, Debug)]
-pub struct Pattern {
-    pub source: CompactString,
-    pub regex: regex::Regex,
 }
 
 impl Types {
