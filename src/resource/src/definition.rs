@@ -40,6 +40,8 @@ pub struct ResourceDefinition {
     pub create_on_update: bool,
     /// Sent with every answer, e.g. a deprecation.
     pub warning: Option<String>,
+    /// A custom resource's `openAPIV3Schema` as its author wrote it, for publication.
+    pub openapi: Option<Arc<Node>>,
     pub hooks: Arc<dyn Hooks>,
 }
 

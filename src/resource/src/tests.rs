@@ -184,6 +184,7 @@ pub fn definition() -> ResourceDefinition {
         unconditional_update: true,
         create_on_update: false,
         warning: None,
+        openapi: None,
         hooks: Arc::new(NoHooks),
     }
 }
