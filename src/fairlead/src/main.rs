@@ -1,1 +1,62 @@
-fn main() {}
+//! `fairlead`: reads the command line, starts the server, stops it on a signal.
+
+use anyhow::{Context, Result};
+use fairlead::config::Config;
+use fairlead::flags::{self, Flags};
+use fairlead::{compose, identity, version};
+use fairlead_telemetry::log;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let flags = Flags::parse(std::env::args().skip(1))?;
+    if flags.bool("help") {
+        print!("{}", flags::help());
+        return Ok(());
+    }
+    if flags.given("version") && flags.text("version") != "false" {
+        println!("{}", version::line(flags.text("version") == "raw"));
+        return Ok(());
+    }
+    let config = Config::new(&flags)?;
+    let directives = std::env::var("FAIRLEAD_LOG").ok();
+    log::start(&log::Config { verbosity: config.verbosity, directives }).map_err(anyhow::Error::msg).context("FAIRLEAD_LOG")?;
+    for name in flags.ignored() {
+        tracing::warn!("--{name} is accepted but has no effect");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let running = compose::start(config).await?;
+    eprintln!("fairlead is ready: {}", identity::url(running.address));
+    eprintln!("  kubectl --kubeconfig {} get namespaces", running.kubeconfig.display());
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    tokio::select! {
+        () = running.stop() => {}
+        // A second signal is an order.
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -20,13 +20,13 @@ use crate::remote::Remote;
 use crate::request::{Identified, Received};
 use crate::router::RequestRouter;
 use bytes::Bytes;
+use fairlead_auth::authentication::request_header::IdentityHeaders;
 use fairlead_auth::{Authenticator, Authorizer};
 use fairlead_discovery::Router;
 use fairlead_resource::Engine;
 use fairlead_resource::hooks::Entropy;
 use fairlead_telemetry::{Families, Health};
 use http::HeaderValue;
-use http::header::HeaderName;
 use regex::Regex;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -60,9 +60,8 @@ pub struct Settings {
     pub max_body_bytes: usize,
     pub allowed_origins: Vec<Regex>,
     pub strict_transport_security: Option<HeaderValue>,
-    /// Front-proxy headers beside the standard ones, in lower case: names, and prefixes.
-    pub proxy_headers: Vec<HeaderName>,
-    pub proxy_prefixes: Vec<String>,
+    /// Headers that name users beside the standard ones; they end at authentication.
+    pub identity_headers: IdentityHeaders,
     /// The document of `/version`, compact.
     pub version: Bytes,
     /// `/.well-known/openid-configuration` and the key set; `None` where no tokens are issued.
@@ -86,8 +85,7 @@ impl Default for Settings {
             max_body_bytes: 3 * 1024 * 1024,
             allowed_origins: Vec::new(),
             strict_transport_security: None,
-            proxy_headers: Vec::new(),
-            proxy_prefixes: Vec::new(),
+            identity_headers: IdentityHeaders::default(),
             version: Bytes::from_static(b"{}"),
             openid: None,
         }
@@ -115,7 +113,7 @@ impl Chain {
                 // Refusals are audited too, so audit is first; it names the user and whom he stands for.
                 .layer(filter(Audit { auditor }))
                 // Everything after this judges the impersonated user.
-                .layer(filter(Impersonation { authorizer: authorizer.clone() }))
+                .layer(filter(Impersonation::new(authorizer.clone())))
                 // Before authorization, which may cost more than a refusal.
                 .layer(filter(InFlight::new(s.max_reads_in_flight, s.max_writes_in_flight, metrics.clone())))
                 .layer(filter(Authorization { authorizer, metrics: metrics.clone() }))
@@ -133,8 +131,7 @@ impl Chain {
                 .layer(filter(Cors { allowed_origins: s.allowed_origins }))
                 .layer(filter(Authentication {
                     authenticator,
-                    proxy_headers: s.proxy_headers,
-                    proxy_prefixes: s.proxy_prefixes,
+                    identity_headers: s.identity_headers,
                     metrics: metrics.clone(),
                 }))
                 .service(protection),

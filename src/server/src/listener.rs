@@ -28,7 +28,6 @@ use tokio_rustls::TlsAcceptor;
 /// What an operator can set of connections.
 #[derive(Clone, Debug)]
 pub struct ListenerConfig {
-    pub address: SocketAddr,
     pub tls: TlsConfig,
     /// Streams a client may have open on one HTTP/2 connection.
     pub max_streams: u32,
@@ -54,18 +53,25 @@ pub struct Listener {
     config: ListenerConfig,
 }
 
-/// Why there is no listener.
+/// A port that cannot be had.
 #[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    #[error("cannot listen on {address}: {}", reason(source))]
-    Port { address: SocketAddr, source: std::io::Error },
-    #[error(transparent)]
-    Tls(#[from] TlsError),
+#[error("cannot listen on {address}: {}", reason(source))]
+pub struct BindError {
+    pub address: SocketAddr,
+    source: std::io::Error,
+}
+
+/// Takes a port; port 0 is any that is free.
+///
+/// # Errors
+/// It is taken, or not ours to take.
+pub async fn take_port(address: SocketAddr) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).await.map_err(|source| BindError { address, source })
 }
 
 fn reason(error: &std::io::Error) -> String {
     match error.kind() {
-        std::io::ErrorKind::AddrInUse => "the port is taken".into(),
+        std::io::ErrorKind::AddrInUse => "the port is in use".into(),
         std::io::ErrorKind::PermissionDenied => "not permitted (ports below 1024 need privileges)".into(),
         std::io::ErrorKind::AddrNotAvailable => "the address is not one of this machine's".into(),
         _ => error.to_string(),
@@ -73,22 +79,14 @@ fn reason(error: &std::io::Error) -> String {
 }
 
 impl Listener {
-    /// Loads certificates and takes the port. Nobody is accepted before [`Listener::run`].
+    /// Serves a port with the configured certificates. Nobody is accepted before [`Listener::run`].
     ///
     /// # Errors
-    /// The certificates cannot be used, or the port cannot be had.
-    pub async fn bind(config: ListenerConfig) -> Result<Listener, BindError> {
+    /// The certificates cannot be used.
+    pub fn new(listener: TcpListener, config: ListenerConfig) -> Result<Listener, TlsError> {
         let certificates = Certificates::load(&config.tls)?;
         let acceptor = TlsAcceptor::from(tls::server_config(&config.tls, certificates.clone())?);
-        let listener = TcpListener::bind(config.address)
-            .await
-            .map_err(|source| BindError::Port { address: config.address, source })?;
         Ok(Listener { listener, acceptor, certificates, config })
-    }
-
-    /// Where the listener listens, with the port that was picked.
-    pub fn address(&self) -> SocketAddr {
-        self.listener.local_addr().unwrap_or(self.config.address)
     }
 
     /// To reload the certificates with.

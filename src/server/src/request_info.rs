@@ -5,6 +5,7 @@
 
 use crate::query;
 use compact_str::CompactString;
+use fairlead_api::selector::FieldSelector;
 use http::Method;
 
 /// A request taken apart. For paths that are no resource's, only `verb` and `path` are set.
@@ -139,7 +140,7 @@ impl RequestInfo {
             if integers_parse(query)
                 && let Some(name) = query::first(query, "fieldSelector").and_then(exact_name)
             {
-                self.name = name.into();
+                self.name = name;
             }
         }
         if self.name.is_empty() && self.verb == "delete" {
@@ -160,68 +161,10 @@ fn integers_parse(query: &[(String, String)]) -> bool {
 }
 
 /// The name that a field selector requires, where it is a possible one.
-fn exact_name(selector: &str) -> Option<String> {
-    let terms = field_terms(selector)?;
-    let (_, _, name) = terms.into_iter().find(|(field, equal, _)| *equal && field == "metadata.name")?;
-    (!name.is_empty() && name != "." && name != ".." && !name.contains(['/', '%'])).then_some(name)
-}
-
-/// A field selector's terms: field, whether it must be equal (or unequal), and value. `None` where it is malformed.
-pub fn field_terms(selector: &str) -> Option<Vec<(String, bool, String)>> {
-    let mut terms = Vec::new();
-    for term in split_unescaped(selector) {
-        if term.is_empty() {
-            continue;
-        }
-        let bytes = term.as_bytes();
-        let mut at = 0;
-        let (position, operator) = loop {
-            match bytes.get(at)? {
-                b'\\' => at += 2,
-                b'!' if bytes.get(at + 1) == Some(&b'=') => break (at, "!="),
-                b'=' if bytes.get(at + 1) == Some(&b'=') => break (at, "=="),
-                b'=' => break (at, "="),
-                _ => at += 1,
-            }
-        };
-        let value = unescape(&term[position + operator.len()..])?;
-        terms.push((term[..position].to_owned(), operator != "!=", value));
-    }
-    Some(terms)
-}
-
-fn split_unescaped(selector: &str) -> Vec<&str> {
-    let mut parts = Vec::new();
-    let (mut start, mut escaped) = (0, false);
-    for (i, b) in selector.bytes().enumerate() {
-        match b {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b',' => {
-                parts.push(&selector[start..i]);
-                start = i + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.push(&selector[start..]);
-    parts
-}
-
-fn unescape(value: &str) -> Option<String> {
-    let mut out = String::with_capacity(value.len());
-    let mut chars = value.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' => match chars.next()? {
-                c @ ('\\' | ',' | '=') => out.push(c),
-                _ => return None,
-            },
-            ',' | '=' => return None,
-            c => out.push(c),
-        }
-    }
-    Some(out)
+fn exact_name(selector: &str) -> Option<CompactString> {
+    let selector = FieldSelector::parse(selector).ok()?;
+    let name = selector.exact("metadata.name")?;
+    (!name.is_empty() && name != "." && name != ".." && !name.contains(['/', '%'])).then(|| name.into())
 }
 
 /// Path segments behind the prefix, without an allocation for paths of usual length.
@@ -336,16 +279,5 @@ mod tests {
         assert!(i.long_running());
         let i = info("GET", "/api/v1/namespaces/n/services/s/proxy");
         assert_eq!((i.rest, i.depth, i.in_namespace), (None, 3, true));
-    }
-
-    #[test]
-    fn field_selectors_are_unescaped() {
-        assert_eq!(field_terms(r"a=b\,c,d!=e").unwrap(), [
-            ("a".into(), true, "b,c".into()),
-            ("d".into(), false, "e".into())
-        ]);
-        assert_eq!(field_terms("a"), None);
-        assert_eq!(field_terms("a=b=c"), None);
-        assert_eq!(field_terms(r"a=\q"), None);
     }
 }

@@ -6,6 +6,7 @@ use crate::filters::{Filter, Next, go_on};
 use crate::metrics::Metrics;
 use crate::request::{Identified, Known};
 use fairlead_api::Status;
+use fairlead_auth::authentication::request_header::IdentityHeaders;
 use fairlead_auth::authentication::{ANONYMOUS, Headers};
 use fairlead_auth::{Authenticator, Credentials};
 use http::HeaderMap;
@@ -16,14 +17,10 @@ use std::time::Instant;
 
 pub struct Authentication {
     pub authenticator: Arc<dyn Authenticator>,
-    /// Headers of the front-proxy protocol, beside the standard ones: names, and prefixes.
-    pub proxy_headers: Vec<HeaderName>,
-    pub proxy_prefixes: Vec<String>,
+    /// Headers of the front-proxy protocol, beside the standard ones.
+    pub identity_headers: IdentityHeaders,
     pub metrics: Metrics,
 }
-
-const STANDARD: [&str; 3] = ["x-remote-user", "x-remote-uid", "x-remote-group"];
-const STANDARD_PREFIX: &str = "x-remote-extra-";
 
 impl Filter for Authentication {
     type In = Known;
@@ -76,21 +73,10 @@ impl Filter for Authentication {
 impl Authentication {
     fn strip(&self, headers: &mut HeaderMap) {
         headers.remove(AUTHORIZATION);
-        for name in STANDARD {
-            headers.remove(name);
-        }
-        for name in &self.proxy_headers {
-            headers.remove(name);
-        }
-        let prefixed: Vec<HeaderName> = headers
-            .keys()
-            .filter(|name| {
-                let name = name.as_str();
-                name.starts_with(STANDARD_PREFIX) || self.proxy_prefixes.iter().any(|p| name.starts_with(p.as_str()))
-            })
-            .cloned()
-            .collect();
-        for name in prefixed {
+        let standard = IdentityHeaders::default();
+        let claims = |name: &str| standard.claims_identity(name) || self.identity_headers.claims_identity(name);
+        let claiming: Vec<HeaderName> = headers.keys().filter(|name| claims(name.as_str())).cloned().collect();
+        for name in claiming {
             headers.remove(name);
         }
     }
@@ -118,7 +104,8 @@ fn username_label(name: &str) -> &str {
     }
 }
 
-struct RequestHeaders<'a>(&'a HeaderMap);
+/// Request headers as the auth crate looks them up.
+pub struct RequestHeaders<'a>(pub &'a HeaderMap);
 
 impl Headers for RequestHeaders<'_> {
     fn values(&self, name: &str) -> Vec<&str> {
@@ -150,8 +137,11 @@ mod tests {
     fn identity_headers_end_here() {
         let filter = Authentication {
             authenticator: Arc::new(Nobody),
-            proxy_headers: vec![HeaderName::from_static("x-user")],
-            proxy_prefixes: vec!["x-more-".into()],
+            identity_headers: IdentityHeaders {
+                username: vec!["X-User".into()],
+                extra_prefix: vec!["X-More-".into()],
+                ..IdentityHeaders::default()
+            },
             metrics: Metrics::register(&fairlead_telemetry::Families::default()),
         };
         let mut headers = HeaderMap::new();

@@ -1,0 +1,170 @@
+//! Authentication and authorization, put together from the configuration.
+
+use crate::config::{Config, Mode};
+use crate::identity::{FRONT_PROXY_NAME, Identity};
+use anyhow::{Context, Result, ensure};
+use fairlead_api::{Clock, StatusResult};
+use fairlead_auth::authentication::anonymous::Anonymous;
+use fairlead_auth::authentication::bootstrap_token::BootstrapTokens;
+use fairlead_auth::authentication::request_header::{FrontProxy, IdentityHeaders};
+use fairlead_auth::authentication::service_account::{Config as TokenConfig, ServiceAccountTokens};
+use fairlead_auth::authentication::token_file::TokenFile;
+use fairlead_auth::authentication::trust::Authorities;
+use fairlead_auth::authentication::union::Union as Authenticators;
+use fairlead_auth::authentication::x509::ClientCertificates;
+use fairlead_auth::authorization::forbidden::forbidden;
+use fairlead_auth::authorization::node::NodeAuthorizer;
+use fairlead_auth::authorization::rbac::Rbac;
+use fairlead_auth::authorization::union::{AlwaysAllow, AlwaysDeny, Masters, Union as Authorizers};
+use fairlead_auth::{Authenticator, Authorizer, AuthzAttributes, Decision, ObjectSource, bootstrap};
+use fairlead_resource::{AuthorizeCreate, Request};
+use futures_util::future::BoxFuture;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Who decides about requests.
+pub struct Access {
+    pub authenticator: Arc<dyn Authenticator>,
+    pub authorizer: Arc<dyn Authorizer>,
+    pub rbac: Option<Arc<Rbac>>,
+    /// Headers that name users, to be removed from every request.
+    pub identity_headers: IdentityHeaders,
+    /// For the ConfigMap by which others learn whom to trust.
+    pub client_ca_pem: String,
+    pub request_header: RequestHeader,
+}
+
+/// The front-proxy settings that are in force.
+pub struct RequestHeader {
+    pub ca_pem: String,
+    pub allowed_names: Vec<String>,
+    pub headers: IdentityHeaders,
+}
+
+impl Access {
+    /// # Errors
+    /// A file cannot be read, or what the flags say together would let clients choose their names.
+    pub fn new(
+        config: &Config,
+        identity: &Identity,
+        objects: Arc<dyn ObjectSource>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Access> {
+        let client_ca_pem = match &config.authentication.client_ca {
+            Some(path) => read(path)?,
+            None => identity.authority_pem.clone(),
+        };
+        let request_header = request_header(config, identity)?;
+        let authenticator = authenticator(config, identity, &client_ca_pem, &request_header, &objects, clock)?;
+        let mut authorizers: Vec<Arc<dyn Authorizer>> = vec![Arc::new(Masters)];
+        let mut rbac = None;
+        for mode in &config.authorization_modes {
+            authorizers.push(match mode {
+                Mode::Node => Arc::new(NodeAuthorizer::new(objects.clone(), bootstrap::node_rules())),
+                Mode::Rbac => {
+                    let one = Arc::new(Rbac::new(objects.clone()));
+                    rbac = Some(one.clone());
+                    one
+                }
+                Mode::AlwaysAllow => Arc::new(AlwaysAllow),
+                Mode::AlwaysDeny => Arc::new(AlwaysDeny),
+            });
+        }
+        Ok(Access {
+            authenticator,
+            authorizer: Arc::new(Authorizers(authorizers)),
+            rbac,
+            identity_headers: request_header.headers.clone(),
+            client_ca_pem,
+            request_header,
+        })
+    }
+}
+
+fn request_header(config: &Config, identity: &Identity) -> Result<RequestHeader> {
+    Ok(match &config.authentication.front_proxy {
+        Some(given) => RequestHeader {
+            ca_pem: read(&given.ca)?,
+            allowed_names: given.allowed_names.clone(),
+            headers: given.headers.clone(),
+        },
+        None => RequestHeader {
+            ca_pem: identity.front_proxy.authority_pem.clone(),
+            allowed_names: vec![FRONT_PROXY_NAME.into()],
+            headers: IdentityHeaders::default(),
+        },
+    })
+}
+
+fn authenticator(
+    config: &Config,
+    identity: &Identity,
+    client_ca_pem: &str,
+    request_header: &RequestHeader,
+    objects: &Arc<dyn ObjectSource>,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<dyn Authenticator>> {
+    let authorities = |pem: &str| Authorities::from_pem(pem.as_bytes());
+    let client_ca = authorities(client_ca_pem).context("--client-ca-file holds no usable certificate")?;
+    let proxy_ca = authorities(&request_header.ca_pem).context("--requestheader-client-ca-file holds no usable certificate")?;
+    let proxy =
+        FrontProxy::new(proxy_ca, request_header.allowed_names.clone(), request_header.headers.clone(), clock.clone());
+    ensure!(
+        !proxy.trusts_clients_of(&client_ca),
+        "--requestheader-client-ca-file and --client-ca-file share a CA: --requestheader-allowed-names must say which of its certificates are proxies"
+    );
+    let mut known: Vec<Arc<dyn Authenticator>> = vec![Arc::new(proxy)];
+    known.push(Arc::new(ClientCertificates::new(client_ca, clock.clone())));
+    if config.authentication.client_ca.is_some() {
+        // The administrator's own certificate stays good beside a CA that was given.
+        let own = authorities(&identity.authority_pem).context("the generated CA is damaged")?;
+        known.push(Arc::new(ClientCertificates::new(own, clock.clone())));
+    }
+    if let Some(path) = &config.authentication.token_file {
+        let tokens = TokenFile::parse(&read(path)?).with_context(|| format!("{} is not a token file", path.display()))?;
+        known.push(Arc::new(tokens));
+    }
+    let tokens = TokenConfig {
+        issuers: config.service_accounts.issuers.clone(),
+        audiences: config.service_accounts.audiences.clone(),
+        keys: identity.tokens.verify.clone(),
+        ..TokenConfig::default()
+    };
+    known.push(Arc::new(ServiceAccountTokens::new(tokens, objects.clone(), clock.clone())));
+    if config.authentication.bootstrap_tokens {
+        known.push(Arc::new(BootstrapTokens::new(objects.clone(), clock)));
+    }
+    let anonymous = config.authentication.anonymous.then(|| Arc::new(Anonymous::new(Vec::new())) as Arc<dyn Authenticator>);
+    Ok(Arc::new(Authenticators { authenticators: known, audiences: config.service_accounts.audiences.clone(), anonymous }))
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Whether a user may create what his update is about to create.
+pub struct CreateByUpdate(pub Arc<dyn Authorizer>);
+
+impl AuthorizeCreate for CreateByUpdate {
+    fn authorize_create<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, StatusResult<()>> {
+        Box::pin(async move {
+            let attributes = AuthzAttributes {
+                user: request.user.clone(),
+                verb: "create".into(),
+                namespace: request.namespace.clone(),
+                group: request.definition.group.clone(),
+                version: request.definition.version.clone(),
+                resource: request.definition.plural.clone(),
+                subresource: request.subresource.clone(),
+                name: request.name.clone(),
+                resource_request: true,
+                ..AuthzAttributes::default()
+            };
+            match self.0.authorize(&attributes).await {
+                (Decision::Allow, _) => Ok(()),
+                (_, reason) => Err(forbidden(&attributes, &reason)),
+            }
+        })
+    }
+}

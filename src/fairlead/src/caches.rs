@@ -1,0 +1,92 @@
+//! [`CacheSet`]: the watch cache of every resource, by the prefix its objects lie under.
+
+use dashmap::DashMap;
+use fairlead_api::{GroupResource, Status, StatusResult};
+use fairlead_resource::definition::StorageSpec;
+use fairlead_resource::engine::Caches;
+use fairlead_resource::ResourceDefinition;
+use fairlead_resource::storage_codec::StoredObjects;
+use fairlead_storage::{Cache, CacheConfig, Store};
+use std::sync::Arc;
+
+/// All caches over one store. Cheap to clone.
+#[derive(Clone)]
+pub struct CacheSet(Arc<Inner>);
+
+struct Inner {
+    store: Arc<dyn Store>,
+    by_prefix: DashMap<String, Cache>,
+    by_owner: DashMap<GroupResource, Cache>,
+    /// Of each cache's event ring.
+    ring_bytes: usize,
+}
+
+/// Enough for minutes of changes of a busy resource.
+const RING_BYTES: usize = 16 << 20;
+
+impl CacheSet {
+    pub fn new(store: Arc<dyn Store>) -> CacheSet {
+        CacheSet(Arc::new(Inner { store, by_prefix: DashMap::new(), by_owner: DashMap::new(), ring_bytes: RING_BYTES }))
+    }
+
+    /// Starts the caches of definitions that have none yet. Versions of one resource share theirs, which reads objects
+    /// by the version they are stored in.
+    pub fn register(&self, definitions: &[Arc<ResourceDefinition>]) {
+        for definition in definitions {
+            let stored = definition.gvk() == definition.storage.kind;
+            if stored && !definition.storage.prefix.is_empty() {
+                self.start(definition);
+            }
+        }
+        for definition in definitions.iter().filter(|d| !d.storage.prefix.is_empty()) {
+            // A second name for the same objects (events of two groups).
+            if let Some(cache) = self.get(&definition.storage.prefix) {
+                self.0.by_owner.entry(definition.group_resource()).or_insert(cache);
+            } else {
+                self.start(definition);
+            }
+        }
+    }
+
+    pub fn get(&self, prefix: &str) -> Option<Cache> {
+        self.0.by_prefix.get(prefix).map(|c| c.clone())
+    }
+
+    pub fn of(&self, group: &str, plural: &str) -> Option<Cache> {
+        self.0.by_owner.get(&GroupResource::new(group, plural)).map(|c| c.clone())
+    }
+
+    /// All caches, in no order.
+    pub fn all(&self) -> Vec<Cache> {
+        self.0.by_prefix.iter().map(|c| c.clone()).collect()
+    }
+
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.0.store
+    }
+
+    /// Forgets the cache of a resource that is no longer served.
+    pub fn forget(&self, prefix: &str, resource: &GroupResource) {
+        self.0.by_prefix.remove(prefix);
+        self.0.by_owner.remove(resource);
+    }
+
+    fn start(&self, definition: &Arc<ResourceDefinition>) {
+        let prefix = &definition.storage.prefix;
+        let cache = self.0.by_prefix.entry(prefix.clone()).or_insert_with(|| {
+            let config = CacheConfig {
+                prefix: prefix.clone(),
+                decode: Arc::new(StoredObjects::new(definition.clone())),
+                ring_bytes: self.0.ring_bytes,
+            };
+            Cache::start(self.0.store.clone(), config)
+        });
+        self.0.by_owner.entry(definition.group_resource()).or_insert_with(|| cache.clone());
+    }
+}
+
+impl Caches for CacheSet {
+    fn cache(&self, storage: &StorageSpec) -> StatusResult<Cache> {
+        self.get(&storage.prefix).ok_or_else(|| Status::unavailable("the resource is not ready yet"))
+    }
+}

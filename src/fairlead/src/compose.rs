@@ -1,0 +1,222 @@
+//! Composition: from a configuration to a running server. Values are made once, in the order they need each other.
+
+use crate::access::{Access, CreateByUpdate};
+use crate::bootstrap::Bootstrap;
+use crate::caches::CacheSet;
+use crate::config::{Config, DataDir};
+use crate::entropy::RandomEntropy;
+use crate::health;
+use crate::identity::{self, Identity};
+use crate::objects::CachedObjects;
+use crate::{files, version};
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use fairlead_admission::AdmitAll;
+use fairlead_api::json;
+use fairlead_auth::authentication::keys;
+use fairlead_discovery::{Router, RoutingSnapshot};
+use fairlead_resource::body::NoScheme;
+use fairlead_resource::{Engine, EngineConfig};
+use fairlead_server::chain::{Chain, OpenId, Services, Settings};
+use fairlead_server::drain::Drain;
+use fairlead_server::listener::{self, Listener, ListenerConfig};
+use fairlead_server::metrics::Metrics;
+use fairlead_server::remote::NoRemote;
+use fairlead_server::tls::{Certificates, TlsConfig};
+use fairlead_storage::{Embedded, EmbeddedConfig, Memory, Store, compaction};
+use fairlead_telemetry::{Families, Health, Hook, SystemClock, task};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use time::OffsetDateTime;
+use tokio::task::JoinHandle;
+
+/// A server that answers.
+pub struct Running {
+    pub address: SocketAddr,
+    pub kubeconfig: PathBuf,
+    pub authority_pem: String,
+    pub chain: Chain,
+    serving: Hook,
+    drain: Drain,
+    shutdown_delay: Duration,
+    listener: JoinHandle<()>,
+    loops: Vec<JoinHandle<()>>,
+    embedded: Option<Embedded>,
+}
+
+/// Starts a server and waits until it is ready.
+///
+/// # Errors
+/// One sentence that says what an operator has to change.
+pub async fn start(config: Config) -> Result<Running> {
+    // The port first: a second server on it must not touch the data of the first.
+    let socket = listener::take_port(config.listen).await?;
+    let address = socket.local_addr().context("the listener has no address")?;
+    let clock: Arc<SystemClock> = Arc::new(SystemClock);
+    let entropy = Arc::new(RandomEntropy);
+    let now = OffsetDateTime::now_utc();
+    let identity = Identity::prepare(&config, now)?;
+
+    let (store, embedded) = open_store(&config, clock.clone()).await?;
+    let families = Families::default();
+    families.gauges("kubernetes_build_info", "The version this server implements.", &version::build_info().iter().map(|(k, _)| *k).collect::<Vec<_>>())
+        .with(&version::build_info().iter().map(|(_, v)| *v).collect::<Vec<_>>())
+        .set(1);
+    let health = Health::default();
+    let (steps, serving) = health::register(&health, store.clone(), Duration::from_secs(2));
+
+    let caches = CacheSet::new(store.clone());
+    let builtins = fairlead_builtin::load(&fairlead_builtin::Deps::default());
+    caches.register(&builtins.definitions);
+    let objects = Arc::new(CachedObjects::new(caches.clone()));
+    let access = Access::new(&config, &identity, objects, clock.clone())?;
+    let router = Router::new(RoutingSnapshot::build(None, &builtins.definitions, &[]));
+    let engine = Engine::new(EngineConfig {
+        caches: Arc::new(caches.clone()),
+        scheme: Arc::new(NoScheme),
+        admission: Arc::new(AdmitAll),
+        authorize_create: Arc::new(CreateByUpdate(access.authorizer.clone())),
+        clock: clock.clone(),
+        entropy: entropy.clone(),
+    });
+
+    for cache in caches.all() {
+        cache.ready().await.context("the stored objects cannot be loaded")?;
+    }
+    Bootstrap::new(engine.clone(), router.clone()).run(&config, &access, address, &*clock, &steps).await?;
+
+    let drain = Drain::default();
+    let services = Services {
+        router,
+        engine,
+        remote: Arc::new(NoRemote),
+        authenticator: access.authenticator.clone(),
+        authorizer: access.authorizer.clone(),
+        auditor: None,
+        entropy,
+        families: families.clone(),
+        health,
+        drain: drain.clone(),
+    };
+    let chain = Chain::new(services, settings(&config, &identity, &access, address));
+    let listening = ListenerConfig {
+        tls: identity.tls.clone(),
+        max_streams: config.tls.max_streams,
+        drain_timeout: config.limits.request_timeout,
+    };
+    let listener = Listener::new(socket, listening)?;
+    let loops = vec![
+        task::spawn("reload-certificates", reload(listener.certificates(), identity.tls.clone())),
+        task::spawn("compaction", compaction::run(store, compaction::WINDOW)),
+    ];
+    let metrics = Metrics::register(&families);
+    let listener = task::spawn("listener", listener.run(chain.clone(), drain.clone(), metrics));
+
+    let kubeconfig = identity.write_kubeconfig(&config, address)?;
+    steps.finish_all();
+    serving.finish();
+    if let Some(path) = &config.ready_file {
+        files::write_public(path, format!("{}\n", identity::url(address)).as_bytes())?;
+    }
+    Ok(Running {
+        address,
+        kubeconfig,
+        authority_pem: identity.authority_pem,
+        chain,
+        serving,
+        drain,
+        shutdown_delay: config.limits.shutdown_delay,
+        listener,
+        loops,
+        embedded,
+    })
+}
+
+impl Running {
+    /// Stops: not ready first, then no new connections, then the running requests end, then the store closes.
+    pub async fn stop(self) {
+        self.serving.reopen();
+        tokio::time::sleep(self.shutdown_delay).await;
+        self.drain.begin();
+        if let Err(error) = self.listener.await {
+            tracing::error!(%error, "the listener did not end well");
+        }
+        for running in &self.loops {
+            running.abort();
+        }
+        if let Some(store) = self.embedded {
+            store.close().await;
+        }
+    }
+}
+
+async fn open_store(config: &Config, clock: Arc<SystemClock>) -> Result<(Arc<dyn Store>, Option<Embedded>)> {
+    match &config.data {
+        DataDir::Memory(_) => Ok((Arc::new(Memory::new(clock)), None)),
+        DataDir::Directory(path) => {
+            let directory = path.join("store");
+            files::make_directory(&directory)?;
+            let opened = {
+                let directory = directory.clone();
+                tokio::task::spawn_blocking(move || Embedded::open(&directory, EmbeddedConfig::new(clock))).await?
+            };
+            let store = opened.with_context(|| format!("cannot open the data in {}", directory.display()))?;
+            Ok((Arc::new(store.clone()), Some(store)))
+        }
+    }
+}
+
+fn settings(config: &Config, identity: &Identity, access: &Access, address: SocketAddr) -> Settings {
+    let accounts = &config.service_accounts;
+    let host = match &config.external_hostname {
+        Some(host) => format!("{host}:{}", address.port()),
+        None => SocketAddr::new(config.advertise, address.port()).to_string(),
+    };
+    let jwks_uri = accounts.jwks_uri.clone().unwrap_or_else(|| format!("https://{host}{}", keys::JWKS_PATH));
+    let issuer = accounts.issuers.first().map_or("", String::as_str);
+    let openid = keys::openid_configuration(issuer, &jwks_uri, &identity.tokens.verify).map(|configuration| OpenId {
+        configuration: json::to_vec(&configuration).into(),
+        keys: json::to_vec(&keys::jwks(&identity.tokens.verify)).into(),
+    });
+    Settings {
+        request_timeout: config.limits.request_timeout,
+        min_request_timeout: config.limits.min_request_timeout,
+        max_reads_in_flight: config.limits.reads_in_flight,
+        max_writes_in_flight: config.limits.writes_in_flight,
+        allowed_origins: config.allowed_origins.clone(),
+        strict_transport_security: config.strict_transport_security.clone(),
+        identity_headers: access.identity_headers.clone(),
+        version: Bytes::from(version::document()),
+        openid,
+        ..Settings::default()
+    }
+}
+
+/// Reads the serving certificates again when their files change.
+async fn reload(certificates: Certificates, config: TlsConfig) {
+    let mut seen = stamps(&config);
+    loop {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let now = stamps(&config);
+        if now == seen {
+            continue;
+        }
+        match certificates.reload(&config) {
+            Ok(()) => {
+                tracing::info!("serving certificates were read again");
+                seen = now;
+            }
+            Err(error) => tracing::warn!(%error, "changed serving certificates cannot be used, the old ones stay"),
+        }
+    }
+}
+
+fn stamps(config: &TlsConfig) -> Vec<Option<std::time::SystemTime>> {
+    std::iter::once(&config.certificate)
+        .chain(config.by_name.iter().map(|(_, files)| files))
+        .flat_map(|files| [&files.certificate, &files.key])
+        .map(|path| std::fs::metadata(path).and_then(|m| m.modified()).ok())
+        .collect()
+}
