@@ -4,7 +4,7 @@
 use fairlead_api::Timestamp;
 use rustls_pki_types::CertificateDer;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::{AuthError, Authenticated};
 
@@ -13,6 +13,7 @@ use super::{AuthError, Authenticated};
 #[derive(Default)]
 pub struct PeerCertificates {
     chain: Vec<CertificateDer<'static>>,
+    expires: OnceLock<Option<i64>>,
     verdicts: Mutex<BTreeMap<u64, Verdict>>,
 }
 
@@ -27,12 +28,22 @@ impl PeerCertificates {
     pub fn new(chain: Vec<CertificateDer<'static>>) -> PeerCertificates {
         PeerCertificates {
             chain,
-            verdicts: Mutex::default(),
+            ..PeerCertificates::default()
         }
     }
 
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
+    }
+
+    /// When the client's own certificate runs out, for `apiserver_client_certificate_expiration_seconds`.
+    pub fn expires(&self) -> Option<Timestamp> {
+        let read = || {
+            super::trust::leaf(&self.chain)
+                .ok()
+                .map(|leaf| leaf.validity().not_after.timestamp())
+        };
+        self.expires.get_or_init(read).map(Timestamp::from_unix_seconds)
     }
 
     pub fn is_empty(&self) -> bool {

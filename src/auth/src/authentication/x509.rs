@@ -160,6 +160,7 @@ pub(super) mod tests {
         assert!(ask(NOW, &PeerCertificates::default()).unwrap().is_none());
         // The verdict of a connection ends with its certificate.
         let peer = client(&ours, "ann", "dev");
+        assert_eq!(peer.expires(), Timestamp::parse("2030-01-01T00:00:00Z"));
         assert!(ask("2029-12-31T23:59:59Z", &peer).is_ok());
         assert!(ask("2030-01-02T00:00:00Z", &peer).is_err());
     }

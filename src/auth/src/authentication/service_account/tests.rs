@@ -199,3 +199,17 @@ fn secrets_hold_tokens_too() {
     world.objects.put("", "secrets", secret);
     assert!(world.error(&token, NOW).contains("has been marked invalid"));
 }
+
+/// CVE-2019-11250, CVE-2020-8565: what is logged about a token is not the token.
+#[test]
+fn errors_do_not_hold_tokens() {
+    let world = World::new();
+    let token = world.token(|g| g.audiences = &[]);
+    let bound = world.token(|_| {});
+    let account = Arc::clone(&world.account);
+    let legacy = world.issuer.secret_token(&account, "s").unwrap();
+    for (token, at) in [(&token, NOW + 9_999), (&bound, NOW + 9_999), (&legacy, NOW)] {
+        let error = world.error(token, at);
+        assert!(token.split('.').all(|part| !error.contains(part)), "{error}");
+    }
+}
