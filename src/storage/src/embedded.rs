@@ -4,13 +4,14 @@
 //! the disk are made durable together. The keys and their revisions are in memory ([`crate::index`]), values only in
 //! the file. Why SQLite, and why so: `docs/decisions/001-embedded-store.md`.
 //!
-//! - [`file`]: opening, checking and describing the file. - [`writer`]: the writing thread.
+//! - [`file`]: opening, checking and describing the file. - [`writer`]: the writing thread; [`upkeep`]: what it does besides.
 //! - [`reader`]: reads, on connections of their own.
 
 mod file;
 mod reader;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod writer;
 
 use crate::feed::Feed;
@@ -22,6 +23,7 @@ use futures_util::future::BoxFuture;
 use reader::Reader;
 use std::future::ready;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -49,6 +51,8 @@ struct Shared {
     observer: Option<Arc<dyn StoreObserver>>,
     /// Why nothing can be written any more.
     failed: Arc<OnceLock<String>>,
+    /// Writes that have been sent to the thread and not yet received there.
+    queued: Arc<AtomicUsize>,
 }
 
 impl EmbeddedConfig {
@@ -73,6 +77,7 @@ impl Embedded {
         let feed = Arc::new(Feed::new(opened.index.revision));
         let reader = Arc::new(Reader::new(opened.path.clone(), opened.index));
         let failed = Arc::new(OnceLock::new());
+        let queued = Arc::new(AtomicUsize::new(0));
         let jobs = writer::start(writer::Parts {
             connection: opened.connection,
             lock: opened.lock,
@@ -80,6 +85,7 @@ impl Embedded {
             reader: reader.clone(),
             feed: feed.clone(),
             failed: failed.clone(),
+            queued: queued.clone(),
             clock: config.clock.clone(),
             observer: config.observer.clone(),
         })?;
@@ -91,6 +97,7 @@ impl Embedded {
             clock,
             observer,
             failed,
+            queued,
         })))
     }
 
@@ -126,6 +133,7 @@ impl Embedded {
             expires,
             reply: Some(reply),
         };
+        self.0.queued.fetch_add(1, Ordering::Relaxed);
         if self.0.jobs.send(Job::Write(write)).is_err() {
             return Err(Error::Unavailable("the store is closed".into()));
         }

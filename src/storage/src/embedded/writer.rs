@@ -1,40 +1,38 @@
-//! The writing thread of an embedded store: group commit, expiry, compaction, checkpoints.
+//! The writing thread of an embedded store: group commit. What it does besides is in [`super::upkeep`].
 //!
 //! Nothing becomes visible before it is durable: a batch is committed, then enters the index, then the feed, and then
 //! its writers are answered.
 
 use crate::embedded::file::{PAGE_BYTES, checksum, is_damage};
 use crate::embedded::reader::{Reader, row};
+use crate::embedded::upkeep::{BESIDE, delete_obsolete};
 use crate::feed::Feed;
 use crate::index::{Row, Slot};
-use crate::memory::{Expiring, unix_seconds};
 use crate::store::{Change, Error, Expect, Result, Revision, StoreKey, StoreObserver};
 use bytes::Bytes;
 use fairlead_api::Clock;
 use rusqlite::{Connection, ErrorCode};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Bounds of one commit.
-const BATCH: usize = 1024;
+pub(super) const BATCH: usize = 1024;
 const BATCH_BYTES: usize = 8 << 20;
-/// Rows a commit deletes on the way, and a commit of their own when there is nothing else to do.
-const COMPACT_BESIDE: usize = 256;
-const COMPACT_IDLE: usize = 2048;
-/// The log is taken into the table when it has this much and nobody writes, and always when it has that much.
-const CHECKPOINT_IDLE: u64 = 1 << 20;
-const CHECKPOINT_ALWAYS: u64 = 16 << 20;
+/// How long a commit waits for writers that have just been answered, to take them along: this share of what the last
+/// commit took, but not longer.
+const GATHER_SHARE: u32 = 10;
+const GATHER: Duration = Duration::from_micros(500);
 /// How long nothing must have been written to be idle.
 const IDLE: Duration = Duration::from_millis(200);
+/// How long it then takes to look for more to tidy up.
+const TIDY: Duration = Duration::from_millis(20);
 /// How often the clock is looked at while something can expire.
 const LOOK: Duration = Duration::from_secs(1);
-/// Free pages given back to the file system at a time, and how many are kept for reuse.
-const VACUUM: u64 = 512;
-const VACUUM_KEEP: u64 = 2048;
 
 pub(super) enum Job {
     Write(Write),
@@ -62,6 +60,8 @@ pub(super) struct Parts {
     pub reader: Arc<Reader>,
     pub feed: Arc<Feed>,
     pub failed: Arc<OnceLock<String>>,
+    /// Writes that have been sent and not yet received.
+    pub queued: Arc<AtomicUsize>,
     pub clock: Arc<dyn Clock>,
     pub observer: Option<Arc<dyn StoreObserver>>,
 }
@@ -74,6 +74,8 @@ pub(super) fn start(parts: Parts) -> Result<Sender<Job>> {
         todo,
         unsaved: 0,
         compacting: true,
+        expected: 0,
+        pace: Duration::ZERO,
     };
     let thread = std::thread::Builder::new().name("store-writer".into());
     // Nobody joins it: closing waits for its answer instead.
@@ -83,13 +85,17 @@ pub(super) fn start(parts: Parts) -> Result<Sender<Job>> {
     Ok(jobs)
 }
 
-struct Writer {
-    parts: Parts,
+pub(super) struct Writer {
+    pub parts: Parts,
     todo: Receiver<Job>,
     /// About how many bytes the log has that the table does not.
-    unsaved: u64,
+    pub unsaved: u64,
     /// Whether obsolete rows may be left.
-    compacting: bool,
+    pub compacting: bool,
+    /// How many writes there would be if everybody just answered wrote again.
+    expected: usize,
+    /// How long the last commit took.
+    pace: Duration,
 }
 
 /// A batch on its way to the disk.
@@ -119,17 +125,15 @@ impl Writer {
                 last_look = Instant::now();
                 self.expire();
             }
-            if self.unsaved > CHECKPOINT_ALWAYS {
-                self.checkpoint("PASSIVE");
-            }
+            self.bound_log();
         };
         self.close(closed);
     }
 
     /// How long there is nothing to do but wait for jobs.
     fn patience(&self) -> Duration {
-        if self.parts.failed.get().is_none() && (self.compacting || self.unsaved > CHECKPOINT_IDLE) {
-            IDLE
+        if self.has_upkeep() {
+            TIDY
         } else if self.parts.expiring.is_empty() {
             Duration::from_secs(3600)
         } else {
@@ -142,9 +146,11 @@ impl Writer {
         let mut writes = Vec::new();
         let mut bytes = 0;
         let mut next = Some(first);
+        let gathered_by = Instant::now() + (self.pace / GATHER_SHARE).min(GATHER);
         while let Some(job) = next {
             match job {
                 Job::Write(write) => {
+                    self.parts.queued.fetch_sub(1, Ordering::Relaxed);
                     bytes += write.value.as_ref().map_or(0, Bytes::len);
                     writes.push(write);
                 }
@@ -164,13 +170,20 @@ impl Writer {
             }
             let full = writes.len() >= BATCH || bytes >= BATCH_BYTES;
             next = if full { None } else { self.todo.try_recv().ok() };
+            if next.is_none() && !full && writes.len() < self.expected {
+                // Without this, writers fall into groups that take turns, each waiting for the others' commits.
+                next = self
+                    .todo
+                    .recv_timeout(gathered_by.saturating_duration_since(Instant::now()))
+                    .ok();
+            }
         }
         self.commit(writes);
         None
     }
 
     /// Makes `writes` durable and visible together, and answers each.
-    fn commit(&mut self, mut writes: Vec<Write>) {
+    pub(super) fn commit(&mut self, mut writes: Vec<Write>) {
         if writes.is_empty() {
             return;
         }
@@ -194,6 +207,8 @@ impl Writer {
                 observer.commit(batch.rows.len(), seconds);
             }
         }
+        self.pace = Duration::from_secs_f64(seconds);
+        self.expected = writes.len() + self.parts.queued.load(Ordering::Relaxed);
         let mut outcomes = outcomes.into_iter();
         answer(writes, |_| {
             outcomes
@@ -232,8 +247,7 @@ impl Writer {
             return Ok((batch, 0.0));
         }
         if self.compacting {
-            self.compacting =
-                delete_obsolete(connection, &self.parts.reader, COMPACT_BESIDE).map_err(|e| refused(&e))?;
+            self.compacting = delete_obsolete(connection, &self.parts.reader, BESIDE).map_err(|e| refused(&e))?;
         }
         let started = Instant::now();
         run(connection, "COMMIT").map_err(|error| unconfirmed(&error))?;
@@ -299,7 +313,7 @@ impl Writer {
         self.unsaved += batch.bytes + if batch.rows.is_empty() { 0 } else { 3 * PAGE_BYTES };
     }
 
-    fn roll_back(&mut self, error: &Error) {
+    pub(super) fn roll_back(&mut self, error: &Error) {
         if !self.parts.connection.is_autocommit()
             && let Err(second) = run(&self.parts.connection, "ROLLBACK")
         {
@@ -310,110 +324,6 @@ impl Writer {
             // After a failed fsync nobody knows what the disk has. Only reading it again, at the next start, can tell.
             let reason = format!("the store must be restarted after a failed write: {error}");
             _ = self.parts.failed.set(reason);
-        }
-    }
-
-    /// Deletes what has outlived its lifetime.
-    fn expire(&mut self) {
-        let now = unix_seconds(&*self.parts.clock);
-        loop {
-            let mut writes = Vec::new();
-            while writes.len() < BATCH
-                && let Some((_, key, revision)) = self.parts.expiring.pop_first_if_due(now)
-            {
-                let slot = self.parts.reader.index().slot(&key);
-                if slot.is_some_and(|slot| slot.is_live() && slot.modified == revision) {
-                    let expect = Expect::Unchanged(Revision(revision));
-                    writes.push(Write {
-                        key,
-                        value: None,
-                        expect,
-                        expires: 0,
-                        reply: None,
-                    });
-                }
-            }
-            if writes.is_empty() {
-                return;
-            }
-            self.commit(writes);
-        }
-    }
-
-    fn compact(&mut self, revision: u64) -> Result<()> {
-        let (latest, compacted) = {
-            let index = self.parts.reader.index();
-            (index.revision, index.compacted)
-        };
-        if revision > latest {
-            return Err(Error::Future {
-                current: Revision(latest),
-            });
-        }
-        if revision <= compacted {
-            return Ok(());
-        }
-        let update = "UPDATE state SET number = ?1 WHERE name = 'compacted'";
-        self.parts
-            .connection
-            .execute(update, [revision])
-            .map_err(|error| refused(&error))?;
-        self.parts.reader.index_mut().compacted = revision;
-        self.compacting = true;
-        Ok(())
-    }
-
-    /// What can wait until nobody writes.
-    fn tidy(&mut self) {
-        if self.parts.failed.get().is_some() {
-            return;
-        }
-        if self.compacting {
-            let deleted = self.compact_some();
-            self.compacting = deleted.unwrap_or(false);
-        } else if self.unsaved > CHECKPOINT_IDLE {
-            if let Err(error) = self.vacuum_some() {
-                tracing::warn!(%error, "free pages could not be given back");
-            }
-            self.checkpoint("PASSIVE");
-        }
-    }
-
-    /// Whether more is left. What fails here is found again at the next start.
-    fn compact_some(&mut self) -> Result<bool> {
-        let result = (|| {
-            run(&self.parts.connection, "BEGIN IMMEDIATE")?;
-            let more = delete_obsolete(&self.parts.connection, &self.parts.reader, COMPACT_IDLE)?;
-            run(&self.parts.connection, "COMMIT")?;
-            Ok::<_, rusqlite::Error>(more)
-        })();
-        self.unsaved += CHECKPOINT_IDLE / 2;
-        result.map_err(|error| {
-            let error = unconfirmed(&error);
-            self.roll_back(&error);
-            error
-        })
-    }
-
-    fn vacuum_some(&self) -> rusqlite::Result<()> {
-        let free: u64 = self
-            .parts
-            .connection
-            .pragma_query_value(None, "freelist_count", |row| row.get(0))?;
-        if free > VACUUM_KEEP {
-            let pages = (free - VACUUM_KEEP).min(VACUUM);
-            self.parts
-                .connection
-                .execute_batch(&format!("PRAGMA incremental_vacuum({pages})"))?;
-        }
-        Ok(())
-    }
-
-    fn checkpoint(&mut self, mode: &str) {
-        // A reader may hold a part of the log back; the next checkpoint takes it in.
-        self.unsaved = 0;
-        if let Err(error) = run(&self.parts.connection, &format!("PRAGMA wal_checkpoint({mode})")) {
-            tracing::warn!(%error, "a checkpoint failed");
         }
     }
 
@@ -453,17 +363,7 @@ fn answer(writes: Vec<Write>, mut outcome: impl FnMut(&Write) -> Result<Revision
     }
 }
 
-/// Whether more is left.
-fn delete_obsolete(connection: &Connection, reader: &Reader, limit: usize) -> rusqlite::Result<bool> {
-    let rows = reader.index_mut().take_obsolete(limit);
-    let mut delete = connection.prepare_cached("DELETE FROM revisions WHERE revision = ?1")?;
-    for row in &rows {
-        delete.execute([row])?;
-    }
-    Ok(rows.len() == limit)
-}
-
-fn run(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+pub(super) fn run(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([])?;
     while rows.next()?.is_some() {}
@@ -471,7 +371,7 @@ fn run(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
 }
 
 /// An error before the commit: rolled back, nothing was written.
-fn refused(error: &rusqlite::Error) -> Error {
+pub(super) fn refused(error: &rusqlite::Error) -> Error {
     if is_damage(error) {
         Error::Corrupt(error.to_string())
     } else {
@@ -481,7 +381,7 @@ fn refused(error: &rusqlite::Error) -> Error {
 
 /// An error of the commit itself. On a full disk the commit record is what was missing, so nothing was written; any
 /// other failure may have come after it.
-fn unconfirmed(error: &rusqlite::Error) -> Error {
+pub(super) fn unconfirmed(error: &rusqlite::Error) -> Error {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy) => Error::Unavailable(error.to_string()),
         _ => Error::Indeterminate(error.to_string()),

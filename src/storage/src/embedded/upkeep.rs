@@ -1,0 +1,144 @@
+//! What the writing thread of an embedded store does besides writing: expiry, compaction, checkpoints.
+
+use crate::embedded::reader::Reader;
+use crate::embedded::writer::{BATCH, Write, Writer, refused, run, unconfirmed};
+use crate::memory::{Expiring, unix_seconds};
+use crate::store::{Error, Expect, Result, Revision};
+use rusqlite::Connection;
+
+/// Rows a commit deletes on the way, and a commit of their own when there is nothing else to do.
+pub(super) const BESIDE: usize = 256;
+const ALONE: usize = 2048;
+/// The log is taken into the table when it has this much and nobody writes, and always when it has that much.
+const CHECKPOINT_IDLE: u64 = 1 << 20;
+const CHECKPOINT_ALWAYS: u64 = 16 << 20;
+/// Free pages given back to the file system at a time, and how many are kept for reuse.
+const VACUUM: u64 = 512;
+const VACUUM_KEEP: u64 = 2048;
+
+impl Writer {
+    pub(super) fn has_upkeep(&self) -> bool {
+        self.parts.failed.get().is_none() && (self.compacting || self.unsaved > CHECKPOINT_IDLE)
+    }
+
+    /// Keeps the log from growing without end while there is always something to write.
+    pub(super) fn bound_log(&mut self) {
+        if self.unsaved > CHECKPOINT_ALWAYS {
+            self.checkpoint("PASSIVE");
+        }
+    }
+
+    /// Deletes what has outlived its lifetime.
+    pub(super) fn expire(&mut self) {
+        let now = unix_seconds(&*self.parts.clock);
+        loop {
+            let mut writes = Vec::new();
+            while writes.len() < BATCH
+                && let Some((_, key, revision)) = self.parts.expiring.pop_first_if_due(now)
+            {
+                let slot = self.parts.reader.index().slot(&key);
+                if slot.is_some_and(|slot| slot.is_live() && slot.modified == revision) {
+                    let expect = Expect::Unchanged(Revision(revision));
+                    writes.push(Write {
+                        key,
+                        value: None,
+                        expect,
+                        expires: 0,
+                        reply: None,
+                    });
+                }
+            }
+            if writes.is_empty() {
+                return;
+            }
+            self.commit(writes);
+        }
+    }
+
+    pub(super) fn compact(&mut self, revision: u64) -> Result<()> {
+        let (latest, compacted) = {
+            let index = self.parts.reader.index();
+            (index.revision, index.compacted)
+        };
+        if revision > latest {
+            return Err(Error::Future {
+                current: Revision(latest),
+            });
+        }
+        if revision <= compacted {
+            return Ok(());
+        }
+        let update = "UPDATE state SET number = ?1 WHERE name = 'compacted'";
+        self.parts
+            .connection
+            .execute(update, [revision])
+            .map_err(|error| refused(&error))?;
+        self.parts.reader.index_mut().compacted = revision;
+        self.compacting = true;
+        Ok(())
+    }
+
+    /// What can wait until nobody writes.
+    pub(super) fn tidy(&mut self) {
+        if self.parts.failed.get().is_some() {
+            return;
+        }
+        if self.compacting {
+            let deleted = self.compact_some();
+            self.compacting = deleted.unwrap_or(false);
+        } else if self.unsaved > CHECKPOINT_IDLE {
+            if let Err(error) = self.vacuum_some() {
+                tracing::warn!(%error, "free pages could not be given back");
+            }
+            self.checkpoint("PASSIVE");
+        }
+    }
+
+    /// Whether more is left. What fails here is found again at the next start.
+    fn compact_some(&mut self) -> Result<bool> {
+        let result = (|| {
+            run(&self.parts.connection, "BEGIN IMMEDIATE")?;
+            let more = delete_obsolete(&self.parts.connection, &self.parts.reader, ALONE)?;
+            run(&self.parts.connection, "COMMIT")?;
+            Ok::<_, rusqlite::Error>(more)
+        })();
+        self.unsaved += CHECKPOINT_IDLE / 2;
+        result.map_err(|error| {
+            let error = unconfirmed(&error);
+            self.roll_back(&error);
+            error
+        })
+    }
+
+    fn vacuum_some(&self) -> rusqlite::Result<()> {
+        let free: u64 = self
+            .parts
+            .connection
+            .pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+        if free > VACUUM_KEEP {
+            let pages = (free - VACUUM_KEEP).min(VACUUM);
+            self.parts
+                .connection
+                .execute_batch(&format!("PRAGMA incremental_vacuum({pages})"))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn checkpoint(&mut self, mode: &str) {
+        // A reader may hold a part of the log back; the next checkpoint takes it in.
+        self.unsaved = 0;
+        if let Err(error) = run(&self.parts.connection, &format!("PRAGMA wal_checkpoint({mode})")) {
+            tracing::warn!(%error, "a checkpoint failed");
+        }
+    }
+}
+
+/// Whether more is left.
+pub(super) fn delete_obsolete(connection: &Connection, reader: &Reader, limit: usize) -> rusqlite::Result<bool> {
+    let rows = reader.index_mut().take_obsolete(limit);
+    let mut delete = connection.prepare_cached("DELETE FROM revisions WHERE revision = ?1")?;
+    for row in &rows {
+        delete.execute([row])?;
+    }
+    Ok(rows.len() == limit)
+}
