@@ -1,7 +1,7 @@
 //! [`Backend`]: the target of one APIService, as requests find it.
 // PERFORMANCE: per-request path
 
-use crate::apiservice::{ApiService, Available, ConditionStatus, Remote};
+use crate::apiservice::{ApiService, Available, ConditionStatus, Remote, ServiceReference};
 use crate::connect::Connector;
 use crate::endpoint::Tuning;
 use crate::metrics::{BackendMetrics, Metrics};
@@ -29,10 +29,7 @@ pub struct Shared {
 pub struct Backend {
     pub api_service: ApiService,
     remote: Remote,
-    resolver: Resolver,
-    services: watch::Receiver<u64>,
-    slices: watch::Receiver<u64>,
-    resolved: Mutex<Resolved>,
+    targets: LiveTargets,
     /// Why no connection can even be tried, else the endpoints.
     pool: Result<Pool, TlsSetupError>,
     available: watch::Sender<Available>,
@@ -40,6 +37,15 @@ pub struct Backend {
     metrics: BackendMetrics,
     /// Told when an endpoint fails under a request.
     trouble: Arc<Notify>,
+}
+
+/// What a Service leads to, resolved again whenever a Service or EndpointSlice has changed.
+pub struct LiveTargets {
+    resolver: Resolver,
+    reference: ServiceReference,
+    services: watch::Receiver<u64>,
+    slices: watch::Receiver<u64>,
+    resolved: Mutex<Resolved>,
 }
 
 struct Resolved {
@@ -59,17 +65,12 @@ impl Backend {
         let trouble = Arc::new(Notify::new());
         let pool = connector(&remote, shared)
             .map(|connector| Pool::new(connector, shared.tuning.clone(), metrics.clone(), trouble.clone()));
+        let targets = LiveTargets::new(shared.resolver.clone(), remote.service.clone());
         let status = if available { Available::passed() } else { unknown() };
         Some(Arc::new(Backend {
             api_service,
             remote,
-            services: shared.resolver.source.changes(SERVICES),
-            slices: shared.resolver.source.changes(ENDPOINT_SLICES),
-            resolver: shared.resolver.clone(),
-            resolved: Mutex::new(Resolved {
-                seen: None,
-                result: Ok(()),
-            }),
+            targets,
             pool,
             available: watch::Sender::new(status),
             in_flight: AtomicUsize::new(0),
@@ -93,22 +94,8 @@ impl Backend {
     /// The endpoints as they are now; resolves again only after a Service or EndpointSlice has changed.
     pub fn pool(&self) -> Result<&Pool, PoolError> {
         let pool = self.pool.as_ref().map_err(|e| PoolError::Setup(e.clone()))?;
-        let now = (*self.services.borrow(), *self.slices.borrow());
-        let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
-        if resolved.seen != Some(now) {
-            resolved.result = match self.resolver.resolve(&self.remote.service) {
-                Ok(targets) => {
-                    pool.update(&targets);
-                    Ok(())
-                }
-                Err(error) => {
-                    pool.update(&[]);
-                    Err(error)
-                }
-            };
-            resolved.seen = Some(now);
-        }
-        resolved.result.clone().map(|()| pool).map_err(PoolError::Resolve)
+        self.targets.refresh(pool).map_err(PoolError::Resolve)?;
+        Ok(pool)
     }
 
     /// Requests to a backend that is not available are refused at once.
@@ -143,6 +130,34 @@ impl Backend {
         }
         self.metrics.in_flight.inc();
         Some(InFlight(self.clone()))
+    }
+}
+
+impl LiveTargets {
+    pub fn new(resolver: Resolver, reference: ServiceReference) -> LiveTargets {
+        LiveTargets {
+            services: resolver.source.changes(SERVICES),
+            slices: resolver.source.changes(ENDPOINT_SLICES),
+            resolver,
+            reference,
+            resolved: Mutex::new(Resolved {
+                seen: None,
+                result: Ok(()),
+            }),
+        }
+    }
+
+    /// Gives a pool the endpoints as they are now.
+    pub fn refresh(&self, pool: &Pool) -> Result<(), ResolveError> {
+        let now = (*self.services.borrow(), *self.slices.borrow());
+        let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+        if resolved.seen != Some(now) {
+            let found = self.resolver.resolve(&self.reference);
+            pool.update(found.as_deref().unwrap_or_default());
+            resolved.result = found.map(drop);
+            resolved.seen = Some(now);
+        }
+        resolved.result.clone()
     }
 }
 

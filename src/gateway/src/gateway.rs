@@ -11,6 +11,7 @@ use crate::objects::{API_SERVICES, ApiServices, ENDPOINT_SLICES, ObjectSource, S
 use crate::proxy::{RequestContext, proxy};
 use crate::resolve::{AddressPolicy, Resolver, Routing};
 use crate::tls::ClientIdentity;
+use crate::webhook::Webhooks;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -115,6 +116,17 @@ impl Gateway {
     {
         let backend = self.backend(api_service)?;
         Some(proxy(&backend, request, user, context).await)
+    }
+
+    /// A client for webhooks that finds services as this gateway does.
+    pub fn webhooks(&self, identity: Option<ClientIdentity>) -> Webhooks {
+        let shared = &self.0.shared;
+        Webhooks::new(
+            shared.resolver.clone(),
+            shared.metrics.clone(),
+            shared.system_roots.clone(),
+            identity,
+        )
     }
 
     /// What is known of remote groups, for the merge.

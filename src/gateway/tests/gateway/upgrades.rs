@@ -1,8 +1,6 @@
 //! Upgrades over real sockets: a listener that hands everything to the gateway, and clients that speak HTTP by hand.
 
-mod common;
-
-use common::World;
+use crate::common::World;
 use fairlead_api::UserInfo;
 use fairlead_gateway::{Body, Gateway, RequestContext};
 use http::{Request, Response};
@@ -46,7 +44,7 @@ async fn front(world: &mut World) -> SocketAddr {
 async fn answer(gateway: Gateway, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let user = UserInfo::new("alice", &[]);
     Ok(gateway
-        .proxy(common::NAME, request, &user, &RequestContext::default())
+        .proxy(crate::common::NAME, request, &user, &RequestContext::default())
         .await
         .unwrap())
 }

@@ -1,8 +1,6 @@
 //! The loops: conditions, discovery and what stays visible of a backend that is gone.
 
-mod common;
-
-use common::{GROUP, NAME, VERSION, World, service, text};
+use crate::common::{GROUP, NAME, VERSION, World, service, text};
 use fairlead_api::node;
 use fairlead_gateway::Freshness;
 use fairlead_gateway::availability::Probing;

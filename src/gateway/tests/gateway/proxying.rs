@@ -1,9 +1,7 @@
 //! The request path, end to end over loopback.
 
-mod common;
-
+use crate::common::{World, body, echo, text};
 use bytes::Bytes;
-use common::{World, body, echo, text};
 use fairlead_gateway::Tuning;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -161,7 +159,7 @@ async fn texts_of_failures() {
 #[tokio::test]
 async fn certificates_are_checked() {
     let mut world = World::new();
-    let other = common::Authority::new("other CA");
+    let other = crate::common::Authority::new("other CA");
     let names = &["shipping.default.svc"];
     let past = |p: &mut rcgen::CertificateParams| p.not_after = rcgen::date_time_ymd(2020, 1, 1);
     let future = |p: &mut rcgen::CertificateParams| p.not_before = rcgen::date_time_ymd(2999, 1, 1);
