@@ -100,13 +100,14 @@ pub fn apply(
     let mut owners = decoded.map_err(|e| ApplyError::Unclassified(format!("failed to decode managed fields: {e}")))?;
     check_config(config, schema, manager, options)?;
 
-    let nothing = Node::map();
-    let zero = if live.is_none() {
-        new_object(schema, manager, options, config)
-    } else {
-        nothing
+    let zero;
+    let live = match live {
+        Some(live) => live,
+        None => {
+            zero = new_object(schema, manager, options, config);
+            &zero
+        }
     };
-    let live = live.unwrap_or(&zero);
     let updater = Updater::new(schema, manager, options);
     if owners.is_empty() {
         let empty = new_object(schema, manager, options, config);
@@ -117,19 +118,17 @@ pub fn apply(
         owners.cap();
     }
     let id = Id::new(manager.name, Operation::Apply, manager);
-    let object = if manager.name == last_applied::MANAGER && !force {
-        match updater.apply(live, config, &mut owners.clone(), &id, false) {
-            Err(ApplyError::Conflicts(conflicts)) => {
-                match last_applied::unresolved(conflicts, live, config, schema, manager) {
-                    conflicts if conflicts.is_empty() => updater.apply(live, config, &mut owners, &id, true)?,
-                    conflicts => return Err(ApplyError::Conflicts(conflicts)),
-                }
+    let before = (manager.name == last_applied::MANAGER && !force).then(|| owners.clone());
+    let object = match (updater.apply(live, config, &mut owners, &id, force), before) {
+        (Err(ApplyError::Conflicts(conflicts)), Some(before)) => {
+            let conflicts = last_applied::unresolved(conflicts, live, config, schema, manager);
+            if !conflicts.is_empty() {
+                return Err(ApplyError::Conflicts(conflicts));
             }
-            Err(error) => return Err(error),
-            Ok(_) => updater.apply(live, config, &mut owners, &id, false)?,
+            owners = before;
+            updater.apply(live, config, &mut owners, &id, true)?
         }
-    } else {
-        updater.apply(live, config, &mut owners, &id, force)?
+        (result, _) => result?,
     };
     let mut object = object.unwrap_or_else(|| live.clone());
     if manager.name == last_applied::MANAGER {

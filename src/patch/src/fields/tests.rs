@@ -1,3 +1,5 @@
+//! Sets against their wire form and against plain sets of paths.
+
 use super::*;
 use fairlead_api::{Node, json, node};
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Patches of a small schema that has every strategy.
+
 use super::*;
 use fairlead_api::{json, node};
 use fairlead_schema::{Field, Fields, Schema, Shape, Type, TypeId, Types};
