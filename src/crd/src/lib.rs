@@ -3,6 +3,8 @@
 //! - [`definition`]: a served version as a `ResourceDefinition`. - [`names`]: which names it gets, and its conditions.
 
 pub mod condition;
+pub mod definition;
+pub mod hooks;
 pub mod names;
 
 use fairlead_api::Node;

@@ -1,0 +1,180 @@
+//! A served version of a CustomResourceDefinition as a [`ResourceDefinition`].
+
+use crate::hooks::CustomHooks;
+use crate::versions;
+use compact_str::CompactString;
+use fairlead_api::{GroupResource, GroupVersionKind, Node};
+use fairlead_resource::definition::{
+    Column, Conversion, Converter, Origin, ResourceDefinition, Scope, SelectableField, StorageSpec, Subresource,
+    SubresourceBehavior, Verb,
+};
+use fairlead_schema::openapi_in;
+use std::sync::Arc;
+
+/// The definitions of all served versions; empty until the names are accepted.
+///
+/// `converter` is asked where `spec.conversion.strategy` is Webhook. `hash` computes storage version hashes.
+///
+/// # Errors
+/// A sentence on the version whose schema cannot be compiled.
+pub fn definitions(
+    crd: &Node,
+    converter: &dyn Fn(&Node) -> Arc<dyn Converter>,
+    hash: fn(&str, &str, &str) -> CompactString,
+) -> Result<Vec<Arc<ResourceDefinition>>, String> {
+    if !crate::condition::is_true(crd, "Established") {
+        return Ok(Vec::new());
+    }
+    let served = versions(crd).filter(|v| v.get("served").and_then(Node::as_bool) == Some(true));
+    served.map(|version| definition(crd, version, converter, hash).map(Arc::new)).collect()
+}
+
+fn definition(
+    crd: &Node,
+    version: &Node,
+    converter: &dyn Fn(&Node) -> Arc<dyn Converter>,
+    hash: fn(&str, &str, &str) -> CompactString,
+) -> Result<ResourceDefinition, String> {
+    let spec = crd.get("spec").cloned().unwrap_or_default();
+    let names = crd.at(&["status", "acceptedNames"]).cloned().unwrap_or_default();
+    let (group, plural, kind) = (spec.str("group"), names.str("plural"), names.str("kind"));
+    let name = version.str("name");
+    let stored = versions(crd)
+        .find(|v| v.get("storage").and_then(Node::as_bool) == Some(true))
+        .map_or(name, |v| v.str("name"));
+    let empty = Node::map();
+    let open_api = version.at(&["schema", "openAPIV3Schema"]).unwrap_or(&empty);
+    let schema =
+        openapi_in::compile(open_api).map_err(|e| format!("the schema of version {name} cannot be compiled: {e}"))?;
+    let scope = if spec.str("scope") == "Cluster" { Scope::Cluster } else { Scope::Namespaced };
+    let conversion = match spec.str_at(&["conversion", "strategy"]) {
+        "Webhook" => Conversion::Webhook(converter(&spec)),
+        _ => Conversion::None,
+    };
+    Ok(ResourceDefinition {
+        group: group.into(),
+        version: name.into(),
+        kind: kind.into(),
+        list_kind: names.str("listKind").into(),
+        plural: plural.into(),
+        singular: names.str("singular").into(),
+        short_names: words(&names, "shortNames"),
+        categories: words(&names, "categories"),
+        scope,
+        // COMPAT: discovery shows custom resources' verbs in this order.
+        verbs: vec![
+            Verb::Delete, Verb::DeleteCollection, Verb::Get, Verb::List, Verb::Patch, Verb::Create, Verb::Update, Verb::Watch,
+        ],
+        subresources: subresources(&spec, version, kind),
+        hooks: Arc::new(CustomHooks::new(&schema, scope)),
+        schema,
+        columns: columns(version),
+        selectable_fields: version
+            .list("selectableFields")
+            .iter()
+            .map(|f| f.str("jsonPath"))
+            .map(|path| SelectableField {
+                name: path.trim_start_matches('.').into(),
+                json_path: path.into(),
+                default: CompactString::default(),
+            })
+            .collect(),
+        storage: StorageSpec {
+            prefix: format!("/{group}/{plural}/"),
+            kind: GroupVersionKind::new(group, stored, kind),
+            owner: GroupResource::new(group, plural),
+            version_hash: hash(group, stored, kind),
+            lifetime_seconds: 0,
+        },
+        conversion,
+        origin: Origin::Custom(crd.name().into()),
+        generation: true,
+        unconditional_update: false,
+        create_on_update: false,
+        warning: warning(version, group, kind),
+        openapi: Some(Arc::new(open_api.clone())),
+    })
+}
+
+fn words(names: &Node, field: &str) -> Vec<CompactString> {
+    names.list(field).iter().filter_map(Node::as_str).map(Into::into).collect()
+}
+
+fn subresources(spec: &Node, version: &Node, kind: &str) -> Vec<Subresource> {
+    let mut subresources = Vec::new();
+    let verbs = vec![Verb::Get, Verb::Patch, Verb::Update];
+    let Some(declared) = version.get("subresources") else { return subresources };
+    if declared.get("status").is_some() {
+        subresources.push(Subresource {
+            name: "status".into(),
+            kind: GroupVersionKind::new(spec.str("group"), version.str("name"), kind),
+            verbs: verbs.clone(),
+            behavior: SubresourceBehavior::Status,
+            schema: None,
+        });
+    }
+    if let Some(scale) = declared.get("scale") {
+        subresources.push(Subresource {
+            name: "scale".into(),
+            kind: GroupVersionKind::new("autoscaling", "v1", "Scale"),
+            verbs,
+            behavior: SubresourceBehavior::Scale {
+                spec_replicas: scale.str("specReplicasPath").into(),
+                status_replicas: scale.str("statusReplicasPath").into(),
+                label_selector: scale.str("labelSelectorPath").into(),
+            },
+            schema: None,
+        });
+    }
+    subresources
+}
+
+/// Name, then what the version declares, or the age where it declares nothing.
+fn columns(version: &Node) -> Vec<Column> {
+    let name = Column {
+        name: "Name".into(),
+        type_name: "string".into(),
+        format: "name".into(),
+        description: meta_word("name"),
+        priority: 0,
+        json_path: ".metadata.name".into(),
+    };
+    let declared = version.list("additionalPrinterColumns");
+    let age = Column {
+        name: "Age".into(),
+        type_name: "date".into(),
+        description: meta_word("creationTimestamp"),
+        json_path: ".metadata.creationTimestamp".into(),
+        ..Column::default()
+    };
+    let rest: Vec<Column> = declared
+        .iter()
+        .map(|c| Column {
+            name: c.str("name").into(),
+            type_name: c.str("type").into(),
+            format: c.str("format").into(),
+            description: match c.str("description") {
+                "" => format!("Custom resource definition column (in JSONPath format): {}", c.str("jsonPath")),
+                text => text.into(),
+            },
+            priority: c.get("priority").and_then(Node::as_i64).unwrap_or(0),
+            json_path: c.str("jsonPath").into(),
+        })
+        .collect();
+    std::iter::once(name).chain(if declared.is_empty() { vec![age] } else { rest }).collect()
+}
+
+fn warning(version: &Node, group: &str, kind: &str) -> Option<String> {
+    if version.get("deprecated").and_then(Node::as_bool) != Some(true) {
+        return None;
+    }
+    Some(match version.get("deprecationWarning").and_then(Node::as_str) {
+        Some(text) => text.into(),
+        None => format!("{group}/{} {kind} is deprecated", version.str("name")),
+    })
+}
+
+/// What OpenAPI says of a metadata field; tables repeat it.
+fn meta_word(field: &str) -> String {
+    fairlead_words::word("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta", field).unwrap_or_default().into()
+}

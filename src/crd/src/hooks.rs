@@ -1,0 +1,64 @@
+//! The hooks of custom resources, and of CustomResourceDefinitions themselves.
+
+use crate::names;
+use fairlead_api::Node;
+use fairlead_resource::definition::Scope;
+use fairlead_resource::{HookContext, Hooks};
+use fairlead_schema::Schema;
+
+/// What custom resources need beyond their schema.
+pub struct CustomHooks;
+
+impl CustomHooks {
+    pub fn new(_schema: &Schema, _scope: Scope) -> CustomHooks {
+        CustomHooks
+    }
+}
+
+impl Hooks for CustomHooks {}
+
+/// The hooks of the resource `customresourcedefinitions`.
+pub struct DefinitionHooks;
+
+impl Hooks for DefinitionHooks {
+    fn default(&self, crd: &mut Node) {
+        let kind = crd.str_at(&["spec", "names", "kind"]).to_owned();
+        if !kind.is_empty() {
+            for (field, value) in [("singular", kind.to_lowercase()), ("listKind", format!("{kind}List"))] {
+                if crd.str_at(&["spec", "names", field]).is_empty() {
+                    crd.set_at(&["spec", "names", field], value);
+                }
+            }
+        }
+        if crd.at(&["spec", "conversion"]).is_none() {
+            crd.set_at(&["spec", "conversion", "strategy"], "None");
+        }
+        if let Some(service) = crd.at_mut(&["spec", "conversion", "webhook", "clientConfig", "service"])
+            && service.get("port").is_none()
+        {
+            service.set("port", 443i64);
+        }
+    }
+
+    fn prepare_create(&self, crd: &mut Node, _: &HookContext) {
+        let status = names::initial_status(crd);
+        crd.set("status", status);
+        crd.set_at(&["metadata", "generation"], 1i64);
+    }
+
+    fn prepare_update(&self, crd: &mut Node, old: &Node, _: &HookContext) {
+        if let Some(status) = old.get("status") {
+            crd.set("status", status.clone());
+        }
+        // A version that becomes the stored one is recorded, so that it is never removed while objects may be in it.
+        let stored = crate::versions(crd)
+            .find(|v| v.get("storage").and_then(Node::as_bool) == Some(true))
+            .map(|v| Node::from(v.str("name")));
+        let list = crd.make_at(&["status", "storedVersions"]);
+        if let (Some(stored), Some(list)) = (stored, list.as_list_mut())
+            && !list.contains(&stored)
+        {
+            list.push(stored);
+        }
+    }
+}
