@@ -1,10 +1,13 @@
 //! The hooks of custom resources, and of CustomResourceDefinitions themselves.
 
+use crate::lifecycle::Lifecycle;
 use crate::names;
 use fairlead_api::Node;
 use fairlead_resource::definition::Scope;
-use fairlead_resource::{HookContext, Hooks};
+use fairlead_resource::{Engine, HookContext, Hooks, Request};
 use fairlead_schema::Schema;
+use futures_util::future::BoxFuture;
+use std::sync::Arc;
 
 /// What custom resources need beyond their schema.
 pub struct CustomHooks;
@@ -18,7 +21,9 @@ impl CustomHooks {
 impl Hooks for CustomHooks {}
 
 /// The hooks of the resource `customresourcedefinitions`.
-pub struct DefinitionHooks;
+pub struct DefinitionHooks {
+    pub lifecycle: Arc<Lifecycle>,
+}
 
 impl Hooks for DefinitionHooks {
     fn default(&self, crd: &mut Node) {
@@ -38,6 +43,18 @@ impl Hooks for DefinitionHooks {
         {
             service.set("port", 443i64);
         }
+    }
+
+    fn after_write<'a>(&'a self, request: &'a Request, engine: &'a Engine) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            // The lifecycle's own writes come back here.
+            if request.internal {
+                return;
+            }
+            if let Err(status) = self.lifecycle.sync(engine).await {
+                tracing::warn!(%status, "custom resource definitions could not be brought in line");
+            }
+        })
     }
 
     fn prepare_create(&self, crd: &mut Node, _: &HookContext) {

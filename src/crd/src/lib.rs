@@ -5,6 +5,7 @@
 pub mod condition;
 pub mod definition;
 pub mod hooks;
+pub mod lifecycle;
 pub mod names;
 
 use fairlead_api::Node;

@@ -80,6 +80,9 @@ impl Engine {
                     }
                 },
             };
+            if result.is_ok() && writes(request.verb) && request.query("dryRun").is_none() {
+                request.definition.hooks.after_write(&request, &engine).await;
+            }
             answer.warnings.extend(warnings);
             answer.audit = audit;
             answer.result = result.map(|response| unwrap(response, &mut answer.warnings));
@@ -87,6 +90,10 @@ impl Engine {
             answer
         })
     }
+}
+
+fn writes(verb: Verb) -> bool {
+    !matches!(verb, Verb::Get | Verb::List | Verb::Watch)
 }
 
 async fn dispatch(call: &mut Call<'_>) -> StatusResult<Response> {

@@ -137,6 +137,12 @@ pub trait Hooks: Send + Sync {
         Box::pin(std::future::ready(Ok(None)))
     }
 
+    /// Runs after a write was stored and before it is answered: what other requests must find once a client has the
+    /// answer. Not for dry runs.
+    fn after_write<'a>(&'a self, request: &'a Request, engine: &'a crate::Engine) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// Runs after an object is gone.
     fn after_delete<'a>(&'a self, object: &'a Node) -> BoxFuture<'a, ()> {
         Box::pin(std::future::ready(()))

@@ -10,6 +10,7 @@
 
 pub mod body;
 mod call;
+pub mod client;
 mod continuation;
 mod convert;
 mod create;
@@ -36,6 +37,7 @@ mod view;
 mod watch;
 
 pub use body::{NoScheme, Scheme};
+pub use client::Client;
 pub use definition::{ResourceDefinition, Scope, Subresource, SubresourceBehavior, Verb};
 pub use engine::{AllowCreate, AuthorizeCreate, Caches, Engine, EngineConfig};
 pub use hooks::{HookContext, Hooks};
