@@ -8,7 +8,7 @@ use fairlead_resource::definition::{
     Column, Conversion, Converter, Origin, ResourceDefinition, Scope, SelectableField, StorageSpec, Subresource,
     SubresourceBehavior, Verb,
 };
-use fairlead_schema::openapi_in;
+use fairlead_schema::compile;
 use std::sync::Arc;
 
 /// The definitions of all served versions; empty until the names are accepted.
@@ -45,7 +45,7 @@ fn definition(
     let empty = Node::map();
     let open_api = version.at(&["schema", "openAPIV3Schema"]).unwrap_or(&empty);
     let schema =
-        openapi_in::compile(open_api).map_err(|e| format!("the schema of version {name} cannot be compiled: {e}"))?;
+        compile(open_api).map_err(|e| format!("the schema of version {name} cannot be compiled: {e}"))?;
     let scope = if spec.str("scope") == "Cluster" { Scope::Cluster } else { Scope::Namespaced };
     let conversion = match spec.str_at(&["conversion", "strategy"]) {
         "Webhook" => Conversion::Webhook(converter(&spec)),
