@@ -7,6 +7,8 @@ use fairlead_api::{Clock, StatusResult};
 use fairlead_auth::authentication::anonymous::Anonymous;
 use fairlead_auth::authentication::bootstrap_token::BootstrapTokens;
 use fairlead_auth::authentication::request_header::{FrontProxy, IdentityHeaders};
+use fairlead_auth::authentication::keys::SigningKey;
+use fairlead_auth::authentication::service_account::issuer::Issuer;
 use fairlead_auth::authentication::service_account::{Config as TokenConfig, ServiceAccountTokens};
 use fairlead_auth::authentication::token_file::TokenFile;
 use fairlead_auth::authentication::trust::Authorities;
@@ -17,6 +19,7 @@ use fairlead_auth::authorization::node::NodeAuthorizer;
 use fairlead_auth::authorization::rbac::Rbac;
 use fairlead_auth::authorization::union::{AlwaysAllow, AlwaysDeny, Masters, Union as Authorizers};
 use fairlead_auth::{Authenticator, Authorizer, AuthzAttributes, Decision, ObjectSource, bootstrap};
+use fairlead_builtin::auth::Auth;
 use fairlead_resource::{AuthorizeCreate, Request};
 use futures_util::future::BoxFuture;
 use std::fs;
@@ -79,6 +82,26 @@ impl Access {
             client_ca_pem,
             request_header,
         })
+    }
+
+    /// What the hooks of reviews, tokens and roles ask. `signing` is `None` where tokens cannot be issued.
+    pub fn hooks(&self, config: &Config, signing: Option<SigningKey>, objects: Arc<dyn ObjectSource>) -> Auth {
+        let accounts = &config.service_accounts;
+        let issuer = |key| {
+            let mut issuer = Issuer::new(key, accounts.issuers.first().cloned().unwrap_or_default(), accounts.audiences.clone());
+            issuer.max_expiration_seconds = i64::try_from(accounts.max_expiration.as_secs()).unwrap_or(i64::MAX);
+            issuer.extend_expiration = accounts.extend_expiration;
+            Arc::new(issuer)
+        };
+        Auth {
+            authenticator: self.authenticator.clone(),
+            audiences: accounts.audiences.clone(),
+            authorizer: self.authorizer.clone(),
+            // Grants are checked by RBAC's rules in every mode.
+            rbac: self.rbac.clone().unwrap_or_else(|| Arc::new(Rbac::new(objects.clone()))),
+            objects,
+            issuer: signing.map(issuer),
+        }
     }
 }
 

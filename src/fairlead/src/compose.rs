@@ -57,7 +57,7 @@ pub async fn start(config: Config) -> Result<Running> {
     let clock: Arc<SystemClock> = Arc::new(SystemClock);
     let entropy = Arc::new(RandomEntropy);
     let now = OffsetDateTime::now_utc();
-    let identity = Identity::prepare(&config, now)?;
+    let mut identity = Identity::prepare(&config, now)?;
 
     let (store, embedded) = open_store(&config, clock.clone()).await?;
     let families = Families::default();
@@ -68,10 +68,12 @@ pub async fn start(config: Config) -> Result<Running> {
     let (steps, serving) = health::register(&health, store.clone(), Duration::from_secs(2));
 
     let caches = CacheSet::new(store.clone());
-    let builtins = fairlead_builtin::load(&fairlead_builtin::Deps::default());
-    caches.register(&builtins.definitions);
     let objects = Arc::new(CachedObjects::new(caches.clone()));
-    let access = Access::new(&config, &identity, objects, clock.clone())?;
+    let access = Access::new(&config, &identity, objects.clone(), clock.clone())?;
+    let signing = identity.tokens.sign.take();
+    let hooks = Arc::new(access.hooks(&config, signing, objects));
+    let builtins = fairlead_builtin::load(&fairlead_builtin::Deps { auth: Some(hooks) });
+    caches.register(&builtins.definitions);
     let router = Router::new(RoutingSnapshot::build(None, &builtins.definitions, &[]));
     let engine = Engine::new(EngineConfig {
         caches: Arc::new(caches.clone()),
