@@ -1,8 +1,8 @@
 //! [`Cache`]: the watch cache. Every object under one prefix of a store in memory, every read from there.
 //!
-//! - [`tree`]: the objects, persistent, so that a [`Snapshot`] costs one reference count.
-//! - [`ring`]: the newest events; [`watcher`]: readers of it. - [`feeder`]: how changes get from the store in here.
-//! - [`history`]: states of the past.
+//! - `tree`: the objects, persistent, so that a [`Snapshot`] costs one reference count.
+//! - `ring`: the newest events; `watcher`: readers of it. - `feeder`: how changes get from the store in here.
+//! - `history`: states of the past.
 //!
 //! Whoever needs a change first applies it: a writer that has been acknowledged, a reader that wants the latest state,
 //! or the cache's own task. Against an in-process store nobody ever waits for another task.
@@ -138,13 +138,7 @@ impl Cache {
     /// A state that includes every write acknowledged before the call, by whomever.
     pub async fn fresh(&self) -> Result<Snapshot> {
         let revision = self.0.store.revision().await?;
-        match self.current(revision) {
-            Some(snapshot) => Ok(snapshot),
-            None => {
-                self.ready().await?;
-                self.at_least(revision).await
-            }
-        }
+        self.at_least(revision).await
     }
 
     /// Whatever is there; empty and at revision 0 before the first load.
@@ -157,6 +151,10 @@ impl Cache {
     /// # Errors
     /// [`Error::Future`] when it does not come.
     pub async fn at_least(&self, revision: Revision) -> Result<Snapshot> {
+        if let Some(snapshot) = self.current(revision) {
+            return Ok(snapshot);
+        }
+        self.ready().await?;
         match tokio::time::timeout(AHEAD, self.reach(revision)).await {
             Ok(snapshot) => Ok(snapshot),
             Err(_) => Err(Error::Future {
@@ -165,7 +163,8 @@ impl Cache {
         }
     }
 
-    /// Follows the objects in `scope` from behind `after`, or from now on.
+    /// Follows the objects in `scope` from behind `after`, or from now on. After a restart, objects that have been left
+    /// alone since `after` can still be followed. Nothing can be followed before [`Cache::ready`].
     ///
     /// # Errors
     /// [`Error::Compacted`].
@@ -227,8 +226,10 @@ impl Cache {
 
     /// The object as the write at `revision` left it, once this cache has it.
     async fn written(&self, key: &str, revision: Revision, deleted: bool) -> Result<Arc<Cached>> {
-        self.ready().await?;
-        self.reach(revision).await;
+        if self.current(revision).is_none() {
+            self.ready().await?;
+            self.reach(revision).await;
+        }
         // A put that cannot be decoded is a delete in the ring.
         if let Some(event) = read(&self.0.ring)
             .at(revision.0)

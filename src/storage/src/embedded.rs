@@ -1,11 +1,11 @@
 //! [`Embedded`]: a durable store in this process, in one directory.
 //!
 //! One SQLite file holds an append-only table of revisions. One thread writes; writes that arrive while it waits for
-//! the disk are made durable together. The keys and their revisions are in memory ([`crate::index`]), values only in
+//! the disk are made durable together. The keys and their revisions are in memory (`index`), values only in
 //! the file. Why SQLite, and why so: `docs/decisions/001-embedded-store.md`.
 //!
-//! - [`file`]: opening, checking and describing the file. - [`writer`]: the writing thread; [`upkeep`]: what it does besides.
-//! - [`reader`]: reads, on connections of their own.
+//! - `file`: opening, checking and describing the file. - `reader`: reads, on connections of their own.
+//! - `writer`: the writing thread; `upkeep`: what it does besides.
 
 mod file;
 mod reader;
@@ -196,6 +196,10 @@ impl Store for Embedded {
 
     fn revision(&self) -> BoxFuture<'_, Result<Revision>> {
         Box::pin(ready(Ok(Revision(self.0.feed.revision()))))
+    }
+
+    fn last_change(&self, prefix: &str) -> Option<Revision> {
+        Some(Revision(self.0.reader.index().last_change(prefix)))
     }
 
     fn compact(&self, revision: Revision) -> BoxFuture<'_, Result<()>> {

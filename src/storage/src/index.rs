@@ -153,6 +153,12 @@ impl Index {
             .map(|(key, slot)| (key, *slot))
     }
 
+    /// The last revision that changed something under `prefix`, as far as that has not been forgotten.
+    pub fn last_change(&self, prefix: &str) -> u64 {
+        let newest = self.range(prefix, "").map(|(_, slot)| slot.modified).max();
+        newest.unwrap_or(0).max(self.compacted)
+    }
+
     /// Takes at most `limit` rows that nobody may read any more, for their owner to delete. An empty answer means
     /// that compaction is done.
     pub fn take_obsolete(&mut self, limit: usize) -> Vec<u64> {

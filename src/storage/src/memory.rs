@@ -197,6 +197,10 @@ impl Store for Memory {
         Box::pin(ready(Ok(Revision(self.0.feed.revision()))))
     }
 
+    fn last_change(&self, prefix: &str) -> Option<Revision> {
+        Some(Revision(lock(&self.0.state).index.last_change(prefix)))
+    }
+
     fn compact(&self, revision: Revision) -> BoxFuture<'_, Result<()>> {
         let mut state = self.state();
         if revision.0 > state.index.revision {

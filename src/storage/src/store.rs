@@ -172,6 +172,13 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// The latest revision: no write acknowledged before the call has a higher one.
     fn revision(&self) -> BoxFuture<'_, Result<Revision>>;
 
+    /// The last revision known to have changed something under `prefix`, or one after it; `None` where the store cannot
+    /// tell from memory. A watch from there misses nothing. O(keys under the prefix).
+    fn last_change(&self, prefix: &str) -> Option<Revision> {
+        _ = prefix;
+        None
+    }
+
     /// Gives up values that were overwritten or deleted at or before `revision`. Reads and watches from `revision` on
     /// keep working. Compacting below an earlier compaction does nothing.
     ///

@@ -8,7 +8,7 @@ use crate::feed::lock;
 use crate::store::{Batch, Change, Error, Result, Revision};
 use bytes::Bytes;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Entries read at once while loading.
 const PAGE: usize = 1000;
@@ -31,16 +31,22 @@ pub(super) async fn run(cache: Weak<Inner>) {
         drop(inner);
         let error = match attached {
             Ok(()) => {
-                (loaded, pause) = (true, FIRST_PAUSE);
-                match follow(&cache).await {
-                    Some(error) => error,
-                    None => return,
+                loaded = true;
+                let since = Instant::now();
+                let Some(error) = follow(&cache).await else { return };
+                if since.elapsed() > LONGEST_PAUSE {
+                    pause = FIRST_PAUSE;
                 }
+                error
             }
             Err(error) => error,
         };
         let Some(inner) = cache.upgrade() else { return };
-        tracing::warn!(prefix = %inner.prefix, %error, "the watch on the store broke");
+        if pause == FIRST_PAUSE {
+            tracing::warn!(prefix = %inner.prefix, %error, "the cache has lost its store");
+        } else {
+            tracing::debug!(prefix = %inner.prefix, %error, "the cache still has no store");
+        }
         // Behind a compaction nothing can be resumed.
         loaded &= !matches!(error, Error::Compacted { .. });
         if let Load::Running(last) = &mut *lock(&inner.load) {
@@ -85,11 +91,16 @@ impl Cache {
     }
 
     async fn load(&self) -> Result<()> {
-        let snapshot = self.0.read_all(None).await?;
+        let started = Instant::now();
+        let read_all = self.0.read_all(None).await;
+        self.report("list", started, read_all.is_ok());
+        let snapshot = read_all?;
         let watch = self.0.store.watch(&self.0.prefix, snapshot.revision).await?;
         let mut feed = lock(&self.0.feed);
         *feed = Some(watch);
-        write(&self.0.ring).reset(snapshot.revision.0);
+        // Asked after the read: what has changed since then lies above its revision.
+        let last_change = self.0.store.last_change(&self.0.prefix).unwrap_or(snapshot.revision);
+        write(&self.0.ring).reset(snapshot.revision.0, last_change.min(snapshot.revision).0);
         self.0.publish(snapshot);
         *lock(&self.0.load) = Load::Done;
         self.0.applied.notify_waiters();

@@ -81,16 +81,16 @@ impl Ring {
         self.floor
     }
 
-    /// Forgets everything: the state at `revision` did not come from events.
-    pub fn reset(&mut self, revision: u64) {
+    /// Forgets everything: the state at `revision` did not come from events. Nothing has happened since `floor`.
+    pub fn reset(&mut self, revision: u64, floor: u64) {
         self.first += self.events.len() as u64;
         self.events.clear();
         self.bytes = 0;
-        self.floor = revision;
+        self.floor = floor;
         self.revision = revision;
         for lane in self.namespaces.values_mut().chain(self.keys.values_mut()) {
             lane.events.clear();
-            lane.floor = revision;
+            lane.floor = floor;
         }
     }
 
@@ -361,7 +361,7 @@ mod tests {
     #[test]
     fn a_watcher_of_one_key_outlives_other_keys_events() {
         let mut ring = Ring::new(4 * 356);
-        ring.reset(1);
+        ring.reset(1, 1);
         let quiet = WatchScope::Key("a/quiet".into());
         ring.append(vec![event("a/quiet", 2)], 2);
         assert!(ring.subscribe(&quiet, 2, Arc::default()).is_ok());
@@ -391,7 +391,7 @@ mod tests {
             keys in proptest::collection::vec(0u8..9, 1..80), joins in proptest::collection::vec((0usize..80, 0u8..9, 0u64..90), 1..8)
         ) {
             let mut ring = Ring::new(20 * 356);
-            ring.reset(1);
+            ring.reset(1, 1);
             let name = |key: u8| format!("{}/{key}", key % 3);
             let mut watchers = Vec::new();
             for (at, key) in keys.iter().enumerate() {

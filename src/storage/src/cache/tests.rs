@@ -209,6 +209,28 @@ async fn waits_for_revisions_of_other_prefixes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_restart_keeps_watches_of_quiet_objects() {
+    let store = memory();
+    store.put("/things/a", bytes("1"), Expect::Absent, None).await.unwrap();
+    store.put("/things/b", bytes("1"), Expect::Absent, None).await.unwrap();
+    store.delete("/things/b", Expect::Unchanged(Revision(3))).await.unwrap();
+    for i in 0..5 {
+        store
+            .put(&format!("/others/{i}"), bytes("1"), Expect::Absent, None)
+            .await
+            .unwrap();
+    }
+    let cache = start(&store, 1 << 20);
+    cache.ready().await.unwrap();
+    let lost = cache.watch(Some(Revision(3)), WatchScope::All);
+    assert_eq!(lost.unwrap_err(), Error::Compacted { oldest: Revision(4) });
+    let mut watcher = cache.watch(Some(Revision(4)), WatchScope::All).unwrap();
+    cache.create("c", bytes("1"), None).await.unwrap();
+    assert_eq!(seen(&mut watcher).await, "put c 1@10");
+    assert_eq!(shown(&cache.exact(Revision(5)).await.unwrap()), ["a=1@2"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_task_ends_with_the_last_clone() {
     let store = memory();
     let cache = start(&store, 1 << 20);

@@ -80,9 +80,26 @@ pub(super) fn start(parts: Parts) -> Result<Sender<Job>> {
     let thread = std::thread::Builder::new().name("store-writer".into());
     // Nobody joins it: closing waits for its answer instead.
     thread
-        .spawn(move || writer.run())
+        .spawn(move || {
+            let _reporter = PanicReporter(writer.parts.failed.clone());
+            writer.run();
+        })
         .map_err(|error| Error::Unavailable(error.to_string()))?;
     Ok(jobs)
+}
+
+/// Lets health know of a thread that died of a bug.
+struct PanicReporter(Arc<OnceLock<String>>);
+
+impl Drop for PanicReporter {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the store's writing thread panicked");
+            _ = self
+                .0
+                .set("the store must be restarted: its writing thread panicked".into());
+        }
+    }
 }
 
 pub(super) struct Writer {
