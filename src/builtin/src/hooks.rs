@@ -1,26 +1,99 @@
 //! The hook table: which resource has which hooks.
 
+use crate::allocators::Allocators;
+use crate::auth::{self, Auth, Grants, Token};
+use crate::{
+    admissionregistration, apiextensions, apiregistration, apps, autoscaling, batch, certificates, coordination, core,
+    discovery, events, flowcontrol, networking, node, policy, rbac, resource, scheduling, storage,
+};
 use fairlead_resource::hooks::{Hooks, NoHooks};
 use std::sync::Arc;
 
 /// What hooks need from the rest of the server.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Deps {
     /// `None` in tools that only look at definitions.
-    pub auth: Option<Arc<crate::auth::Auth>>,
+    pub auth: Option<Arc<Auth>>,
+    pub allocators: Allocators,
+}
+
+impl Default for Deps {
+    /// The default ranges of service addresses and node ports.
+    fn default() -> Deps {
+        let range = "10.0.0.0/24".parse().expect("a range in CIDR notation");
+        Deps { auth: None, allocators: Allocators::new(vec![range], 30000..=32767) }
+    }
 }
 
 /// The hooks of a resource, by group and plural name.
+#[rustfmt::skip]
 pub fn of(group: &str, plural: &str, deps: &Deps) -> Arc<dyn Hooks> {
-    if let Some(review) = deps
-        .auth
-        .as_ref()
-        .and_then(|auth| crate::auth::review(group, plural, auth))
-    {
-        return Arc::new(review);
-    }
-    match (group, plural, &deps.auth) {
-        ("rbac.authorization.k8s.io", _, Some(auth)) => Arc::new(crate::auth::Grants(auth.clone())),
-        _ => Arc::new(NoHooks),
+    let auth = || deps.auth.clone();
+    match (group, plural) {
+        ("", "componentstatuses") => Arc::new(core::componentstatuses::ComponentStatuses),
+        ("", "configmaps") => Arc::new(core::configmaps::ConfigMaps),
+        ("", "endpoints") => Arc::new(core::endpoints::Endpoints),
+        ("", "events") => Arc::new(core::events::Events),
+        ("", "limitranges") => Arc::new(core::limitranges::LimitRanges),
+        ("", "namespaces") => Arc::new(core::namespaces::Namespaces),
+        ("", "nodes") => Arc::new(core::nodes::Nodes),
+        ("", "persistentvolumeclaims") => Arc::new(core::persistentvolumeclaims::PersistentVolumeClaims),
+        ("", "persistentvolumes") => Arc::new(core::persistentvolumes::PersistentVolumes),
+        ("", "pods") => Arc::new(core::pods::Pods),
+        ("", "podtemplates") => Arc::new(core::podtemplates::PodTemplates),
+        ("", "replicationcontrollers") => Arc::new(core::replicationcontrollers::ReplicationControllers),
+        ("", "resourcequotas") => Arc::new(core::resourcequotas::ResourceQuotas),
+        ("", "secrets") => Arc::new(core::secrets::Secrets),
+        ("", "serviceaccounts") => Arc::new(core::serviceaccounts::ServiceAccounts { token: auth().map(Token) }),
+        ("", "services") => Arc::new(core::services::Services { allocators: deps.allocators.clone() }),
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicies") => Arc::new(admissionregistration::policies::Policies { rules: "mutations" }),
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings") => Arc::new(admissionregistration::policies::PolicyBindings),
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations") => Arc::new(admissionregistration::webhooks::MutatingWebhookConfigurations),
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies") => Arc::new(admissionregistration::policies::Policies { rules: "validations" }),
+        ("admissionregistration.k8s.io", "validatingadmissionpolicybindings") => Arc::new(admissionregistration::policies::PolicyBindings),
+        ("admissionregistration.k8s.io", "validatingwebhookconfigurations") => Arc::new(admissionregistration::webhooks::ValidatingWebhookConfigurations),
+        ("apiextensions.k8s.io", "customresourcedefinitions") => Arc::new(apiextensions::customresourcedefinitions::CustomResourceDefinitions),
+        ("apiregistration.k8s.io", "apiservices") => Arc::new(apiregistration::apiservices::APIServices),
+        ("apps", "controllerrevisions") => Arc::new(apps::controllerrevisions::ControllerRevisions),
+        ("apps", "daemonsets") => Arc::new(apps::daemonsets::DaemonSets),
+        ("apps", "deployments") => Arc::new(apps::deployments::Deployments),
+        ("apps", "replicasets") => Arc::new(apps::replicasets::ReplicaSets),
+        ("apps", "statefulsets") => Arc::new(apps::statefulsets::StatefulSets),
+        ("autoscaling", "horizontalpodautoscalers") => Arc::new(autoscaling::horizontalpodautoscalers::HorizontalPodAutoscalers),
+        ("batch", "cronjobs") => Arc::new(batch::cronjobs::CronJobs),
+        ("batch", "jobs") => Arc::new(batch::jobs::Jobs),
+        ("certificates.k8s.io", "certificatesigningrequests") => Arc::new(certificates::certificatesigningrequests::CertificateSigningRequests),
+        ("coordination.k8s.io", "leases") => Arc::new(coordination::leases::Leases),
+        ("discovery.k8s.io", "endpointslices") => Arc::new(discovery::endpointslices::EndpointSlices),
+        ("events.k8s.io", "events") => Arc::new(events::events::Events),
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => Arc::new(flowcontrol::flowschemas::FlowSchemas),
+        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => Arc::new(flowcontrol::prioritylevelconfigurations::PriorityLevelConfigurations),
+        ("networking.k8s.io", "ingressclasses") => Arc::new(networking::ingressclasses::IngressClasses),
+        ("networking.k8s.io", "ingresses") => Arc::new(networking::ingresses::Ingresses),
+        ("networking.k8s.io", "ipaddresses") => Arc::new(networking::ipaddresses::IPAddresses),
+        ("networking.k8s.io", "networkpolicies") => Arc::new(networking::networkpolicies::NetworkPolicies),
+        ("networking.k8s.io", "servicecidrs") => Arc::new(networking::servicecidrs::ServiceCIDRs),
+        ("node.k8s.io", "runtimeclasses") => Arc::new(node::runtimeclasses::RuntimeClasses),
+        ("policy", "poddisruptionbudgets") => Arc::new(policy::poddisruptionbudgets::PodDisruptionBudgets),
+        ("rbac.authorization.k8s.io", "clusterrolebindings" | "rolebindings") => Arc::new(rbac::bindings::Bindings { auth: auth() }),
+        ("rbac.authorization.k8s.io", _) => match auth() {
+            Some(auth) => Arc::new(Grants(auth)),
+            None => Arc::new(NoHooks),
+        },
+        ("resource.k8s.io", "deviceclasses") => Arc::new(resource::resourceslices::DeviceClasses),
+        ("resource.k8s.io", "resourceclaims") => Arc::new(resource::resourceclaims::ResourceClaims),
+        ("resource.k8s.io", "resourceclaimtemplates") => Arc::new(resource::resourceclaims::ResourceClaimTemplates),
+        ("resource.k8s.io", "resourceslices") => Arc::new(resource::resourceslices::ResourceSlices),
+        ("scheduling.k8s.io", "priorityclasses") => Arc::new(scheduling::priorityclasses::PriorityClasses),
+        ("storage.k8s.io", "csidrivers") => Arc::new(storage::csidrivers::CSIDrivers),
+        ("storage.k8s.io", "csinodes") => Arc::new(storage::csinodes::CSINodes),
+        ("storage.k8s.io", "csistoragecapacities") => Arc::new(storage::csistoragecapacities::CSIStorageCapacities),
+        ("storage.k8s.io", "storageclasses") => Arc::new(storage::classes::StorageClasses),
+        ("storage.k8s.io", "volumeattachments") => Arc::new(storage::volumeattachments::VolumeAttachments),
+        ("storage.k8s.io", "volumeattributesclasses") => Arc::new(storage::classes::VolumeAttributesClasses),
+        _ => match auth().and_then(|auth| auth::review(group, plural, &auth)) {
+            Some(review) => Arc::new(review),
+            None => Arc::new(NoHooks),
+        },
     }
 }

@@ -4,12 +4,36 @@
 //! [`ResourceDefinition`]s of it. What a declaration cannot say is a hook: one file a resource,
 //! `src/<group>/<plural>.rs`, reached from the table in [`hooks`].
 
+mod admissionregistration;
+pub mod allocators;
+mod apiextensions;
+mod apiregistration;
+mod apps;
 pub mod auth;
+mod autoscaling;
+mod batch;
+mod cells;
+mod certificates;
 pub mod conversion;
+mod coordination;
+mod core;
 pub mod declaration;
 mod definitions;
+mod discovery;
+mod events;
+mod flowcontrol;
 pub mod hooks;
+mod networking;
+mod node;
+mod pod_spec;
+mod policy;
+mod rbac;
+mod resource;
+mod resources;
+mod scheduling;
+mod storage;
 mod types;
+mod value;
 
 pub use definitions::storage_version_hash;
 pub use hooks::Deps;

@@ -1,0 +1,72 @@
+//! DaemonSets.
+
+use crate::cells::Row;
+use crate::pod_spec::default_template;
+use crate::value::{or, or_empty};
+use fairlead_api::{Map, Node};
+use fairlead_resource::{HookContext, Hooks};
+
+/// How often the template changed, counted before there was a revision history.
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+pub struct DaemonSets;
+
+impl Hooks for DaemonSets {
+    fn default(&self, object: &mut Node) {
+        let spec = object.make_at(&["spec"]);
+        let strategy = spec.make_at(&["updateStrategy"]);
+        or_empty(strategy, "type", "RollingUpdate");
+        if strategy.str("type") == "RollingUpdate" {
+            or(strategy, "rollingUpdate", Map::new());
+            let update = strategy.make_at(&["rollingUpdate"]);
+            or(update, "maxUnavailable", 1);
+            or(update, "maxSurge", 0);
+        }
+        or(spec, "revisionHistoryLimit", 10);
+        default_template(object, &["spec", "template"]);
+    }
+
+    fn prepare_create(&self, object: &mut Node, _: &HookContext) {
+        let generation = template_generation(object).max(1);
+        set_template_generation(object, generation);
+    }
+
+    fn prepare_update(&self, object: &mut Node, old: &Node, _: &HookContext) {
+        const TEMPLATE: &[&str] = &["spec", "template"];
+        let generation = template_generation(old) + i64::from(object.at(TEMPLATE) != old.at(TEMPLATE));
+        set_template_generation(object, generation);
+    }
+
+    fn prepare_status(&self, object: &mut Node, old: &Node, _: &HookContext) {
+        set_template_generation(object, template_generation(old));
+    }
+
+    fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {
+        Row::named(object, now_seconds)
+            .int(&["status", "desiredNumberScheduled"])
+            .int(&["status", "currentNumberScheduled"])
+            .int(&["status", "numberReady"])
+            .int(&["status", "updatedNumberScheduled"])
+            .int(&["status", "numberAvailable"])
+            .labels(&["spec", "template", "spec", "nodeSelector"])
+            .age()
+            .containers(&["spec", "template", "spec", "containers"])
+            .selector(&["spec", "selector"])
+            .done()
+    }
+}
+
+fn template_generation(object: &Node) -> i64 {
+    let annotation = object
+        .annotations()
+        .and_then(|a| a.get(TEMPLATE_GENERATION))
+        .and_then(Node::as_str);
+    annotation.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+fn set_template_generation(object: &mut Node, generation: i64) {
+    object
+        .meta_mut()
+        .slot("annotations")
+        .set(TEMPLATE_GENERATION, generation.to_string());
+}

@@ -1,0 +1,50 @@
+//! StatefulSets.
+
+use crate::cells::Row;
+use crate::pod_spec::{default_claim_spec, default_template};
+use crate::value::{each, int, or, or_empty, with};
+use fairlead_api::{Map, Node};
+use fairlead_resource::Hooks;
+
+pub struct StatefulSets;
+
+impl Hooks for StatefulSets {
+    fn default(&self, object: &mut Node) {
+        let spec = object.make_at(&["spec"]);
+        or(spec, "podManagementPolicy", "OrderedReady");
+        let strategy = spec.make_at(&["updateStrategy"]);
+        if strategy.str("type").is_empty() {
+            strategy.set("type", "RollingUpdate");
+            or(strategy, "rollingUpdate", Map::new());
+        }
+        if strategy.str("type") == "RollingUpdate" {
+            with(strategy, &["rollingUpdate"], |update| {
+                or(update, "partition", 0);
+                or(update, "maxUnavailable", 1);
+            });
+        }
+        or(spec, "persistentVolumeClaimRetentionPolicy", Map::new());
+        let retention = spec.make_at(&["persistentVolumeClaimRetentionPolicy"]);
+        or_empty(retention, "whenDeleted", "Retain");
+        or_empty(retention, "whenScaled", "Retain");
+        or(spec, "replicas", 1);
+        or(spec, "revisionHistoryLimit", 10);
+        each(spec, "volumeClaimTemplates", |claim| {
+            or(claim.make_at(&["status"]), "phase", "Pending");
+            default_claim_spec(claim.make_at(&["spec"]));
+        });
+        default_template(object, &["spec", "template"]);
+    }
+
+    fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {
+        Row::named(object, now_seconds)
+            .cell(format!(
+                "{}/{}",
+                int(object, &["status", "readyReplicas"]),
+                int(object, &["spec", "replicas"])
+            ))
+            .age()
+            .containers(&["spec", "template", "spec", "containers"])
+            .done()
+    }
+}

@@ -1,0 +1,6 @@
+//! The group `autoscaling`.
+
+pub mod conversion;
+pub mod horizontalpodautoscalers;
+mod metrics;
+mod noted;

@@ -1,0 +1,4 @@
+//! The group `batch`.
+
+pub mod cronjobs;
+pub mod jobs;

@@ -1,0 +1,42 @@
+//! CronJobs.
+
+use super::jobs::default_spec;
+use crate::cells::{NONE, Row, UNSET};
+use crate::value::{or, or_empty, with};
+use fairlead_api::Node;
+use fairlead_resource::Hooks;
+
+pub struct CronJobs;
+
+impl Hooks for CronJobs {
+    fn default(&self, object: &mut Node) {
+        let spec = object.make_at(&["spec"]);
+        or_empty(spec, "concurrencyPolicy", "Allow");
+        or(spec, "suspend", false);
+        or(spec, "successfulJobsHistoryLimit", 3);
+        or(spec, "failedJobsHistoryLimit", 1);
+        with(spec, &["jobTemplate", "spec"], default_spec);
+    }
+
+    fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {
+        let suspended = match object.at(&["spec", "suspend"]).and_then(Node::as_bool) {
+            Some(true) => "True",
+            Some(false) => "False",
+            None => UNSET,
+        };
+        let row = Row::named(object, now_seconds);
+        let last = match object.at(&["status", "lastScheduleTime"]) {
+            Some(Node::String(_)) => row.passed(&["status", "lastScheduleTime"]),
+            _ => NONE.into(),
+        };
+        row.text(&["spec", "schedule"])
+            .text_or(&["spec", "timeZone"], NONE)
+            .cell(suspended)
+            .count(&["status", "active"])
+            .cell(last)
+            .age()
+            .containers(&["spec", "jobTemplate", "spec", "template", "spec", "containers"])
+            .selector(&["spec", "jobTemplate", "spec", "selector"])
+            .done()
+    }
+}

@@ -1,0 +1,42 @@
+//! ResourceQuotas.
+
+use crate::cells::Row;
+use crate::pod_spec::round_quantities;
+use crate::value::{map, with};
+use fairlead_api::{Map, Node};
+use fairlead_resource::Hooks;
+
+pub struct ResourceQuotas;
+
+impl Hooks for ResourceQuotas {
+    fn default(&self, object: &mut Node) {
+        for path in [["spec", "hard"], ["status", "hard"], ["status", "used"]] {
+            with(object, &path, round_quantities);
+        }
+    }
+
+    fn returns_deleted_object(&self) -> bool {
+        true
+    }
+
+    fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {
+        let (mut requests, mut limits) = (Vec::new(), Vec::new());
+        for (name, hard) in map(object, &["status", "hard"]).into_iter().flat_map(Map::iter) {
+            let used = object
+                .at(&["status", "used", name])
+                .and_then(Node::as_str)
+                .unwrap_or("0");
+            let cell = format!("{name}: {used}/{}", hard.as_str().unwrap_or("0"));
+            if name.starts_with("limits.") {
+                limits.push(cell)
+            } else {
+                requests.push(cell)
+            }
+        }
+        Row::named(object, now_seconds)
+            .cell(requests.join(", "))
+            .cell(limits.join(", "))
+            .age()
+            .done()
+    }
+}

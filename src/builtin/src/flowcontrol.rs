@@ -1,0 +1,4 @@
+//! The group `flowcontrol.apiserver.k8s.io`.
+
+pub mod flowschemas;
+pub mod prioritylevelconfigurations;
