@@ -21,7 +21,10 @@ impl Default for Deps {
     /// The default ranges of service addresses and node ports.
     fn default() -> Deps {
         let range = "10.0.0.0/24".parse().expect("a range in CIDR notation");
-        Deps { auth: None, allocators: Allocators::new(vec![range], 30000..=32767) }
+        Deps {
+            auth: None,
+            allocators: Allocators::new(vec![range], 30000..=32767),
+        }
     }
 }
 
