@@ -44,7 +44,7 @@ struct Target {
 struct Query(Vec<(String, String)>);
 
 /// A failed request.
-struct Failure(Response<Answer>);
+struct Failure(Box<Response<Answer>>);
 
 impl Api {
     pub async fn answer(&self, request: Request<Incoming>, user: &User) -> Response<Answer> {
@@ -75,7 +75,7 @@ impl Api {
                 Some(target) => self
                     .objects(target, request, user)
                     .await
-                    .unwrap_or_else(|failure| failure.0),
+                    .unwrap_or_else(|failure| *failure.0),
                 None => failure(404, "NotFound", "the server could not find the requested resource"),
             },
         }
@@ -147,11 +147,11 @@ impl Api {
                     .and_then(|v| v.to_str().ok())
                     .unwrap_or_default();
                 if media.split(';').next().map(str::trim) != Some("application/merge-patch+json") {
-                    return Err(Failure(failure(
+                    return Err(Failure::plain(
                         415,
                         "UnsupportedMediaType",
                         "only application/merge-patch+json is supported",
-                    )));
+                    ));
                 }
                 let patch = object_body(&read(body).await?)?;
                 let expected = patch["metadata"]["resourceVersion"]
@@ -208,7 +208,7 @@ impl Api {
         }
         if target.kind.namespaced && !["", target.namespace.as_str()].contains(&text("namespace")) {
             let message = "the namespace of the provided object does not match the namespace sent on the request";
-            return Err(Failure(failure(400, "BadRequest", message)));
+            return Err(Failure::plain(400, "BadRequest", message));
         }
         let mut kept = Map::new();
         for key in ["labels", "annotations", "generateName", "finalizers", "ownerReferences"] {
@@ -283,13 +283,11 @@ impl Api {
         let version = query.get("resourceVersion").unwrap_or_default();
         let since = match version {
             "" | "0" => None,
-            number => Some(number.parse().map_err(|_| {
-                Failure(failure(
-                    400,
-                    "BadRequest",
-                    &format!("invalid resource version {number:?}"),
-                ))
-            })?),
+            number => Some(
+                number
+                    .parse()
+                    .map_err(|_| Failure::plain(400, "BadRequest", &format!("invalid resource version {number:?}")))?,
+            ),
         };
         let send_initial_events = query.is_true("sendInitialEvents");
         let seconds = query.get("timeoutSeconds").and_then(|s| s.parse().ok());
@@ -304,6 +302,16 @@ impl Api {
             timeout: seconds.map_or(WATCH_TIMEOUT, Duration::from_secs),
         };
         Ok(answer(200, "application/json", UnsyncBoxBody::new(watch.body())))
+    }
+}
+
+impl Failure {
+    fn plain(code: u16, reason: &str, message: &str) -> Failure {
+        Failure::of(failure(code, reason, message))
+    }
+
+    fn of(response: Response<Answer>) -> Failure {
+        Failure(Box::new(response))
     }
 }
 
@@ -357,7 +365,7 @@ impl Target {
             ),
         };
         let details = json!({"name": self.name, "group": GROUP, "kind": self.kind.plural});
-        Failure(status(code, reason, &message, Some(details)))
+        Failure::of(status(code, reason, &message, Some(details)))
     }
 
     fn invalid(&self, name: &str, mistakes: &[(String, &'static str, String)]) -> Failure {
@@ -375,7 +383,7 @@ impl Target {
             .map(|(field, reason, message)| json!({"reason": reason, "message": message, "field": field}))
             .collect();
         let details = json!({"name": name, "group": GROUP, "kind": self.kind.kind, "causes": causes});
-        Failure(status(
+        Failure::of(status(
             422,
             "Invalid",
             &format!("{}.{GROUP} {name:?} is invalid: {all}", self.kind.kind),
@@ -384,11 +392,11 @@ impl Target {
     }
 
     fn not_allowed(&self) -> Failure {
-        Failure(failure(
+        Failure::plain(
             405,
             "MethodNotAllowed",
             "the server does not allow this method on the requested resource",
-        ))
+        )
     }
 }
 
@@ -418,7 +426,7 @@ impl Query {
             self.get("labelSelector").unwrap_or_default(),
             self.get("fieldSelector").unwrap_or_default(),
         );
-        Selector::parse(labels, fields).map_err(|message| Failure(failure(400, "BadRequest", &message)))
+        Selector::parse(labels, fields).map_err(|message| Failure::plain(400, "BadRequest", &message))
     }
 }
 
@@ -457,28 +465,28 @@ fn key_of(kind: &Kind, object: &Value) -> ObjectKey {
 async fn read(body: Incoming) -> Result<Bytes, Failure> {
     match Limited::new(body, MAX_BODY).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Failure(failure(
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Failure::plain(
             413,
             "RequestEntityTooLarge",
             "Request entity too large: limit is 3145728",
-        ))),
-        Err(error) => Err(Failure(failure(400, "BadRequest", &error.to_string()))),
+        )),
+        Err(error) => Err(Failure::plain(400, "BadRequest", &error.to_string())),
     }
 }
 
 fn object_body(bytes: &[u8]) -> Result<Value, Failure> {
     match serde_json::from_slice::<Value>(bytes) {
         Ok(value) if value.is_object() && value.get("metadata").is_none_or(Value::is_object) => Ok(value),
-        Ok(_) => Err(Failure(failure(
+        Ok(_) => Err(Failure::plain(
             400,
             "BadRequest",
             "the body is not an object with metadata",
-        ))),
-        Err(error) => Err(Failure(failure(
+        )),
+        Err(error) => Err(Failure::plain(
             400,
             "BadRequest",
             &format!("the body is not JSON: {error}"),
-        ))),
+        )),
     }
 }
 

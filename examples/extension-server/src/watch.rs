@@ -106,10 +106,12 @@ impl Watch {
     }
 }
 
+type Writer = Pin<Box<dyn Future<Output = Result<(), SendError>> + Send>>;
+
 /// What the writer has written. Reading it drives the writer, so that no task outlives the answer.
 pub struct WatchBody {
     lines: Channel<Bytes>,
-    writer: Option<Pin<Box<dyn Future<Output = Result<(), SendError>> + Send>>>,
+    writer: Option<Writer>,
 }
 
 impl Body for WatchBody {

@@ -1,4 +1,5 @@
 //! The server as its clients see it: over TLS, with the front proxy's certificate.
+#![allow(clippy::unwrap_used)]
 
 use extension_server::{Options, serve, tls};
 use http::{Method, Request, StatusCode};

@@ -2,19 +2,22 @@
 // PERFORMANCE: per-request path
 
 use crate::apiservice::{ApiService, Available, ConditionStatus, Remote, ServiceReference};
+use crate::body::Body;
 use crate::connect::Connector;
 use crate::endpoint::Tuning;
+use crate::layers::{self, Refusal, Stack};
 use crate::metrics::{BackendMetrics, Metrics};
 use crate::objects::{ENDPOINT_SLICES, SERVICES};
-use crate::pool::Pool;
+use crate::pool::{Outgoing, Pool, SendError};
 use crate::resolve::{ResolveError, Resolver};
 use crate::tls::{self, ClientIdentity, TlsSetupError, Trust};
 use arc_swap::ArcSwap;
+use http::Response;
 use rustls::RootCertStore;
 use rustls_pki_types::ServerName;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, watch};
+use tower::ServiceExt;
 
 /// What all backends have in common.
 pub struct Shared {
@@ -31,9 +34,10 @@ pub struct Backend {
     remote: Remote,
     targets: LiveTargets,
     /// Why no connection can even be tried, else the endpoints.
-    pool: Result<Pool, TlsSetupError>,
+    pool: Result<Arc<Pool>, TlsSetupError>,
+    /// What requests pass on their way to the pool; `None` where there is none.
+    stack: Option<Stack>,
     available: watch::Sender<Available>,
-    in_flight: AtomicUsize,
     metrics: BackendMetrics,
     /// Told when an endpoint fails under a request.
     trouble: Arc<Notify>,
@@ -54,17 +58,24 @@ struct Resolved {
     result: Result<(), ResolveError>,
 }
 
-/// Counts as a request under way to a backend until it is dropped.
-pub struct InFlight(Arc<Backend>);
-
 impl Backend {
     /// `None` for an APIService that names no service. Nothing is dialed yet.
     pub fn new(api_service: ApiService, available: bool, shared: &Shared) -> Option<Arc<Backend>> {
         let remote = api_service.remote.clone()?;
         let metrics = shared.metrics.backend(&api_service.name);
         let trouble = Arc::new(Notify::new());
-        let pool = connector(&remote, shared)
-            .map(|connector| Pool::new(connector, shared.tuning.clone(), metrics.clone(), trouble.clone()));
+        let pool = connector(&remote, shared).map(|connector| {
+            Arc::new(Pool::new(
+                connector,
+                shared.tuning.clone(),
+                metrics.clone(),
+                trouble.clone(),
+            ))
+        });
+        let stack = pool
+            .as_ref()
+            .ok()
+            .map(|pool| layers::stack(pool.clone(), metrics.in_flight.clone()));
         let targets = LiveTargets::new(shared.resolver.clone(), remote.service.clone());
         let status = if available { Available::passed() } else { unknown() };
         Some(Arc::new(Backend {
@@ -72,8 +83,8 @@ impl Backend {
             remote,
             targets,
             pool,
+            stack,
             available: watch::Sender::new(status),
-            in_flight: AtomicUsize::new(0),
             metrics,
             trouble,
         }))
@@ -92,7 +103,7 @@ impl Backend {
     }
 
     /// The endpoints as they are now; resolves again only after a Service or EndpointSlice has changed.
-    pub fn pool(&self) -> Result<&Pool, PoolError> {
+    pub fn pool(&self) -> Result<&Arc<Pool>, PoolError> {
         let pool = self.pool.as_ref().map_err(|e| PoolError::Setup(e.clone()))?;
         self.targets.refresh(pool).map_err(PoolError::Resolve)?;
         Ok(pool)
@@ -121,15 +132,15 @@ impl Backend {
         self.trouble.notified().await;
     }
 
-    /// Counts a request in; `None` when the backend has as many as it may.
-    pub fn enter(self: &Arc<Self>) -> Option<InFlight> {
-        let bound = self.pool.as_ref().map_or(usize::MAX, |p| p.tuning().max_in_flight);
-        if self.in_flight.fetch_add(1, Ordering::Relaxed) >= bound {
-            self.in_flight.fetch_sub(1, Ordering::Relaxed);
-            return None;
+    /// Sends a request through the stack. The pool must be there.
+    pub async fn forward(&self, outgoing: Outgoing) -> Result<Response<Body>, Refusal> {
+        let Some(stack) = &self.stack else {
+            return Err(Refusal::Send(SendError::from("no endpoints available".to_owned())));
+        };
+        match stack.clone().oneshot(outgoing).await {
+            Ok(answer) => answer,
+            Err(never) => match never {},
         }
-        self.metrics.in_flight.inc();
-        Some(InFlight(self.clone()))
     }
 }
 
@@ -158,13 +169,6 @@ impl LiveTargets {
             resolved.seen = Some(now);
         }
         resolved.result.clone()
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.0.metrics.in_flight.dec();
     }
 }
 

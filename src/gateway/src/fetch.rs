@@ -97,6 +97,7 @@ impl Fetch<'_> {
             path_and_query,
             headers,
             body: Replay::empty(),
+            long_running: false,
         })
     }
 }

@@ -58,6 +58,8 @@ struct Inner {
 
 /// How long what was learnt of a healthy backend is believed.
 const LEARN_INTERVAL: Duration = Duration::from_secs(60);
+/// Between two checks of a backend, however much trouble there is.
+const MIN_PAUSE: Duration = Duration::from_millis(100);
 /// Between a status that could not be written and the next try.
 const WRITE_PAUSE: Duration = Duration::from_millis(250);
 
@@ -443,7 +445,7 @@ impl Watch {
 
     /// Waits until there may be something new to say: the objects say something else, an endpoint failed, or it is time.
     async fn wait(&mut self, backend: &Arc<Backend>, verdict: &Available, source: &dyn ObjectSource, pause: Duration) {
-        let until = Instant::now() + pause;
+        let (earliest, until) = (Instant::now() + MIN_PAUSE, Instant::now() + pause);
         let objects = || {
             let problem = availability::check_objects(&backend.remote().service, source);
             let targets = backend
@@ -460,7 +462,7 @@ impl Watch {
                 _ = self.registered.changed() => {
                     if !says(source, backend, verdict) { return }
                 }
-                () = backend.troubled(), if verdict.is_true() => return,
+                () = backend.troubled(), if verdict.is_true() => return sleep_until(earliest).await,
                 () = sleep_until(until) => return,
             }
             if objects() != before {

@@ -54,6 +54,10 @@ pub fn strip_request(headers: &mut HeaderMap) {
     let wants_trailers = headers
         .get(header::TE)
         .is_some_and(|te| contains_token(te.as_bytes(), "trailers"));
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        // The coding says how long the body is; a length beside it is an attempt to be read differently (RFC 9112 §6.3).
+        headers.remove(header::CONTENT_LENGTH);
+    }
     strip_hop_by_hop(headers);
     let identities: Vec<HeaderName> = headers
         .keys()

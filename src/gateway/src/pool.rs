@@ -23,6 +23,8 @@ pub struct Outgoing {
     /// Without `Host`.
     pub headers: HeaderMap,
     pub body: Replay,
+    /// Watches and the like.
+    pub long_running: bool,
 }
 
 /// Why there is no answer.

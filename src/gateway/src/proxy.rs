@@ -5,8 +5,9 @@
 // PERFORMANCE: per-request path
 
 use crate::backend::{Backend, PoolError};
-use crate::body::{Body, BoxError, Guarded, Gunzip, Replay, full};
-use crate::pool::{Outgoing, SendError};
+use crate::body::{Body, BoxError, Gunzip, Replay, full};
+use crate::layers::Refusal;
+use crate::pool::Outgoing;
 use crate::{headers, upgrade, uri};
 use bytes::Bytes;
 use fairlead_api::UserInfo;
@@ -15,8 +16,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 /// What the chain knows of a request beyond the request itself.
 #[derive(Clone, Debug, Default)]
@@ -29,9 +29,6 @@ pub struct RequestContext<'a> {
     /// Passed on as `Audit-ID`; empty for none.
     pub audit_id: &'a str,
 }
-
-/// Discovery is cheap to answer: a backend that takes longer is not well.
-const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 static AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
@@ -78,14 +75,6 @@ where
             return unavailable();
         }
     };
-    let in_flight = if context.long_running {
-        None
-    } else {
-        Some(backend.enter())
-    };
-    if let Some(None) = in_flight {
-        return too_many();
-    }
     let Some(path_and_query) = uri::rewritten(request.uri().path(), request.uri().query()) else {
         return error_text(StatusCode::BAD_REQUEST, "invalid path");
     };
@@ -99,19 +88,13 @@ where
         path_and_query,
         headers: parts.headers,
         body: Replay::new(body),
+        long_running: context.long_running,
     };
-    let is_discovery = outgoing.path_and_query.path().trim_matches('/').split('/').count() == 3;
-    let sent = if is_discovery {
-        match timeout(DISCOVERY_TIMEOUT, pool.send(outgoing)).await {
-            Ok(sent) => sent,
-            Err(_) => Err(SendError::from("context deadline exceeded".to_owned())),
-        }
-    } else {
-        pool.send(outgoing).await
-    };
-    match sent {
-        Ok(response) => finish(response, asked_gzip, in_flight.flatten()),
-        Err(error) => {
+    match backend.forward(outgoing).await {
+        Ok(response) => finish(response, asked_gzip),
+        Err(Refusal::Busy) => too_many(),
+        Err(Refusal::Redirected) => redirect_refused(),
+        Err(Refusal::Send(error)) => {
             tracing::warn!(backend = backend.name(), error = error.text, "no answer");
             unreachable_text(&error.public)
         }
@@ -139,40 +122,20 @@ pub(crate) fn prepare(parts: &mut http::request::Parts, user: &UserInfo, context
     asks
 }
 
-fn finish<G: Unpin + Send + 'static>(response: Response<Body>, asked_gzip: bool, guard: Option<G>) -> Response<Body> {
+fn finish(response: Response<Body>, asked_gzip: bool) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
-    if is_redirect(parts.status) && parts.headers.contains_key(header::LOCATION) {
-        return redirect_refused();
-    }
     headers::strip_response(&mut parts.headers);
-    let zipped = parts
-        .headers
-        .get(header::CONTENT_ENCODING)
-        .is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"gzip"));
-    let body = if asked_gzip && zipped {
-        parts.headers.remove(header::CONTENT_ENCODING);
-        parts.headers.remove(header::CONTENT_LENGTH);
-        Gunzip::new(body).boxed_unsync()
-    } else {
-        body
-    };
     parts.version = http::Version::HTTP_11;
-    let body = match guard {
-        Some(guard) => Guarded {
-            body,
-            guard: Some(guard),
-        }
-        .boxed_unsync(),
-        None => body,
-    };
-    Response::from_parts(parts, body)
+    let encoding = parts.headers.get(header::CONTENT_ENCODING);
+    let zipped = encoding.is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"gzip"));
+    if !(asked_gzip && zipped) {
+        return Response::from_parts(parts, body);
+    }
+    parts.headers.remove(header::CONTENT_ENCODING);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(parts, Gunzip::new(body).boxed_unsync())
 }
 
-pub(crate) fn is_redirect(status: StatusCode) -> bool {
-    status.is_redirection()
-}
-
-/// CVE-2022-3172: a backend must not send clients, and their credentials, elsewhere.
 fn redirect_refused() -> Response<Body> {
     let text = "the backend attempted to redirect this request, which is not permitted";
     let mut response = Response::new(full(text));

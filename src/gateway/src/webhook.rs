@@ -200,6 +200,7 @@ impl WebhookClient for Webhooks {
                 path_and_query,
                 headers: headers(body.len()),
                 body: Replay::new(full(body)),
+                long_running: false,
             };
             let exchange = async {
                 let (parts, body) = hook

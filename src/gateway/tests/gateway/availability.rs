@@ -2,9 +2,9 @@
 
 use crate::common::{GROUP, NAME, VERSION, World, service, text};
 use fairlead_api::node;
-use fairlead_gateway::Freshness;
 use fairlead_gateway::availability::Probing;
 use fairlead_gateway::objects::{API_SERVICES, SERVICES};
+use fairlead_gateway::{Freshness, ObjectSource, Registrar, registration};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
@@ -142,4 +142,81 @@ async fn groups_served_here_are_always_available() {
     world.run();
     assert_eq!(world.reason("Local").await, "Local APIServices are always available");
     assert_eq!(world.store.1.lock().unwrap().len(), 1);
+}
+
+/// k/k#119662: whatever a backend answers to aggregated discovery, legacy discovery counts; and only for its own group.
+#[tokio::test]
+async fn hostile_discovery_falls_back() {
+    const LEGACY: &str = r#"{"kind":"APIResourceList","groupVersion":"shipping.example.com/v1alpha1",
+        "resources":[{"name":"parcels","singularName":"parcel","namespaced":true,"kind":"Parcel","verbs":["get"]}]}"#;
+    const OTHERS: &str = r#"{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2","items":[
+        {"metadata":{"name":"apps"},"versions":[{"version":"v1","resources":[{"resource":"evil","verbs":["get"]}]}]}]}"#;
+    for (code, aggregated) in [
+        (200, "<html>login</html>"),
+        (406, ""),
+        (403, r#"{"kind":"Status"}"#),
+        (200, "{}"),
+        (200, ""),
+        (200, r#"{"kind":"APIGroupList","apiVersion":"v1","groups":[]}"#),
+        (200, OTHERS),
+        (302, ""),
+    ] {
+        let mut world = World::new();
+        let address = world
+            .backend(&["h2"], move |request| {
+                Box::pin(async move {
+                    match request.uri().path() {
+                        "/apis" => {
+                            let mut response = text(code, aggregated);
+                            response
+                                .headers_mut()
+                                .insert("location", "https://evil.example.com/".parse().unwrap());
+                            response
+                        }
+                        "/apis/shipping.example.com/v1alpha1" => text(200, LEGACY),
+                        _ => text(404, ""),
+                    }
+                })
+            })
+            .await;
+        world.register(&[address], false);
+        let mut changes = world.gateway.group_changes();
+        world.run();
+        let group = loop {
+            let group = world.gateway.remote_groups().get(NAME).cloned();
+            if let Some(group) = group.filter(|g| g.learnt.is_some()) {
+                break group;
+            }
+            changes.changed().await.unwrap();
+        };
+        let names: Vec<&str> = group.resources.iter().map(|r| r.str("resource")).collect();
+        assert_eq!(names, ["parcels"], "{code} {aggregated}");
+        assert_eq!(world.gateway.remote_groups().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn custom_groups_register_and_leave() {
+    let world = World::new();
+    let gv = fairlead_api::GroupVersion::new("example.com", "v1");
+    let wanted = |gvs: &[fairlead_api::GroupVersion]| {
+        let crds: Vec<_> = gvs
+            .iter()
+            .map(|gv| {
+                let versions = node!([{"name": (gv.version.as_str()), "served": true}]);
+                let mut crd = node!({"spec": {"group": (gv.group.as_str())}});
+                crd.set_at(&["spec", "versions"], versions);
+                crd
+            })
+            .collect();
+        Arc::new(registration::wanted(&[], &crds))
+    };
+    let (sender, receiver) = tokio::sync::watch::channel(wanted(std::slice::from_ref(&gv)));
+    let mut registrar = Registrar::new(world.objects.clone(), world.store.clone(), receiver);
+    assert!(registrar.reconcile().await);
+    let registered = world.objects.get(API_SERVICES, "", "v1.example.com").unwrap();
+    assert_eq!(registered.at(&["spec", "versionPriority"]).unwrap().as_i64(), Some(100));
+    sender.send(wanted(&[])).unwrap();
+    assert!(registrar.reconcile().await);
+    assert!(world.objects.get(API_SERVICES, "", "v1.example.com").is_none());
 }

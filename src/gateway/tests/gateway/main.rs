@@ -1,4 +1,5 @@
 //! The gateway over loopback: real sockets, real TLS, objects in memory.
+#![allow(clippy::unwrap_used)]
 
 mod availability;
 mod common;

@@ -352,3 +352,106 @@ async fn gzip_that_the_client_did_not_ask_for_is_undone() {
         .unwrap();
     assert_eq!(world.send(request).await.headers()["content-encoding"], "gzip");
 }
+
+/// An HTTP/2 backend by hand: what it does with its `n`th stream is up to `act`.
+async fn h2_backend(
+    world: &mut World,
+    act: impl Fn(usize, h2::server::SendResponse<Bytes>) -> bool + Clone + Send + Sync + 'static,
+) -> Arc<AtomicUsize> {
+    let acceptor = world.acceptor(world.serving_certificate(), &["h2"]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    world.register(&[listener.local_addr().unwrap()], true);
+    let streams = Arc::new(AtomicUsize::new(0));
+    let count = streams.clone();
+    world.tasks.spawn(async move {
+        let mut connections = tokio::task::JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, count, act) = (acceptor.clone(), count.clone(), act.clone());
+            connections.spawn(async move {
+                let Ok(stream) = acceptor.accept(stream).await else {
+                    return;
+                };
+                let Ok(mut connection) = h2::server::handshake(stream).await else {
+                    return;
+                };
+                while let Some(Ok((_, respond))) = connection.accept().await {
+                    if act(count.fetch_add(1, Ordering::SeqCst), respond) {
+                        connection.graceful_shutdown();
+                    }
+                }
+            });
+        }
+    });
+    streams
+}
+
+fn answer_ok(mut respond: h2::server::SendResponse<Bytes>) {
+    respond.send_response(http::Response::new(()), true).unwrap();
+}
+
+#[tokio::test]
+async fn a_refused_stream_is_sent_again_whatever_its_method() {
+    let mut world = World::new();
+    let streams = h2_backend(&mut world, |n, mut respond| {
+        if n == 0 {
+            respond.send_reset(h2::Reason::REFUSED_STREAM)
+        } else {
+            answer_ok(respond)
+        }
+        false
+    })
+    .await;
+    let post = || Request::post(THINGS).body(Full::new(Bytes::from("x"))).unwrap();
+    assert_eq!(world.send(post()).await.status(), StatusCode::OK);
+    assert_eq!(streams.load(Ordering::SeqCst), 2);
+
+    // Any other reset may come after the backend has acted.
+    let mut world = World::new();
+    let streams = h2_backend(&mut world, |_, mut respond| {
+        respond.send_reset(h2::Reason::INTERNAL_ERROR);
+        false
+    })
+    .await;
+    assert_eq!(
+        body(world.send(post()).await).await,
+        "error trying to reach service: stream error: INTERNAL_ERROR; received from peer\n"
+    );
+    assert_eq!(streams.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_backend_that_goes_away_loses_nothing() {
+    let mut world = World::new();
+    // Every answer is the last of its connection.
+    let streams = h2_backend(&mut world, |_, respond| {
+        answer_ok(respond);
+        true
+    })
+    .await;
+    for _ in 0..20 {
+        let request = Request::post(THINGS).body(Full::new(Bytes::from("x"))).unwrap();
+        assert_eq!(world.send(request).await.status(), StatusCode::OK);
+    }
+    assert_eq!(streams.load(Ordering::SeqCst), 20);
+}
+
+#[tokio::test]
+async fn load_is_spread() {
+    let mut world = World::new();
+    let counts: [Arc<AtomicUsize>; 3] = Default::default();
+    let mut addresses = Vec::new();
+    for count in counts.clone() {
+        let address = world.backend(&["h2"], move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+            Box::pin(async { text(200, "ok") })
+        });
+        addresses.push(address.await);
+    }
+    world.register(&addresses, true);
+    for _ in 0..60 {
+        world.get(THINGS).await;
+    }
+    for count in &counts {
+        assert!(count.load(Ordering::SeqCst) >= 8, "{counts:?}");
+    }
+}
