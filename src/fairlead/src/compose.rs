@@ -1,6 +1,7 @@
 //! Composition: from a configuration to a running server. Values are made once, in the order they need each other.
 
 use crate::access::{Access, CreateByUpdate};
+use crate::aggregation::{EngineApiServices, GatewayObjects, GatewayRemote};
 use crate::bootstrap::Bootstrap;
 use crate::caches::CacheSet;
 use crate::config::{Config, DataDir};
@@ -8,26 +9,29 @@ use crate::entropy::RandomEntropy;
 use crate::health;
 use crate::identity::{self, Identity};
 use crate::objects::CachedObjects;
-use crate::{files, version};
+use crate::routes::Routes;
+use crate::scheme::BuiltinKinds;
+use crate::{controllers, custom, files, version};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use fairlead_admission::AdmitAll;
 use fairlead_api::json;
 use fairlead_auth::authentication::keys;
-use fairlead_discovery::{Router, RoutingSnapshot};
-use fairlead_resource::body::NoScheme;
-use fairlead_resource::{Engine, EngineConfig};
+use fairlead_gateway::availability::Probing;
+use fairlead_gateway::tls::ClientIdentity;
+use fairlead_gateway::{AddressPolicy, Gateway, Registrar, Routing, Tuning};
+use fairlead_resource::{Client, Engine, EngineConfig};
 use fairlead_server::chain::{Chain, OpenId, Services, Settings};
 use fairlead_server::drain::Drain;
 use fairlead_server::listener::{self, Listener, ListenerConfig};
 use fairlead_server::metrics::Metrics;
-use fairlead_server::remote::NoRemote;
 use fairlead_server::tls::{Certificates, TlsConfig};
 use fairlead_storage::{Embedded, EmbeddedConfig, Memory, Store, compaction};
 use fairlead_telemetry::{Families, Health, Hook, SystemClock, task};
+use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::task::JoinHandle;
@@ -71,29 +75,56 @@ pub async fn start(config: Config) -> Result<Running> {
     let objects = Arc::new(CachedObjects::new(caches.clone()));
     let access = Access::new(&config, &identity, objects.clone(), clock.clone())?;
     let signing = identity.tokens.sign.take();
-    let hooks = Arc::new(access.hooks(&config, signing, objects));
-    let builtins = fairlead_builtin::load(&fairlead_builtin::Deps { auth: Some(hooks) });
-    caches.register(&builtins.definitions);
-    let router = Router::new(RoutingSnapshot::build(None, &builtins.definitions, &[]));
+    let hooks = Arc::new(access.hooks(&config, signing, objects.clone()));
+    let mut builtins = fairlead_builtin::load(&fairlead_builtin::Deps { auth: Some(hooks) });
+
+    // Custom definitions are published to the routes, which are made of definitions with the hook that publishes.
+    let published: Arc<OnceLock<Routes>> = Arc::default();
+    let lifecycle = custom::lifecycle(published.clone(), clock.clone());
+    custom::attach(&mut builtins.definitions, lifecycle.clone());
+    let kinds = BuiltinKinds(Arc::new(builtins));
+    let gateway_objects = Arc::new(GatewayObjects::new(objects, caches.clone()));
+    let routes = Routes::new(kinds.0.definitions.clone(), caches.clone(), gateway_objects.clone());
+    published.get_or_init(|| routes.clone());
+    let router = routes.router();
+
     let engine = Engine::new(EngineConfig {
         caches: Arc::new(caches.clone()),
-        scheme: Arc::new(NoScheme),
+        scheme: Arc::new(kinds.clone()),
         admission: Arc::new(AdmitAll),
         authorize_create: Arc::new(CreateByUpdate(access.authorizer.clone())),
         clock: clock.clone(),
         entropy: entropy.clone(),
     });
+    let client = Client::new(engine.clone(), "kube-apiserver");
+    let api_services = Arc::new(EngineApiServices { client: client.clone(), router: router.clone() });
+    let gateway = gateway(&config, &identity, gateway_objects.clone(), api_services.clone(), address, &families)?;
+    routes.set_gateway(gateway.clone());
 
     for cache in caches.all() {
         cache.ready().await.context("the stored objects cannot be loaded")?;
     }
     Bootstrap::new(engine.clone(), router.clone()).run(&config, &access, address, &*clock, &steps).await?;
+    let mut registrar = Registrar::new(gateway_objects, api_services, routes.wanted());
+    registrar.reconcile().await;
+    steps.finish("kube-apiserver-autoregistration");
+    custom::start(&lifecycle, &router, &engine).await?;
+    steps.finish("crd-informer-synced");
 
     let drain = Drain::default();
+    let mut loops = vec![
+        task::spawn("routes", routes.clone().run()),
+        task::spawn("gateway", gateway.clone().run(stop(&drain))),
+        task::spawn("registrar", registrar.run(stop(&drain))),
+        task::spawn("compaction", compaction::run(store, compaction::WINDOW)),
+    ];
+    loops.extend(controllers::start(&config, &client, &routes, &drain, clock.clone()));
+
     let services = Services {
         router,
         engine,
-        remote: Arc::new(NoRemote),
+        remote: Arc::new(GatewayRemote(gateway)),
+        components: Arc::new(kinds),
         authenticator: access.authenticator.clone(),
         authorizer: access.authorizer.clone(),
         auditor: None,
@@ -109,10 +140,7 @@ pub async fn start(config: Config) -> Result<Running> {
         drain_timeout: config.limits.request_timeout,
     };
     let listener = Listener::new(socket, listening)?;
-    let loops = vec![
-        task::spawn("reload-certificates", reload(listener.certificates(), identity.tls.clone())),
-        task::spawn("compaction", compaction::run(store, compaction::WINDOW)),
-    ];
+    loops.push(task::spawn("reload-certificates", reload(listener.certificates(), identity.tls.clone())));
     let metrics = Metrics::register(&families);
     let listener = task::spawn("listener", listener.run(chain.clone(), drain.clone(), metrics));
 
@@ -152,6 +180,35 @@ impl Running {
             store.close().await;
         }
     }
+}
+
+/// Resolves when the server drains.
+fn stop(drain: &Drain) -> impl Future<Output = ()> + Send + use<> {
+    let drain = drain.clone();
+    async move { drain.wait().await }
+}
+
+fn gateway(
+    config: &Config,
+    identity: &Identity,
+    objects: Arc<GatewayObjects>,
+    api_services: Arc<EngineApiServices>,
+    own: SocketAddr,
+    families: &Families,
+) -> Result<Gateway> {
+    let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let client = &identity.front_proxy.client;
+    let shown = ClientIdentity::from_pem(&read(&client.certificate)?, &read(&client.key)?)
+        .with_context(|| format!("{} and {} cannot be shown to backends", client.certificate.display(), client.key.display()))?;
+    let gateway = fairlead_gateway::Config {
+        routing: if config.aggregator_routing { Routing::Endpoints } else { Routing::ClusterIp },
+        addresses: AddressPolicy { allow_loopback: false, forbidden: vec![own] },
+        tuning: Tuning::default(),
+        probing: Probing::default(),
+        system_roots: fairlead_gateway::tls::system_roots(),
+        identity: Some(shown),
+    };
+    Ok(Gateway::new(gateway, objects, api_services, Arc::new(SystemClock), families))
 }
 
 async fn open_store(config: &Config, clock: Arc<SystemClock>) -> Result<(Arc<dyn Store>, Option<Embedded>)> {

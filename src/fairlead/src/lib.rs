@@ -3,13 +3,17 @@
 //! - [`flags`]: raw text. [`config`]: what it means, checked. [`compose`]: from there to a running server.
 //! - [`identity`], [`pki`], [`kubeconfig`]: certificates and keys. [`access`]: who may do what.
 //! - [`caches`], [`objects`]: stored objects for everyone who reads them. [`bootstrap`]: those every server has.
+//! - [`routes`], [`custom`], [`aggregation`]: what is served, by whom. [`controllers`]: the loops beside it.
 //! - [`testing`]: a server for tests.
 
 pub mod access;
+pub mod aggregation;
 pub mod bootstrap;
 pub mod caches;
 pub mod compose;
 pub mod config;
+pub mod controllers;
+pub mod custom;
 pub mod entropy;
 pub mod files;
 pub mod flags;
@@ -18,5 +22,7 @@ pub mod identity;
 pub mod kubeconfig;
 pub mod objects;
 pub mod pki;
+pub mod routes;
+pub mod scheme;
 pub mod testing;
 pub mod version;

@@ -23,6 +23,7 @@ use bytes::Bytes;
 use fairlead_auth::authentication::request_header::IdentityHeaders;
 use fairlead_auth::{Authenticator, Authorizer};
 use fairlead_discovery::Router;
+use fairlead_discovery::openapi::Components;
 use fairlead_resource::Engine;
 use fairlead_resource::hooks::Entropy;
 use fairlead_telemetry::{Families, Health};
@@ -40,6 +41,8 @@ pub struct Services {
     pub router: Router,
     pub engine: Engine,
     pub remote: Arc<dyn Remote>,
+    /// Schemas of built-in types, for OpenAPI.
+    pub components: Arc<dyn Components>,
     pub authenticator: Arc<dyn Authenticator>,
     pub authorizer: Arc<dyn Authorizer>,
     pub auditor: Option<Arc<dyn Auditor>>,

@@ -22,6 +22,11 @@ impl Drain {
         *self.0.borrow()
     }
 
+    /// Turns true when draining begins.
+    pub fn subscribe(&self) -> watch::Receiver<bool> {
+        self.0.subscribe()
+    }
+
     /// Resolves when draining begins, at once where it has begun.
     pub async fn wait(&self) {
         let mut receiver = self.0.subscribe();

@@ -31,7 +31,7 @@ pub async fn serve(shared: &Shared, snapshot: &RoutingSnapshot, known: &Known) -
         "/metrics" => metrics(shared),
         "/metrics/slis" => encode::whole(200, text::CONTENT_TYPE, slis(shared).await.into(), false),
         "/.well-known/openid-configuration" | "/openid/v1/jwks" => openid(shared, known),
-        _ => encode::page_not_found(),
+        _ => crate::openapi::serve(shared, snapshot, known).unwrap_or_else(encode::page_not_found),
     }
 }
 

@@ -4,7 +4,7 @@
 //! - [`chain`]: the filters in order, one screen. [`filters`]: one file each.
 //! - [`request_info`]: what a path means. [`router`]: who answers it. [`resources`]: requests for the engine.
 //! - [`negotiate`], [`encode`], [`watch`]: which form an answer takes, and its bytes.
-//! - [`endpoints`]: the server's own paths.
+//! - [`endpoints`], [`openapi`]: the server's own paths.
 //!
 //! Related: kubernetes/apiserver pkg/server, pkg/endpoints.
 
@@ -18,6 +18,7 @@ pub mod filters;
 pub mod listener;
 pub mod metrics;
 pub mod negotiate;
+pub mod openapi;
 pub mod query;
 pub mod remote;
 pub mod request;

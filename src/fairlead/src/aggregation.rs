@@ -1,0 +1,131 @@
+//! The gateway, put together: how it reads and writes cluster objects, and how the chain hands requests to it.
+
+use crate::caches::CacheSet;
+use crate::objects::CachedObjects;
+use dashmap::DashMap;
+use fairlead_api::{Node, Status, StatusResult};
+use fairlead_auth::ObjectSource as Objects;
+use fairlead_discovery::{RemoteGroupVersion, Route, Router};
+use fairlead_gateway::objects::{API_SERVICES, ApiServices, ObjectSource, Resource};
+use fairlead_gateway::{Gateway, RequestContext};
+use fairlead_resource::{Client, ResourceDefinition};
+use fairlead_server::endpoints::Labels;
+use fairlead_server::remote::Remote;
+use fairlead_server::request::Identified;
+use fairlead_server::{Body, Response};
+use fairlead_storage::WatchScope;
+use fairlead_telemetry::task;
+use futures_util::future::BoxFuture;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Cluster objects as the gateway reads them.
+pub struct GatewayObjects {
+    objects: Arc<CachedObjects>,
+    caches: CacheSet,
+    changes: DashMap<Resource, watch::Sender<u64>>,
+}
+
+impl GatewayObjects {
+    pub fn new(objects: Arc<CachedObjects>, caches: CacheSet) -> GatewayObjects {
+        GatewayObjects { objects, caches, changes: DashMap::new() }
+    }
+}
+
+impl ObjectSource for GatewayObjects {
+    fn get(&self, (group, plural): Resource, namespace: &str, name: &str) -> Option<Arc<Node>> {
+        self.objects.get(group, plural, namespace, name)
+    }
+
+    fn list(&self, (group, plural): Resource) -> Vec<Arc<Node>> {
+        self.objects.list(group, plural)
+    }
+
+    fn changes(&self, resource: Resource) -> watch::Receiver<u64> {
+        let caches = self.caches.clone();
+        let sender = self.changes.entry(resource).or_insert_with(|| {
+            let sender = watch::Sender::new(1);
+            task::spawn("gateway-changes", follow(caches, resource, sender.clone()));
+            sender
+        });
+        sender.subscribe()
+    }
+}
+
+/// Counts the events of a resource until nobody can be told any more.
+async fn follow(caches: CacheSet, (group, plural): Resource, sender: watch::Sender<u64>) {
+    loop {
+        let Some(cache) = caches.of(group, plural) else { return };
+        if let Ok(mut watcher) = cache.watch(None, WatchScope::All) {
+            sender.send_modify(|n| *n += 1);
+            while let Ok(event) = watcher.next().await {
+                if !matches!(event, fairlead_storage::CacheEvent::Progress(_)) {
+                    sender.send_modify(|n| *n += 1);
+                }
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// APIServices, written through the engine.
+pub struct EngineApiServices {
+    pub client: Client,
+    pub router: Router,
+}
+
+impl EngineApiServices {
+    fn definition(&self) -> StatusResult<Arc<ResourceDefinition>> {
+        match self.router.load().route(API_SERVICES.0, "v1", API_SERVICES.1) {
+            Some(Route::Local(definition)) => Ok(definition),
+            _ => Err(Status::no_such_resource()),
+        }
+    }
+}
+
+impl ApiServices for EngineApiServices {
+    fn create(&self, object: Node) -> BoxFuture<'_, StatusResult<()>> {
+        Box::pin(async move { self.client.create(&self.definition()?, "", &object).await.map(drop) })
+    }
+
+    fn update(&self, object: Node) -> BoxFuture<'_, StatusResult<()>> {
+        Box::pin(async move { self.client.update(&self.definition()?, &object).await.map(drop) })
+    }
+
+    fn update_status(&self, object: Node) -> BoxFuture<'_, StatusResult<()>> {
+        Box::pin(async move { self.client.update_subresource(&self.definition()?, "status", &object).await.map(drop) })
+    }
+
+    fn delete<'a>(&'a self, name: &'a str, uid: &'a str) -> BoxFuture<'a, StatusResult<()>> {
+        Box::pin(async move {
+            let definition = self.definition()?;
+            let options = fairlead_api::node!({"preconditions": {"uid": uid}});
+            self.client.delete(&definition, "", name, &options).await.map(drop)
+        })
+    }
+}
+
+/// Requests of the chain, handed to the gateway.
+pub struct GatewayRemote(pub Gateway);
+
+impl Remote for GatewayRemote {
+    fn proxy(&self, request: Identified, backend: Arc<RemoteGroupVersion>) -> BoxFuture<'static, Response> {
+        let gateway = self.0.clone();
+        Box::pin(async move {
+            let Identified { known, user, .. } = request;
+            let labels = Labels::of(&known.info, &known.parts.method, false);
+            let context = RequestContext {
+                verb: labels.verb,
+                long_running: known.info.long_running(),
+                client: Some(known.connection.peer.ip()),
+                audit_id: &known.audit_id,
+            };
+            let request = http::Request::from_parts(known.parts, known.payload);
+            match gateway.proxy(&backend.api_service, request, &user, &context).await {
+                Some(response) => response.map(Body::other),
+                None => fairlead_gateway::proxy::unavailable().map(Body::other),
+            }
+        })
+    }
+}

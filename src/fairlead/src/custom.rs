@@ -1,0 +1,56 @@
+//! Custom resources, put together: the lifecycle of definitions, and where it is told of writes.
+
+use crate::routes::Routes;
+use anyhow::{Result, anyhow};
+use fairlead_api::{Clock, GroupVersionKind, Node, Status, StatusResult};
+use fairlead_crd::hooks::DefinitionHooks;
+use fairlead_crd::lifecycle::Lifecycle;
+use fairlead_discovery::{Route, Router};
+use fairlead_resource::definition::Converter;
+use fairlead_resource::{Engine, ResourceDefinition};
+use futures_util::future::BoxFuture;
+use std::sync::{Arc, OnceLock};
+
+/// The resource that custom definitions are objects of.
+const GROUP: &str = "apiextensions.k8s.io";
+const PLURAL: &str = "customresourcedefinitions";
+
+/// The lifecycle, publishing to the routes once there are any.
+pub fn lifecycle(routes: Arc<OnceLock<Routes>>, clock: Arc<dyn Clock>) -> Arc<Lifecycle> {
+    let publish = move |definitions: &[Arc<ResourceDefinition>]| {
+        if let Some(routes) = routes.get() {
+            routes.publish_custom(definitions);
+        }
+    };
+    let hash = |group: &str, version: &str, kind: &str| {
+        fairlead_builtin::storage_version_hash(&GroupVersionKind::new(group, version, kind))
+    };
+    Arc::new(Lifecycle::new(Box::new(|_| Arc::new(NoConverter)), Box::new(publish), hash, clock))
+}
+
+/// Lets writes of definitions reach the lifecycle.
+pub fn attach(definitions: &mut [Arc<ResourceDefinition>], lifecycle: Arc<Lifecycle>) {
+    let ours = definitions.iter_mut().find(|d| d.group == GROUP && d.plural == PLURAL);
+    if let Some(definition) = ours.and_then(Arc::get_mut) {
+        definition.hooks = Arc::new(DefinitionHooks { lifecycle });
+    }
+}
+
+/// Serves the definitions that are stored.
+///
+/// # Errors
+/// What the store says.
+pub async fn start(lifecycle: &Lifecycle, router: &Router, engine: &Engine) -> Result<()> {
+    let Some(Route::Local(resource)) = router.load().route(GROUP, "v1", PLURAL) else { return Ok(()) };
+    lifecycle.start(resource, engine).await.map_err(|status| anyhow!("custom resource definitions cannot be served: {status}"))
+}
+
+/// Refuses to convert.
+struct NoConverter;
+
+impl Converter for NoConverter {
+    fn convert<'a>(&'a self, _: Vec<Node>, api_version: &'a str) -> BoxFuture<'a, StatusResult<Vec<Node>>> {
+        let status = Status::internal(format!("conversion to {api_version} by webhook is not available"));
+        Box::pin(std::future::ready(Err(status)))
+    }
+}

@@ -1,0 +1,209 @@
+//! [`Routes`]: keeps the routing snapshot in line with built-in definitions, custom ones, and APIServices.
+
+use crate::caches::CacheSet;
+use compact_str::CompactString;
+use fairlead_api::{GroupVersion, Node};
+use fairlead_discovery::{Registration, RemoteGroupVersion, Router, RoutingSnapshot};
+use fairlead_gateway::objects::{API_SERVICES, ObjectSource};
+use fairlead_gateway::registration::{self, Managed};
+use fairlead_gateway::{Freshness, Gateway, RemoteGroup};
+use fairlead_resource::ResourceDefinition;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
+use tokio::sync::watch;
+
+/// The one builder of snapshots. Cheap to clone.
+#[derive(Clone)]
+pub struct Routes(Arc<Inner>);
+
+struct Inner {
+    router: Router,
+    caches: CacheSet,
+    built_in: Vec<Arc<ResourceDefinition>>,
+    objects: Arc<dyn ObjectSource>,
+    gateway: OnceLock<Gateway>,
+    state: Mutex<State>,
+    changed: watch::Sender<u64>,
+    /// APIServices that the registrar should keep.
+    wanted: watch::Sender<Arc<Vec<Node>>>,
+}
+
+#[derive(Default)]
+struct State {
+    custom: Vec<Arc<ResourceDefinition>>,
+    /// What each remote group was turned into: as long as it is the same, so is its part of every document.
+    remote: HashMap<CompactString, (Option<Arc<RemoteGroup>>, Arc<RemoteGroupVersion>)>,
+}
+
+impl Routes {
+    /// Serves the built-in definitions at once.
+    pub fn new(
+        built_in: Vec<Arc<ResourceDefinition>>,
+        caches: CacheSet,
+        objects: Arc<dyn ObjectSource>,
+    ) -> Routes {
+        caches.register(&built_in);
+        let routes = Routes(Arc::new(Inner {
+            router: Router::new(RoutingSnapshot::default()),
+            caches,
+            built_in,
+            objects,
+            gateway: OnceLock::new(),
+            state: Mutex::default(),
+            changed: watch::Sender::new(0),
+            wanted: watch::Sender::new(Arc::default()),
+        }));
+        routes.rebuild();
+        routes
+    }
+
+    pub fn router(&self) -> Router {
+        self.0.router.clone()
+    }
+
+    /// A number that changes whenever the snapshot does.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changed.subscribe()
+    }
+
+    /// The APIServices that should be there for what is served here.
+    pub fn wanted(&self) -> watch::Receiver<Arc<Vec<Node>>> {
+        self.0.wanted.subscribe()
+    }
+
+    /// Gives the gateway whose knowledge of backends is folded in.
+    pub fn set_gateway(&self, gateway: Gateway) {
+        let _only_once = self.0.gateway.set(gateway);
+        self.rebuild();
+    }
+
+    /// Replaces the custom definitions. They are served when this returns.
+    pub fn publish_custom(&self, definitions: &[Arc<ResourceDefinition>]) {
+        self.0.caches.register(definitions);
+        {
+            let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let gone = state.custom.iter().filter(|old| {
+                !definitions.iter().any(|new| new.storage.prefix == old.storage.prefix)
+            });
+            for definition in gone {
+                self.0.caches.forget(&definition.storage.prefix, &definition.group_resource());
+            }
+            state.custom = definitions.to_vec();
+        }
+        self.rebuild();
+    }
+
+    /// Follows APIServices and backends until it is dropped.
+    pub async fn run(self) {
+        let mut services = self.0.objects.changes(API_SERVICES);
+        let mut groups = match self.0.gateway.get() {
+            Some(gateway) => gateway.group_changes(),
+            None => return,
+        };
+        loop {
+            tokio::select! {
+                changed = services.changed() => if changed.is_err() { return },
+                changed = groups.changed() => if changed.is_err() { return },
+            }
+            self.rebuild();
+        }
+    }
+
+    /// Folds everything into a new snapshot. Parts that did not change are taken over.
+    pub fn rebuild(&self) {
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut definitions = self.0.built_in.clone();
+        definitions.extend(state.custom.iter().cloned());
+        let registrations = self.registrations(&mut state);
+        let previous = self.0.router.load();
+        self.0.router.store(RoutingSnapshot::build(Some(&previous), &definitions, &registrations));
+        let wanted = self.local_services(&state.custom);
+        self.0.wanted.send_if_modified(|now| {
+            let differs = **now != wanted;
+            *now = Arc::new(wanted);
+            differs
+        });
+        self.0.changed.send_modify(|n| *n += 1);
+    }
+
+    /// What APIServices say; for built-in group-versions also before they have one.
+    fn registrations(&self, state: &mut State) -> Vec<Registration> {
+        let mut found: HashMap<GroupVersion, Registration> = HashMap::new();
+        for gv in self.built_in_versions() {
+            let service = registration::api_service(&gv, Managed::OnStart);
+            found.insert(gv, local(&service));
+        }
+        let known = self.0.gateway.get().map(Gateway::remote_groups).unwrap_or_default();
+        let mut remote = HashMap::new();
+        for service in self.0.objects.list(API_SERVICES) {
+            let mut registered = local(&service);
+            if service.at(&["spec", "service"]).is_some_and(|s| !s.is_null()) {
+                let name = CompactString::from(service.name());
+                let group = known.get(&name).cloned();
+                let version = match state.remote.remove(&name) {
+                    Some((old, version)) if same(&old, &group) => version,
+                    _ => Arc::new(remote_version(&name, &registered.group_version, group.as_deref())),
+                };
+                registered.remote = Some(version.clone());
+                remote.insert(name, (group, version));
+            }
+            found.insert(registered.group_version.clone(), registered);
+        }
+        state.remote = remote;
+        found.into_values().collect()
+    }
+
+    fn built_in_versions(&self) -> Vec<GroupVersion> {
+        let mut versions: Vec<GroupVersion> = self.0.built_in.iter().map(|d| d.group_version()).collect();
+        versions.sort();
+        versions.dedup();
+        versions
+    }
+
+    fn local_services(&self, custom: &[Arc<ResourceDefinition>]) -> Vec<Node> {
+        let built_in = self.built_in_versions();
+        let mut versions: Vec<GroupVersion> = custom.iter().map(|d| d.group_version()).collect();
+        versions.sort();
+        versions.dedup();
+        versions.retain(|gv| !built_in.contains(gv));
+        let own = |gv: &&GroupVersion| gv.group != API_SERVICES.0;
+        let built_in = built_in.iter().filter(own).map(|gv| registration::api_service(gv, Managed::OnStart));
+        built_in.chain(versions.iter().map(|gv| registration::api_service(gv, Managed::Always))).collect()
+    }
+}
+
+fn local(service: &Node) -> Registration {
+    let number = |field| service.at(&["spec", field]).and_then(Node::as_i64).unwrap_or(0);
+    Registration {
+        group_version: GroupVersion::new(service.str_at(&["spec", "group"]), service.str_at(&["spec", "version"])),
+        group_priority: number("groupPriorityMinimum"),
+        version_priority: number("versionPriority"),
+        remote: None,
+    }
+}
+
+fn same(old: &Option<Arc<RemoteGroup>>, new: &Option<Arc<RemoteGroup>>) -> bool {
+    match (old, new) {
+        (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+        (old, new) => old.is_none() && new.is_none(),
+    }
+}
+
+fn remote_version(name: &str, gv: &GroupVersion, group: Option<&RemoteGroup>) -> RemoteGroupVersion {
+    let mut version = RemoteGroupVersion {
+        api_service: name.into(),
+        group: gv.group.clone(),
+        version: gv.version.clone(),
+        stale: true,
+        ..RemoteGroupVersion::default()
+    };
+    if let Some(group) = group {
+        version.resources = group.resources.clone();
+        version.stale = group.freshness == Freshness::Stale;
+        version.learnt = group.learnt.map(|t| UNIX_EPOCH + Duration::from_secs(t.unix_seconds().max(0).unsigned_abs()));
+        version.openapi_v3 = group.openapi.v3.as_ref().map(|d| (d.bytes.clone(), d.hash.clone()));
+        version.openapi_v2 = group.openapi.v2.clone();
+    }
+    version
+}

@@ -1,0 +1,36 @@
+//! What the engine and OpenAPI ask about kinds besides the one a request is for.
+
+use fairlead_api::{GroupVersionKind, Node};
+use fairlead_builtin::Builtins;
+use fairlead_discovery::openapi::{Components, Version};
+use fairlead_resource::Scheme;
+use fairlead_schema::Schema;
+use std::sync::Arc;
+
+/// The built-in kinds.
+#[derive(Clone)]
+pub struct BuiltinKinds(pub Arc<Builtins>);
+
+/// Where upstream's registries are declared: errors about unknown kinds name the place.
+const LEGACY: &str = "pkg/api/legacyscheme/scheme.go:30";
+const EXTENSIONS: &str = "pkg/apiserver/apiserver.go:55";
+
+impl Scheme for BuiltinKinds {
+    fn schema(&self, kind: &GroupVersionKind) -> Option<Schema> {
+        let root = self.0.kind(kind)?;
+        Some(Schema { types: self.0.types.clone(), root })
+    }
+
+    fn name(&self, definition_kind: &GroupVersionKind) -> &str {
+        match definition_kind.group.as_str() {
+            "apiextensions.k8s.io" | "apiregistration.k8s.io" => EXTENSIONS,
+            _ => LEGACY,
+        }
+    }
+}
+
+impl Components for BuiltinKinds {
+    fn schema(&self, _: &str, _: Version) -> Option<Node> {
+        None
+    }
+}

@@ -1,0 +1,96 @@
+//! `/openapi/v2` and `/openapi/v3`: documents by hash, so that clients and caches keep them.
+
+use crate::body::{Body, Response};
+use crate::encode::{self, Wanted};
+use crate::negotiate::{self, Agreed};
+use crate::request::{Known, header};
+use crate::router::Shared;
+use fairlead_discovery::{Document, RoutingSnapshot};
+use http::header::{ACCEPT, CACHE_CONTROL, ETAG, IF_NONE_MATCH, LOCATION, VARY};
+use http::{HeaderValue, StatusCode};
+
+/// Answers a path below `/openapi/`; `None` where there is no such document.
+pub fn serve(shared: &Shared, snapshot: &RoutingSnapshot, known: &Known) -> Option<Response> {
+    let components = &*shared.services.components;
+    match known.info.path.strip_prefix("/openapi/")? {
+        "v2" => Some(v2(snapshot.openapi_v2(components), known)),
+        "v3" | "v3/" => {
+            let index = snapshot.openapi_v3_index(components);
+            // COMPAT: upstream leaves the media type to be guessed.
+            Some(document(index, "text/plain; charset=utf-8", known))
+        }
+        path => {
+            let document = snapshot.openapi_v3(path.strip_prefix("v3/")?, components)?;
+            Some(v3(&document, known))
+        }
+    }
+}
+
+fn v2(found: &Document, known: &Known) -> Response {
+    if !accepts_json(known) {
+        return not_acceptable();
+    }
+    let mut response = document(found, "application/json", known);
+    response.headers_mut().append(VARY, HeaderValue::from_static("Accept"));
+    response
+}
+
+fn v3(found: &Document, known: &Known) -> Response {
+    if !accepts_json(known) {
+        return not_acceptable();
+    }
+    let hash = known.query("hash").filter(|h| !h.is_empty());
+    let current = found.etag.as_deref().unwrap_or_default().trim_matches('"');
+    if let Some(hash) = hash.filter(|h| *h != current) {
+        tracing::debug!(hash, current, "an OpenAPI document was asked for by an old hash");
+        return moved(known, current);
+    }
+    let mut response = document(found, "application/json", known);
+    response.headers_mut().append(VARY, HeaderValue::from_static("Accept"));
+    if hash.is_some() {
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+    }
+    response
+}
+
+fn document(found: &Document, content_type: &'static str, known: &Known) -> Response {
+    let etag = found.etag.as_deref().and_then(|e| HeaderValue::from_str(e).ok());
+    let asked = header(&known.parts.headers, IF_NONE_MATCH);
+    let unchanged = found.etag.as_deref().is_some_and(|e| asked.split(',').any(|a| a.trim() == e || a.trim() == "*"));
+    let mut response = if unchanged {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else {
+        let wanted = Wanted::new(Agreed::default(), &known.parts.headers);
+        encode::whole(200, content_type, found.json.clone(), wanted.gzip)
+    };
+    if let Some(etag) = etag {
+        response.headers_mut().insert(ETAG, etag);
+    }
+    response
+}
+
+fn moved(known: &Known, hash: &str) -> Response {
+    let location = format!("{}?hash={hash}", known.parts.uri.path());
+    let mut response = encode::whole(301, "text/html; charset=utf-8", format!("<a href=\"{location}\">Moved Permanently</a>.\n\n").into(), false);
+    if let Ok(location) = HeaderValue::from_str(&location) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}
+
+fn accepts_json(known: &Known) -> bool {
+    let accept = header(&known.parts.headers, ACCEPT);
+    let json = |kind: &str, subtype: &str| {
+        matches!((kind, subtype), ("*", "*") | ("application", "*") | ("application", "json"))
+    };
+    accept.is_empty() || negotiate::clauses(accept).iter().any(|c| json(c.kind, c.subtype))
+}
+
+/// COMPAT: no body.
+fn not_acceptable() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NOT_ACCEPTABLE;
+    response
+}
