@@ -17,7 +17,10 @@ use bytes::Bytes;
 use fairlead_admission::AdmitAll;
 use fairlead_api::json;
 use fairlead_auth::authentication::keys;
+use fairlead_builtin::Deps;
+use fairlead_builtin::allocators::Allocators;
 use fairlead_gateway::availability::Probing;
+use fairlead_gateway::objects::{ObjectSource, SERVICES};
 use fairlead_gateway::tls::ClientIdentity;
 use fairlead_gateway::{AddressPolicy, Gateway, Registrar, Routing, Tuning};
 use fairlead_resource::{Client, Engine, EngineConfig};
@@ -76,7 +79,9 @@ pub async fn start(config: Config) -> Result<Running> {
     let access = Access::new(&config, &identity, objects.clone(), clock.clone())?;
     let signing = identity.tokens.sign.take();
     let hooks = Arc::new(access.hooks(&config, signing, objects.clone()));
-    let mut builtins = fairlead_builtin::load(&fairlead_builtin::Deps { auth: Some(hooks) });
+    let (first, last) = config.network.node_ports;
+    let allocators = Allocators::new(config.network.service_ranges.clone(), first..=last);
+    let mut builtins = fairlead_builtin::load(&Deps { auth: Some(hooks), allocators: allocators.clone() });
 
     // Custom definitions are published to the routes, which are made of definitions with the hook that publishes.
     let published: Arc<OnceLock<Routes>> = Arc::default();
@@ -103,6 +108,9 @@ pub async fn start(config: Config) -> Result<Running> {
 
     for cache in caches.all() {
         cache.ready().await.context("the stored objects cannot be loaded")?;
+    }
+    for service in gateway_objects.list(SERVICES) {
+        allocators.adopt(&service);
     }
     Bootstrap::new(engine.clone(), router.clone()).run(&config, &access, address, &*clock, &steps).await?;
     let mut registrar = Registrar::new(gateway_objects, api_services, routes.wanted());
