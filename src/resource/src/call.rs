@@ -16,7 +16,7 @@ pub struct Call<'a> {
     pub request: &'a Request,
     pub definition: &'a ResourceDefinition,
     pub subresource: Option<&'a Subresource>,
-    pub cache: Cache,
+    cache: Option<Cache>,
     /// In order; duplicates are removed at the end.
     pub warnings: Vec<String>,
     pub audit: Vec<(String, String)>,
@@ -31,7 +31,11 @@ impl<'a> Call<'a> {
             "" => None,
             name => Some(definition.subresource(name).ok_or_else(Status::no_such_resource)?),
         };
-        let cache = engine.config.caches.cache(&definition.storage)?;
+        let cache = if definition.is_stored() {
+            Some(engine.config.caches.cache(&definition.storage)?)
+        } else {
+            None
+        };
         Ok(Call {
             engine,
             request,
@@ -41,6 +45,17 @@ impl<'a> Call<'a> {
             warnings: Vec::new(),
             audit: Vec::new(),
         })
+    }
+
+    pub fn is_stored(&self) -> bool {
+        self.cache.is_some()
+    }
+
+    /// Where the objects are.
+    pub fn cache(&self) -> &Cache {
+        self.cache
+            .as_ref()
+            .expect("the dispatcher lets only stored resources through to the verbs that need a cache")
     }
 
     pub fn hook_context(&self, dry_run: bool) -> HookContext<'_> {

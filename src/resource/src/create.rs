@@ -69,7 +69,7 @@ async fn attempt(call: &mut Call<'_>, object: Node, options: &WriteOptions) -> S
     let object = validate_admission(call, object, options).await?;
     let key = call.key_of(object.name());
     if options.dry_run {
-        let fresh = call.cache.fresh().await;
+        let fresh = call.cache().fresh().await;
         let snapshot = fresh.map_err(|error| store_error::status(error, &call.group_resource(), "create"))?;
         if let Some(existing) = snapshot.get(&key) {
             return Err(already_exists(call, &object, is_terminating(&existing.json)));
@@ -89,7 +89,7 @@ async fn attempt(call: &mut Call<'_>, object: Node, options: &WriteOptions) -> S
     let stored = convert::to_stored(call.definition, object).await?;
     let lifetime = lifetime(call);
     match call
-        .cache
+        .cache()
         .create(&key, storage_codec::encode(&stored).into(), lifetime)
         .await
     {

@@ -188,6 +188,11 @@ impl ResourceDefinition {
         self.scope == Scope::Namespaced
     }
 
+    /// Whether there are objects of this resource: not of those that are only asked (reviews).
+    pub fn is_stored(&self) -> bool {
+        !self.storage.prefix.is_empty()
+    }
+
     pub fn subresource(&self, name: &str) -> Option<&Subresource> {
         self.subresources.iter().find(|s| s.name == name)
     }

@@ -118,7 +118,7 @@ async fn one(call: &mut Call<'_>, name: &str, options: &mut DeleteOptions) -> St
     let mut updated = false;
     loop {
         let existing = {
-            let snapshot = call.cache.fresh().await;
+            let snapshot = call.cache().fresh().await;
             let snapshot = snapshot.map_err(|error| store_error::status(error, &call.group_resource(), "delete"))?;
             snapshot.get(&key).cloned().ok_or_else(not_found)?
         };
@@ -163,7 +163,7 @@ async fn one(call: &mut Call<'_>, name: &str, options: &mut DeleteOptions) -> St
                     deleted: true,
                 });
             }
-            match call.cache.delete(&key, existing.revision).await {
+            match call.cache().delete(&key, existing.revision).await {
                 Ok(cached) => {
                     after(call, &node).await;
                     return Ok(Outcome::Gone(cached));
@@ -186,7 +186,7 @@ async fn one(call: &mut Call<'_>, name: &str, options: &mut DeleteOptions) -> St
             let stored = convert::to_stored(call.definition, object).await?;
             let value = storage_codec::encode(&stored).into();
             let lifetime = crate::create::lifetime(call);
-            match call.cache.update(&key, value, existing.revision, lifetime).await {
+            match call.cache().update(&key, value, existing.revision, lifetime).await {
                 Ok(cached) => cached,
                 Err(Error::Conflict { .. }) => continue,
                 Err(error) => return Err(store_error::status(error, &call.group_resource(), "update")),

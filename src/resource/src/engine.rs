@@ -6,7 +6,7 @@ use crate::call::Call;
 use crate::definition::{StorageSpec, Verb};
 use crate::hooks::Entropy;
 use crate::request::{Answer, Request, Response};
-use crate::{create, delete, list, patch, read, update, watch};
+use crate::{answer, create, delete, list, patch, read, update, watch};
 use fairlead_admission::Admission;
 use fairlead_api::{Clock, Status, StatusResult};
 use fairlead_storage::Cache;
@@ -97,7 +97,16 @@ fn writes(verb: Verb) -> bool {
 }
 
 async fn dispatch(call: &mut Call<'_>) -> StatusResult<Response> {
-    match call.request.verb {
+    let verb = call.request.verb;
+    if verb == Verb::Create
+        && let Some(service) = call.definition.hooks.answers(&call.request.subresource)
+    {
+        return answer::answer(call, service).await;
+    }
+    if !call.is_stored() {
+        return Err(Status::method_not_allowed());
+    }
+    match verb {
         Verb::Get => read::get(call).await,
         Verb::List => list::list(call).await,
         Verb::Watch => watch::watch(call).await,

@@ -4,6 +4,7 @@ use crate::definition::ResourceDefinition;
 use crate::request::{Request, Response};
 use compact_str::CompactString;
 use fairlead_api::{Clock, FieldErrors, Node, StatusResult, UserInfo};
+use fairlead_schema::RuleEvaluator;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
@@ -66,6 +67,11 @@ pub trait Hooks: Send + Sync {
     fn prepare_status(&self, object: &mut Node, old: &Node, context: &HookContext) {}
 
     fn validate_status(&self, object: &Node, old: &Node, context: &HookContext, errors: &mut FieldErrors) {}
+
+    /// Evaluates the rules of a custom resource's schema, for one object; `None` where there are none.
+    fn rules(&self) -> Option<Box<dyn RuleEvaluator + '_>> {
+        None
+    }
 
     /// Normalises a valid object just before it is stored.
     fn canonicalize(&self, object: &mut Node) {}

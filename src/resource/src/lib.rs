@@ -8,6 +8,7 @@
 //! A request becomes a `Call`; reads answer the cache's own objects, writes go through
 //! decode, default, mutating admission, prepare, validate, validating admission, store.
 
+mod answer;
 pub mod body;
 mod call;
 pub mod client;

@@ -120,7 +120,7 @@ async fn snapshot(
     options: &ListOptions,
     continuation: Option<&Continuation>,
 ) -> StatusResult<Snapshot> {
-    let cache = &call.cache;
+    let cache = call.cache();
     let invalid = |why| Status::bad_request(format!("invalid resource version: {why}"));
     if let Some(continuation) = continuation {
         return match continuation.revision {
@@ -148,7 +148,7 @@ async fn snapshot(
 }
 
 async fn fresh(call: &Call<'_>) -> StatusResult<Snapshot> {
-    call.cache
+    call.cache()
         .fresh()
         .await
         .map_err(|error| store_error::status(error, &call.group_resource(), "list"))

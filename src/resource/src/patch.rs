@@ -214,14 +214,14 @@ impl Patch {
     }
 }
 
-/// The schema of what is patched: the object, or the Scale.
+/// The schema of the body: the object's, or the subresource's own.
 pub fn schema(call: &Call) -> StatusResult<Schema> {
-    match call.subresource.filter(|_| call.is_scale()) {
+    match call.subresource.filter(|_| !call.is_status()) {
         None => Ok(call.definition.schema.clone()),
-        Some(scale) => scale
-            .schema
-            .clone()
-            .ok_or_else(|| Status::internal("the scale subresource has no schema")),
+        Some(subresource) => {
+            let missing = || Status::internal(format!("the subresource {} has no schema", subresource.name));
+            subresource.schema.clone().ok_or_else(missing)
+        }
     }
 }
 

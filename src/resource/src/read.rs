@@ -34,16 +34,16 @@ async fn snapshot(call: &Call<'_>, version: &str) -> StatusResult<Snapshot> {
     // COMPAT: without a reason, as upstream.
     let requested = parse_resource_version(version).map_err(|why| Status::new(500, "", why))?;
     let result = match (version, requested) {
-        ("", _) => call.cache.fresh().await,
+        ("", _) => call.cache().fresh().await,
         (_, 0) => {
-            let latest = call.cache.latest();
+            let latest = call.cache().latest();
             if latest.revision.0 > 0 {
                 Ok(latest)
             } else {
-                call.cache.fresh().await
+                call.cache().fresh().await
             }
         }
-        _ => call.cache.at_least(Revision(requested)).await,
+        _ => call.cache().at_least(Revision(requested)).await,
     };
     result.map_err(|error| store_error::read_status(error, &call.group_resource(), "get", requested))
 }

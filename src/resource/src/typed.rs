@@ -3,8 +3,8 @@
 // PERFORMANCE: per-request path
 
 use crate::definition::ResourceDefinition;
-use fairlead_api::{FieldErrors, Node};
-use fairlead_schema::{self as schema, Schema, Shape, TypeRef, Unknown};
+use fairlead_api::{FieldErrors, FieldPath, Node};
+use fairlead_schema::{self as schema, RuleEvaluator, Schema, Shape, TypeRef, Unknown};
 
 /// Coerces `node` to `schema` as Go's decoder would and answers the paths of unknown fields, which are removed.
 /// `document` is the text it came from, where that decides which of several mistakes is told.
@@ -44,9 +44,21 @@ pub fn complete(node: &mut Node, definition: &ResourceDefinition) {
     }
 }
 
-/// Appends what the schema has against `object`; `old` where it is updated (ratcheting).
+/// Appends what the schema of a custom resource has against `object`, rules included; `old` where it is updated
+/// (ratcheting). Built-in kinds are checked by their hooks.
 pub fn validate(object: &Node, old: Option<&Node>, definition: &ResourceDefinition, errors: &mut FieldErrors) {
-    let _ = (object, old, definition, errors);
+    if !definition.is_custom() {
+        return;
+    }
+    let mut rules = definition.hooks.rules();
+    let evaluator = rules.as_mut().map(|rules| &mut **rules as &mut dyn RuleEvaluator);
+    errors.extend(schema::validate(
+        object,
+        old,
+        definition.schema.root(),
+        &FieldPath::root(),
+        evaluator,
+    ));
 }
 
 /// Prunes and defaults a stored object. Answers whether that changed it.
@@ -149,4 +161,10 @@ fn go_kind(node: &Node) -> &'static str {
         Node::List(_) => "slice",
         Node::Map(_) => "map",
     }
+}
+
+/// Fills in the defaults of a body that is not of the resource's own kind.
+pub fn default_as(node: &mut Node, of: &Schema) {
+    schema::set_defaults(node, of.root());
+    schema::complete(node, of.root());
 }

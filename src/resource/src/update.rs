@@ -73,7 +73,7 @@ pub async fn put(call: &mut Call<'_>) -> StatusResult<Response> {
 /// Tries until the write goes through. Begins with what the cache has; a failure counts only against the latest state.
 pub async fn run(call: &mut Call<'_>, mut write: Write) -> StatusResult<Response> {
     let key = call.key();
-    let mut existing = call.cache.latest().get(&key).cloned();
+    let mut existing = call.cache().latest().get(&key).cloned();
     let mut current = false;
     loop {
         let attempt = match attempt(call, &mut write, existing.as_ref()).await {
@@ -123,8 +123,8 @@ pub async fn run(call: &mut Call<'_>, mut write: Write) -> StatusResult<Response
         let value = storage_codec::encode(&stored).into();
         let lifetime = create::lifetime(call);
         let result = match existing.as_ref().filter(|_| !created) {
-            None => call.cache.create(&key, value, lifetime).await,
-            Some(existing) => call.cache.update(&key, value, existing.revision, lifetime).await,
+            None => call.cache().create(&key, value, lifetime).await,
+            Some(existing) => call.cache().update(&key, value, existing.revision, lifetime).await,
         };
         match result {
             Ok(cached) => {
@@ -141,7 +141,7 @@ pub async fn run(call: &mut Call<'_>, mut write: Write) -> StatusResult<Response
 }
 
 async fn refresh(call: &Call<'_>, key: &str) -> StatusResult<Option<Arc<Cached>>> {
-    match call.cache.fresh().await {
+    match call.cache().fresh().await {
         Ok(snapshot) => Ok(snapshot.get(key).cloned()),
         Err(error) => Err(store_error::status(error, &call.group_resource(), "update")),
     }
@@ -437,7 +437,7 @@ async fn remove(
     if write.options.dry_run {
         return Ok(true);
     }
-    match call.cache.delete(key, existing.revision).await {
+    match call.cache().delete(key, existing.revision).await {
         Ok(_) => {
             delete::after(call, object).await;
             Ok(true)

@@ -90,17 +90,17 @@ async fn start(call: &Call<'_>, options: &ListOptions, selection: &Selection, re
             fresh(call).await?;
         }
         let watcher = call
-            .cache
+            .cache()
             .watch(after, scope)
             .map_err(|error| too_old(error, requested))?;
-        let revision = after.unwrap_or_else(|| call.cache.latest().revision);
+        let revision = after.unwrap_or_else(|| call.cache().latest().revision);
         return Ok((VecDeque::new(), Source { watcher, revision }));
     }
     let snapshot = match (options.resource_version.as_str(), requested) {
-        (_, 0) if options.resource_version == "0" && call.cache.latest().revision.0 > 0 => call.cache.latest(),
+        (_, 0) if options.resource_version == "0" && call.cache().latest().revision.0 > 0 => call.cache().latest(),
         (_, 0) => fresh(call).await?,
         _ => {
-            let read = call.cache.at_least(Revision(requested)).await;
+            let read = call.cache().at_least(Revision(requested)).await;
             read.map_err(|error| store_error::read_status(error, &call.group_resource(), "watch", requested))?
         }
     };
@@ -122,14 +122,14 @@ async fn start(call: &Call<'_>, options: &ListOptions, selection: &Selection, re
     };
     let revision = snapshot.revision;
     let watcher = call
-        .cache
+        .cache()
         .watch(Some(revision), scope)
         .map_err(|error| too_old(error, revision.0))?;
     Ok((initial, Source { watcher, revision }))
 }
 
 async fn fresh(call: &Call<'_>) -> StatusResult<Snapshot> {
-    call.cache
+    call.cache()
         .fresh()
         .await
         .map_err(|error| store_error::status(error, &call.group_resource(), "watch"))
