@@ -9,6 +9,7 @@ mod default;
 mod go;
 mod object_meta;
 mod openapi_in;
+mod openapi_out;
 mod path;
 mod pattern;
 mod prune;
@@ -22,6 +23,7 @@ pub use decode::{DecodeError, Unknown, complete, decode, decode_at, known_duplic
 pub use default::{drop_nulls, set_defaults};
 pub use go::{go_json, go_name};
 pub use openapi_in::{SchemaError, compile};
+pub use openapi_out::{NoNotes, OpenApi, TypeNotes, open_api, referenced};
 pub use pattern::{Pattern, PatternError, go_regex};
 pub use prune::prune;
 pub use types::{Field, Fields, ListSemantics, PatchStrategy, Schema, Shape, Type, TypeId, TypeRef, Types, Validation};
