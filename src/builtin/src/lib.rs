@@ -32,6 +32,7 @@ mod resource;
 mod resources;
 mod scheduling;
 mod storage;
+mod notes;
 mod types;
 mod value;
 

@@ -2,42 +2,12 @@
 //!
 //! The recordings are found by `FAIRLEAD_CONFORMANCE` or beside the repository; without them the test passes, saying so.
 
-use fairlead_api::{GroupVersionKind, Node, json};
-use fairlead_builtin::{Builtins, Deps, load};
-use fairlead_schema::{OpenApi, TypeNotes, TypeRef, open_api};
+use fairlead_api::{Node, json};
+use fairlead_builtin::{Deps, load};
+use fairlead_schema::{OpenApi, TypeRef, open_api};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
-
-struct Notes<'a>(&'a Builtins);
-
-impl TypeNotes for Notes<'_> {
-    fn words(&self, name: &str, field: &str) -> Option<&str> {
-        fairlead_words::word(name, field)
-    }
-
-    fn kinds(&self, name: &str) -> Vec<GroupVersionKind> {
-        self.0.gvk(name).cloned().into_iter().collect()
-    }
-
-    fn unions(&self, name: &str) -> Option<Node> {
-        let union = self.0.union(name)?;
-        let mut members = Node::map();
-        for (field, value) in &union.members {
-            members.set(field, value.clone());
-        }
-        let mut out = Node::map();
-        if !union.discriminator.is_empty() {
-            out.set("discriminator", union.discriminator.clone());
-        }
-        out.set("fields-to-discriminateBy", members);
-        Some(Node::List(vec![out]))
-    }
-
-    fn granular(&self, name: &str, field: &str) -> bool {
-        self.0.granular(name, field)
-    }
-}
 
 #[test]
 fn v3_schemas_are_as_recorded() {
@@ -71,7 +41,7 @@ fn compare<'a>(recorded: impl Iterator<Item = &'a Node>, version: OpenApi) {
                 id,
             },
             version,
-            &Notes(&builtins),
+            &builtins,
         );
         comparable(&mut schema, true);
         comparable(&mut ours, true);
