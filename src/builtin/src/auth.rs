@@ -134,6 +134,13 @@ impl AnswersCreate for Review {
 }
 
 impl AnswersCreate for Token {
+    fn default(&self, object: &mut Node) {
+        let seconds = object.make_at(&["spec", "expirationSeconds"]);
+        if seconds.is_null() {
+            *seconds = Node::Int(reviews::DEFAULT_TOKEN_SECONDS);
+        }
+    }
+
     fn answer<'a>(
         &'a self,
         object: Node,

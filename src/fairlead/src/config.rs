@@ -120,7 +120,7 @@ pub struct Network {
     pub kubernetes_node_port: u16,
 }
 
-const DEFAULT_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+const DEFAULT_ISSUER: &str = "https://kubernetes.default.svc";
 /// Upstream's default range, with its warning left out: every first start would show it.
 const DEFAULT_SERVICE_RANGE: &str = "10.0.0.0/24";
 

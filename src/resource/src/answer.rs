@@ -6,7 +6,7 @@ use crate::hooks::AnswersCreate;
 use crate::options::{WriteKind, WriteOptions};
 use crate::request::Response;
 use crate::{body, create, fields, meta, patch, typed, view};
-use fairlead_api::{Status, StatusResult};
+use fairlead_api::StatusResult;
 
 /// # Errors
 /// BadRequest, Invalid, or what admission and the service answer.
@@ -19,15 +19,12 @@ pub async fn answer(call: &mut Call<'_>, service: &dyn AnswersCreate) -> StatusR
     } else {
         typed::default_as(&mut object, &schema);
     }
-    meta::wipe(&mut object);
-    meta::ensure_namespace(&mut object, call.object_namespace())?;
-    let name = &call.request.name;
-    if !name.is_empty() && !object.name().is_empty() && object.name() != name {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({}) does not match the name on the URL ({name})",
-            object.name()
-        )));
+    service.default(&mut object);
+    if call.subresource.is_none() {
+        // COMPAT: the body of a subresource may name the uid it is meant for.
+        meta::wipe(&mut object);
     }
+    meta::ensure_namespace(&mut object, call.object_namespace())?;
     fields::record(call, None, &mut object, &fields::manager(call, &options));
     let object = create::admit(call, object, &options).await?;
     let asked = create::validate_admission(call, object, &options).await?;

@@ -194,7 +194,12 @@ pub trait Serve: Send + Sync {
 /// runs mutating admission, asks this with the result, runs validating admission on what it asked with, and sends the
 /// answer with 201.
 pub trait AnswersCreate: Send + Sync {
+    /// Defaults that a schema cannot say, or does not publish. Runs before managed fields are recorded.
+    #[allow(unused_variables)]
+    fn default(&self, object: &mut Node) {}
+
     /// `request` tells path and user; `object` is the body, in the request's version.
+    /// Whether name and uid in it are those of the path is this one's to check.
     fn answer<'a>(
         &'a self,
         object: Node,

@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 const MINIMUM_SECONDS: i64 = 600;
 const MAXIMUM_SECONDS: i64 = 1 << 32;
-const DEFAULT_SECONDS: i64 = 3600;
+/// How long a token lives where the request does not say.
+pub const DEFAULT_TOKEN_SECONDS: i64 = 3600;
 
 /// One request for a token.
 pub struct TokenRequest<'a> {
@@ -144,7 +145,7 @@ fn complete(request: &mut TokenRequest, account: &Node, issuer: &Issuer) {
         spec.insert("audiences", node!(issuer.audiences));
     }
     if spec.get("expirationSeconds").is_none_or(Node::is_null) {
-        spec.insert("expirationSeconds", Node::Int(DEFAULT_SECONDS));
+        spec.insert("expirationSeconds", Node::Int(DEFAULT_TOKEN_SECONDS));
     }
     spec.slot("boundObjectRef");
 }
