@@ -357,8 +357,10 @@ fn go_message(bytes: &[u8], error: &serde_json::Error) -> String {
 }
 
 mod go;
+mod literal;
 mod order;
 
+pub use literal::{Step, literal_at};
 pub use order::in_document_order;
 
 #[cfg(test)]

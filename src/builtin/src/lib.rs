@@ -25,6 +25,7 @@ mod flowcontrol;
 pub mod hooks;
 mod networking;
 mod node;
+mod notes;
 mod pod_spec;
 mod policy;
 mod rbac;
@@ -32,7 +33,6 @@ mod resource;
 mod resources;
 mod scheduling;
 mod storage;
-mod notes;
 mod types;
 mod value;
 

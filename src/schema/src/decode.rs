@@ -37,6 +37,8 @@ struct Problem {
     message: String,
     /// Go stops at these; the others it remembers, reading on, and reports the first of them.
     stops: bool,
+    /// The way to a number whose text the tree does not keep, and the text the message has for it.
+    number: Option<(Vec<json::Step>, String)>,
 }
 
 /// How many problems or unknown fields are remembered.
@@ -105,17 +107,29 @@ pub fn known_duplicates(duplicates: Vec<String>, schema: TypeRef) -> Vec<String>
 }
 
 impl DecodeError {
-    /// The message for this document: of several problems, the one Go meets first.
+    /// The message for this document: of several problems, the one Go meets first; numbers as they are written there.
     pub fn in_document(mut self, document: &[u8]) -> String {
         json::in_document_order(document, &mut self.problems, |p| &p.path);
-        self.to_string()
+        let Some(problem) = self.told() else {
+            return String::new();
+        };
+        match &problem.number {
+            Some((steps, shown)) => match json::literal_at(document, steps) {
+                Some(literal) => problem.message.replacen(shown, &format!("number {literal}"), 1),
+                None => problem.message.clone(),
+            },
+            None => problem.message.clone(),
+        }
+    }
+
+    fn told(&self) -> Option<&Problem> {
+        self.problems.iter().find(|p| p.stops).or(self.problems.first())
     }
 }
 
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let problem = self.problems.iter().find(|p| p.stops).or(self.problems.first());
-        f.write_str(problem.map_or("", |p| &p.message))
+        f.write_str(self.told().map_or("", |p| &p.message))
     }
 }
 
@@ -133,8 +147,12 @@ struct Walk {
 enum Misfit {
     /// `cannot unmarshal <what> into … of type <type>`, the type being the schema's own.
     Type(String),
-    /// The same from a value's own decoder, which knows only its inner Go type.
-    Inner(String, &'static str),
+    /// The same about a Go type inside; a value's own decoder stops at it.
+    Inner {
+        what: String,
+        ty: &'static str,
+        stops: bool,
+    },
     /// A message that stands by itself.
     Message { text: String, stops: bool },
 }
@@ -172,6 +190,27 @@ impl Walk {
                 }
                 return;
             }
+            (Shape::Bytes, Node::List(list)) => match scalar::bytes_of(list) {
+                Ok(text) => {
+                    *node = text;
+                    return;
+                }
+                Err((i, what)) => {
+                    let at = Path {
+                        parent: Some(path),
+                        step: Step::Index(i),
+                    };
+                    return self.problem(
+                        Misfit::Inner {
+                            what,
+                            ty: "uint8",
+                            stops: false,
+                        },
+                        schema,
+                        &at,
+                    );
+                }
+            },
             (Shape::Struct(_) | Shape::Map(_) | Shape::List(_), other) => Misfit::Type(scalar::go_kind(other)),
             (shape, value) => match scalar::coerce(value, shape) {
                 Ok(()) => return,
@@ -228,15 +267,17 @@ impl Walk {
         if self.error.problems.len() >= LIMIT {
             return;
         }
-        let (message, stops) = match misfit {
-            Misfit::Type(what) => (mismatch(&what, &go_name(schema), path), false),
-            Misfit::Inner(what, ty) => (mismatch(&what, ty, path), true),
-            Misfit::Message { text, stops } => (text, stops),
+        let (message, stops, what) = match misfit {
+            Misfit::Type(what) => (mismatch(&what, &go_name(schema), path), false, what),
+            Misfit::Inner { what, ty, stops } => (mismatch(&what, ty, path), stops, what),
+            Misfit::Message { text, stops } => (text, stops, String::new()),
         };
+        let number = what.starts_with("number ").then(|| (path.steps(), what));
         self.error.problems.push(Problem {
             path: path.json(),
             message,
             stops,
+            number,
         });
     }
 }

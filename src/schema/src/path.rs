@@ -1,6 +1,7 @@
 //! Where a walk stands, as a list on the stack: nothing is allocated until something must be told.
 
 use crate::types::{Field, Shape, TypeRef};
+use fairlead_api::json;
 use std::fmt::Write;
 
 pub(crate) struct Path<'a> {
@@ -36,6 +37,18 @@ impl<'a> Path<'a> {
             Step::Field(Field { name, .. }, _) => push_name(name, out),
             Step::Key(name) => push_name(name, out),
         }
+    }
+
+    /// The steps into the document, below what stands before all paths.
+    pub fn steps(&self) -> Vec<json::Step> {
+        let mut steps = self.parent.map_or_else(Vec::new, Path::steps);
+        match self.step {
+            Step::Root(_) => {}
+            Step::Index(i) => steps.push(json::Step::Index(i)),
+            Step::Field(Field { name, .. }, _) => steps.push(json::Step::Key(name.to_string())),
+            Step::Key(name) => steps.push(json::Step::Key(name.to_owned())),
+        }
+        steps
     }
 
     /// As in Go's type errors: the fields on the way, with embedded structs and without indices and keys, and the

@@ -54,6 +54,23 @@ pub(super) fn canonical(text: &str) -> Result<Cow<'_, str>, usize> {
     Ok(rewritten(text, breaks))
 }
 
+/// Canonical base64 of bytes.
+pub(super) fn encode(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let group = chunk.iter().fold(0u32, |group, b| group << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
+        for i in 0..4 {
+            let digit = (group >> (18 - 6 * i)) & 63;
+            out.push(if i <= chunk.len() {
+                ALPHABET[digit as usize] as char
+            } else {
+                '='
+            });
+        }
+    }
+    out
+}
+
 /// The text itself, unless it has line breaks or bits that its bytes do not use.
 fn rewritten(text: &str, breaks: bool) -> Cow<'_, str> {
     let digits = || text.bytes().filter_map(value);
@@ -93,6 +110,19 @@ fn value(b: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_padded() {
+        for (bytes, text) in [
+            (&b""[..], ""),
+            (b"a", "YQ=="),
+            (b"ab", "YWI="),
+            (b"abc", "YWJj"),
+            (b"abcd", "YWJjZA=="),
+        ] {
+            assert_eq!(encode(bytes), text);
+        }
+    }
 
     #[test]
     fn go_rules_hold() {

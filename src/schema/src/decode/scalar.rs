@@ -66,14 +66,28 @@ pub(super) fn coerce(node: &mut Node, shape: &Shape) -> Result<(), Misfit> {
             }
             Ok(())
         }
-        (Shape::Time | Shape::MicroTime | Shape::Duration, other) => Err(Misfit::Inner(go_kind(other), "string")),
+        (Shape::Time | Shape::MicroTime | Shape::Duration, other) => Err(own(go_kind(other), "string")),
         (Shape::IntOrString, Node::String(_)) => Ok(()),
-        (Shape::IntOrString, Node::Int(_) | Node::Float(_)) => {
-            fits(node, 32).map_err(|what| Misfit::Inner(what, "int32"))
-        }
-        (Shape::IntOrString, other) => Err(Misfit::Inner(go_kind(other), "int32")),
+        (Shape::IntOrString, Node::Int(_) | Node::Float(_)) => fits(node, 32).map_err(|what| own(what, "int32")),
+        (Shape::IntOrString, other) => Err(own(go_kind(other), "int32")),
         (_, other) => Err(Misfit::Type(go_kind(other))),
     }
+}
+
+fn own(what: String, ty: &'static str) -> Misfit {
+    Misfit::Inner { what, ty, stops: true }
+}
+
+/// Base64 of bytes given as numbers, which Go takes too; or which item is no byte, and what it is.
+pub(super) fn bytes_of(list: &[Node]) -> Result<Node, (usize, String)> {
+    let byte = |(i, item): (usize, &Node)| match item {
+        Node::Null => Ok(0),
+        Node::Int(n) => u8::try_from(*n).map_err(|_| (i, format!("number {n}"))),
+        Node::Float(f) => Err((i, format!("number {f}"))),
+        other => Err((i, go_kind(other))),
+    };
+    let bytes = list.iter().enumerate().map(byte).collect::<Result<Vec<u8>, _>>()?;
+    Ok(base64::encode(&bytes).into())
 }
 
 fn stop(error: impl ToString) -> Misfit {
