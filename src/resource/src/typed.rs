@@ -3,7 +3,7 @@
 // PERFORMANCE: per-request path
 
 use crate::definition::ResourceDefinition;
-use fairlead_api::{FieldErrors, FieldPath, Node};
+use fairlead_api::{FieldErrors, FieldPath, Node, json};
 use fairlead_schema::{self as schema, RuleEvaluator, Schema, Shape, TypeRef, Unknown};
 
 /// Coerces `node` to `schema` as Go's decoder would and answers the paths of unknown fields, which are removed.
@@ -15,10 +15,14 @@ pub fn decode(node: &mut Node, schema: &Schema, custom: bool, document: Option<&
     if custom {
         return schema::decode_custom(node, schema.root(), Unknown::Collect).map_err(|error| error.to_string());
     }
-    schema::decode(node, schema.root(), Unknown::Collect).map_err(|error| match document {
+    let mut unknown = schema::decode(node, schema.root(), Unknown::Collect).map_err(|error| match document {
         Some(document) => error.in_document(document),
         None => error.to_string(),
-    })
+    })?;
+    if let Some(document) = document {
+        json::in_document_order(document, &mut unknown, |path| path);
+    }
+    Ok(unknown)
 }
 
 /// [`decode`] of what a strategic merge patch made, which upstream converts with other words.
