@@ -18,6 +18,8 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Probing {
     pub timeout: Duration,
+    /// Of a check that was made because an endpoint does not answer.
+    pub suspicious_timeout: Duration,
     /// Between checks of a backend that is well.
     pub interval: Duration,
     /// After the first failed check; each further one in a row waits twice as long, up to `max_pause`.
@@ -28,7 +30,8 @@ pub struct Probing {
 impl Default for Probing {
     fn default() -> Probing {
         Probing {
-            timeout: Duration::from_secs(3),
+            timeout: Duration::from_secs(5),
+            suspicious_timeout: Duration::from_secs(2),
             interval: Duration::from_secs(10),
             first_pause: Duration::from_millis(100),
             max_pause: Duration::from_secs(5),
@@ -42,10 +45,10 @@ const PROBE_USER: &str = "system:kube-aggregator";
 const MAX_PROBES: usize = 16;
 
 /// Checks everything, in kube-aggregator's order.
-pub async fn check(backend: &Backend, source: &dyn ObjectSource, probing: &Probing) -> Available {
+pub async fn check(backend: &Backend, source: &dyn ObjectSource, timeout: Duration) -> Available {
     match check_objects(&backend.remote().service, source) {
         Some(problem) => problem,
-        None => probe(backend, probing).await,
+        None => probe(backend, timeout).await,
     }
 }
 
@@ -83,7 +86,7 @@ pub fn check_objects(reference: &ServiceReference, source: &dyn ObjectSource) ->
 }
 
 /// Asks every endpoint for the group-version's discovery; one that answers is enough.
-async fn probe(backend: &Backend, probing: &Probing) -> Available {
+async fn probe(backend: &Backend, timeout: Duration) -> Available {
     let pool = match backend.pool() {
         Ok(pool) => pool,
         Err(error) => return Available::no("FailedDiscoveryCheck", error.to_string()),
@@ -93,7 +96,7 @@ async fn probe(backend: &Backend, probing: &Probing) -> Available {
     let probes = endpoints
         .iter()
         .take(MAX_PROBES)
-        .map(|e| probe_endpoint(pool, e, &path, probing));
+        .map(|e| probe_endpoint(pool, e, &path, timeout));
     let outcomes = join_all(probes).await;
     if outcomes.iter().any(Result::is_ok) {
         return Available::passed();
@@ -105,14 +108,14 @@ async fn probe(backend: &Backend, probing: &Probing) -> Available {
     )
 }
 
-async fn probe_endpoint(pool: &Pool, endpoint: &Arc<Endpoint>, path: &str, probing: &Probing) -> Result<(), String> {
+async fn probe_endpoint(pool: &Pool, endpoint: &Arc<Endpoint>, path: &str, timeout: Duration) -> Result<(), String> {
     let fetch = Fetch {
         path,
         accept: "application/json",
         etag: "",
         user: PROBE_USER,
         limit: 4 << 20,
-        timeout: probing.timeout,
+        timeout,
     };
     let url = format!("https://{}{path}", endpoint.authority);
     match fetch.get_from(pool, endpoint).await {
@@ -124,7 +127,7 @@ async fn probe_endpoint(pool: &Pool, endpoint: &Arc<Endpoint>, path: &str, probi
             ))
         }
         Err(error) => {
-            endpoint.forget_connections();
+            endpoint.abandon();
             Err(format!(
                 "failing or missing response from {url}: Get {url:?}: {}",
                 error.text

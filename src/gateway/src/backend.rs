@@ -11,7 +11,7 @@ use crate::objects::{ENDPOINT_SLICES, SERVICES};
 use crate::pool::{Outgoing, Pool, SendError};
 use crate::resolve::{ResolveError, Resolver};
 use crate::tls::{self, ClientIdentity, TlsSetupError, Trust};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use http::Response;
 use rustls::RootCertStore;
 use rustls_pki_types::ServerName;
@@ -49,12 +49,13 @@ pub struct LiveTargets {
     reference: ServiceReference,
     services: watch::Receiver<u64>,
     slices: watch::Receiver<u64>,
-    resolved: Mutex<Resolved>,
+    resolved: ArcSwapOption<Resolved>,
+    resolving: Mutex<()>,
 }
 
 struct Resolved {
     /// The changes of Services and EndpointSlices that this was made from.
-    seen: Option<(u64, u64)>,
+    seen: (u64, u64),
     result: Result<(), ResolveError>,
 }
 
@@ -151,24 +152,36 @@ impl LiveTargets {
             slices: resolver.source.changes(ENDPOINT_SLICES),
             resolver,
             reference,
-            resolved: Mutex::new(Resolved {
-                seen: None,
-                result: Ok(()),
-            }),
+            resolved: ArcSwapOption::empty(),
+            resolving: Mutex::default(),
         }
     }
 
     /// Gives a pool the endpoints as they are now.
     pub fn refresh(&self, pool: &Pool) -> Result<(), ResolveError> {
         let now = (*self.services.borrow(), *self.slices.borrow());
-        let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
-        if resolved.seen != Some(now) {
-            let found = self.resolver.resolve(&self.reference);
-            pool.update(found.as_deref().unwrap_or_default());
-            resolved.result = found.map(drop);
-            resolved.seen = Some(now);
+        let known = || {
+            self.resolved
+                .load()
+                .as_ref()
+                .filter(|r| r.seen == now)
+                .map(|r| r.result.clone())
+        };
+        if let Some(result) = known() {
+            return result;
         }
-        resolved.result.clone()
+        let _turn = self.resolving.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(result) = known() {
+            return result;
+        }
+        let found = self.resolver.resolve(&self.reference);
+        pool.update(found.as_deref().unwrap_or_default());
+        let result = found.map(drop);
+        self.resolved.store(Some(Arc::new(Resolved {
+            seen: now,
+            result: result.clone(),
+        })));
+        result
     }
 }
 

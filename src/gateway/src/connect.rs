@@ -33,6 +33,8 @@ pub struct ConnectError {
     /// For clients, who have no business with a backend's address.
     pub public: String,
     pub problem: Option<ProblemKind>,
+    /// Nobody said no: there was just no answer.
+    pub timed_out: bool,
 }
 
 impl std::fmt::Display for ConnectError {
@@ -58,7 +60,10 @@ impl Connector {
         match timeout(self.handshake_timeout, connecting).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(tls_error(&error)),
-            Err(_) => Err(ConnectError::plain("net/http: TLS handshake timeout")),
+            Err(_) => Err(ConnectError {
+                timed_out: true,
+                ..ConnectError::plain("net/http: TLS handshake timeout")
+            }),
         }
     }
 
@@ -72,7 +77,12 @@ impl Connector {
                     return Ok(stream);
                 }
                 Ok(Err(error)) => last = Some(ConnectError::dial(&address, &format!("connect: {}", io_text(&error)))),
-                Err(_) => last = Some(ConnectError::dial(&address, "i/o timeout")),
+                Err(_) => {
+                    last = Some(ConnectError {
+                        timed_out: true,
+                        ..ConnectError::dial(&address, "i/o timeout")
+                    });
+                }
             }
         }
         Err(last.unwrap_or_else(|| ConnectError::plain("dial tcp: no address")))
@@ -88,6 +98,7 @@ impl Connector {
             text: format!("dial tcp: lookup {name}: no such host"),
             public: "dial tcp: no such host".into(),
             problem: None,
+            timed_out: false,
         };
         let found = timeout(self.dial_timeout, tokio::net::lookup_host((name, port))).await;
         let found = found.map_err(|_| no_such_host())?.map_err(|_| no_such_host())?;
@@ -110,6 +121,7 @@ impl Connector {
             text: format!("dial tcp: {error}"),
             public: "dial tcp: address is not allowed".into(),
             problem: None,
+            timed_out: false,
         })
     }
 }
@@ -121,6 +133,7 @@ impl ConnectError {
             public: text.clone(),
             text,
             problem: None,
+            timed_out: false,
         }
     }
 
@@ -129,6 +142,7 @@ impl ConnectError {
             text: format!("dial tcp {address}: {what}"),
             public: format!("dial tcp: {what}"),
             problem: None,
+            timed_out: false,
         }
     }
 }
@@ -170,6 +184,7 @@ fn tls_error(error: &io::Error) -> ConnectError {
                 text: format!("tls: failed to verify certificate: {problem}"),
                 public: format!("tls: failed to verify certificate: {public}"),
                 problem: Some(problem.kind),
+                timed_out: false,
             }
         }
         TlsError::InvalidMessage(_) => ConnectError::plain("tls: first record does not look like a TLS handshake"),

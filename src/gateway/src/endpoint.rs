@@ -30,6 +30,8 @@ pub struct Tuning {
     /// The first ejection; each further one in a row lasts twice as long.
     pub ejection: Duration,
     pub max_ejection: Duration,
+    /// A request without an answer after this long is a reason to see whether the backend is well.
+    pub suspicion: Duration,
     /// Requests under way to one backend, watches not counted.
     pub max_in_flight: usize,
 }
@@ -46,6 +48,7 @@ impl Default for Tuning {
             idle_timeout: Duration::from_secs(90),
             ejection: Duration::from_secs(1),
             max_ejection: Duration::from_secs(30),
+            suspicion: Duration::from_secs(1),
             max_in_flight: 1000,
         }
     }
@@ -62,6 +65,8 @@ pub struct Endpoint {
     dial_error: Mutex<Option<ConnectError>>,
     load: AtomicUsize,
     health: Health,
+    /// Told when requests under way here should not be waited for any longer.
+    abandoned: tokio::sync::Notify,
 }
 
 #[derive(Default)]
@@ -126,6 +131,7 @@ impl Endpoint {
             dial_error: Mutex::default(),
             load: AtomicUsize::new(0),
             health: Health::default(),
+            abandoned: tokio::sync::Notify::new(),
         }
     }
 
@@ -246,9 +252,15 @@ impl Endpoint {
         None
     }
 
-    /// Closes idle connections and forgets the others, so that new requests make new ones.
-    pub fn forget_connections(&self) {
+    /// Closes idle connections and forgets the others, so that new requests make new ones; gives up what has no answer.
+    pub fn abandon(&self) {
         *self.lock() = Connections::default();
+        self.abandoned.notify_waiters();
+    }
+
+    /// Resolves when requests under way here should not be waited for any longer.
+    pub async fn abandoned(&self) {
+        self.abandoned.notified().await;
     }
 
     // --- health

@@ -21,6 +21,7 @@ use fairlead_telemetry::task::spawn;
 use http::{Request, Response};
 use rustls::RootCertStore;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -50,8 +51,10 @@ struct Inner {
     probing: Probing,
     backends: ArcSwap<HashMap<CompactString, Arc<Backend>>>,
     registered: watch::Receiver<u64>,
-    /// The change of APIServices that `backends` was made from.
-    synced: Mutex<Option<u64>>,
+    /// The change of APIServices that `backends` was made from, plus one; 0 before the first time.
+    synced: AtomicU64,
+    /// Held while `backends` is made.
+    syncing: Mutex<()>,
     groups: ArcSwap<RemoteGroups>,
     groups_changed: watch::Sender<u64>,
 }
@@ -59,7 +62,7 @@ struct Inner {
 /// How long what was learnt of a healthy backend is believed.
 const LEARN_INTERVAL: Duration = Duration::from_secs(60);
 /// Between two checks of a backend, however much trouble there is.
-const MIN_PAUSE: Duration = Duration::from_millis(100);
+const MIN_PAUSE: Duration = Duration::from_millis(200);
 /// Between a status that could not be written and the next try.
 const WRITE_PAUSE: Duration = Duration::from_millis(250);
 
@@ -92,7 +95,8 @@ impl Gateway {
             clock,
             probing: config.probing,
             backends: ArcSwap::default(),
-            synced: Mutex::new(None),
+            synced: AtomicU64::new(0),
+            syncing: Mutex::default(),
             groups: ArcSwap::default(),
             groups_changed: watch::Sender::new(0),
         }))
@@ -144,9 +148,8 @@ impl Gateway {
     /// Shows backends another certificate from now on.
     pub fn set_identity(&self, identity: Option<ClientIdentity>) {
         self.0.shared.identity.store(Arc::new(identity));
-        self.0.backends.store(Arc::default());
-        *self.0.synced.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.0.sync();
+        let _turn = self.0.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.build(&HashMap::new());
     }
 
     /// Keeps conditions and documents up to date until `stop` resolves.
@@ -192,12 +195,20 @@ impl Drop for Watched {
 impl Inner {
     /// Makes backends of what APIServices say now. Those that stay keep their connections.
     fn sync(&self) {
-        let now = *self.registered.borrow();
-        let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
-        if *synced == Some(now) {
+        let now = self.registered.borrow().wrapping_add(1);
+        if self.synced.load(Ordering::Acquire) == now {
             return;
         }
-        let old = self.backends.load();
+        let _turn = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.synced.load(Ordering::Acquire) == now {
+            return;
+        }
+        self.build(&self.backends.load());
+    }
+
+    /// Makes all backends, taking over those of `old` that are the same. Called by one at a time.
+    fn build(&self, old: &HashMap<CompactString, Arc<Backend>>) {
+        let now = self.registered.borrow().wrapping_add(1);
         let mut new = HashMap::new();
         for object in self.source.list(API_SERVICES) {
             let api_service = ApiService::read(&object);
@@ -214,7 +225,7 @@ impl Inner {
             }
         }
         self.backends.store(Arc::new(new));
-        *synced = Some(now);
+        self.synced.store(now, Ordering::Release);
     }
 
     /// Drops what is known of groups whose APIService is gone.
@@ -249,6 +260,7 @@ impl Inner {
     /// Watches over one backend until its task is aborted.
     async fn watch(self: Arc<Inner>, name: CompactString) {
         let mut watched = Watch::new(&self);
+        let mut suspicious = false;
         loop {
             let Some(backend) = self.backends.load().get(&name).cloned() else {
                 return;
@@ -257,7 +269,12 @@ impl Inner {
                 return;
             };
             watched.mark();
-            let verdict = availability::check(&backend, self.source.as_ref(), &self.probing).await;
+            let timeout = if suspicious {
+                self.probing.suspicious_timeout
+            } else {
+                self.probing.timeout
+            };
+            let verdict = availability::check(&backend, self.source.as_ref(), timeout).await;
             let available = verdict.is_true();
             backend.set_available(verdict.clone());
             let written = self.write(&object, &verdict).await;
@@ -269,7 +286,7 @@ impl Inner {
             if available {
                 watched.failures = 0;
             }
-            watched.wait(&backend, &verdict, self.source.as_ref(), pause).await;
+            suspicious = watched.wait(&backend, &verdict, self.source.as_ref(), pause).await;
         }
     }
 
@@ -444,7 +461,14 @@ impl Watch {
     }
 
     /// Waits until there may be something new to say: the objects say something else, an endpoint failed, or it is time.
-    async fn wait(&mut self, backend: &Arc<Backend>, verdict: &Available, source: &dyn ObjectSource, pause: Duration) {
+    /// Returns whether an endpoint failed.
+    async fn wait(
+        &mut self,
+        backend: &Arc<Backend>,
+        verdict: &Available,
+        source: &dyn ObjectSource,
+        pause: Duration,
+    ) -> bool {
         let (earliest, until) = (Instant::now() + MIN_PAUSE, Instant::now() + pause);
         let objects = || {
             let problem = availability::check_objects(&backend.remote().service, source);
@@ -454,19 +478,23 @@ impl Watch {
             (problem, targets.map_err(|e| e.to_string()))
         };
         let before = objects();
+        let mut timer = std::pin::pin!(sleep_until(until));
         loop {
             tokio::select! {
-                changed = self.services.changed() => if changed.is_err() { return sleep_until(until).await },
-                changed = self.slices.changed() => if changed.is_err() { return sleep_until(until).await },
+                Ok(()) = self.services.changed() => {}
+                Ok(()) = self.slices.changed() => {}
                 // The object may have been changed, or its condition by somebody else.
-                _ = self.registered.changed() => {
-                    if !says(source, backend, verdict) { return }
+                Ok(()) = self.registered.changed() => {
+                    if !says(source, backend, verdict) { return false }
                 }
-                () = backend.troubled(), if verdict.is_true() => return sleep_until(earliest).await,
-                () = sleep_until(until) => return,
+                () = backend.troubled(), if verdict.is_true() => {
+                    sleep_until(earliest).await;
+                    return true;
+                }
+                () = &mut timer => return false,
             }
             if objects() != before {
-                return;
+                return false;
             }
         }
     }

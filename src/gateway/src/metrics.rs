@@ -35,6 +35,7 @@ pub struct Metrics {
 pub struct BackendMetrics {
     name: CompactString,
     all: Metrics,
+    answered: IntCounter,
     ejections: IntCounter,
     connects: Histogram,
     pub in_flight: IntGauge,
@@ -111,6 +112,7 @@ impl Metrics {
         BackendMetrics {
             name: name.into(),
             all: self.clone(),
+            answered: self.attempts.with(&[name, "answered"]),
             ejections: self.ejections.with(&[name]),
             connects: self.connects.with(&[name]),
             in_flight: self.in_flight.with(&[name]),
@@ -157,6 +159,10 @@ impl BackendMetrics {
 
     pub fn all(&self) -> &Metrics {
         &self.all
+    }
+
+    pub fn answered(&self) {
+        self.answered.inc();
     }
 
     pub fn attempted(&self, outcome: &str) {

@@ -14,7 +14,7 @@ use http_body_util::BodyExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// A request on its way out. What depends on the endpoint is added for each attempt.
 pub struct Outgoing {
@@ -60,6 +60,8 @@ enum Failure {
     NotSent,
     /// It may have.
     Lost,
+    /// It does not answer, and may have seen the request.
+    Silent,
 }
 
 // === impl Pool ===
@@ -108,24 +110,21 @@ impl Pool {
     pub async fn send(&self, outgoing: Outgoing) -> Result<Response<Body>, SendError> {
         self.budget.deposit();
         let mut avoid = None;
-        for attempt in 1.. {
+        let mut attempt = 1;
+        loop {
             let endpoint = self
                 .pick(avoid.as_ref())
                 .ok_or_else(|| SendError::from("no endpoints available".to_owned()))?;
             let (error, failure) = match self.attempt(&endpoint, &outgoing).await {
                 Ok(response) => {
                     endpoint.succeeded();
-                    self.metrics.attempted("answered");
+                    self.metrics.answered();
                     return Ok(response);
                 }
                 Err(failed) => failed,
             };
             self.note_failure(&endpoint, &failure);
-            let safe = match failure {
-                Failure::NotSent => true,
-                Failure::Lost => matches!(outgoing.method, Method::GET | Method::HEAD | Method::OPTIONS),
-            };
-            if !safe || attempt == MAX_ATTEMPTS || !outgoing.body.can_repeat() || !self.budget.withdraw() {
+            if attempt == MAX_ATTEMPTS || !self.may_repeat(&outgoing, &failure) || !self.budget.withdraw() {
                 return Err(error);
             }
             tracing::debug!(
@@ -135,8 +134,19 @@ impl Pool {
                 "trying again"
             );
             avoid = Some(endpoint);
+            attempt += 1;
         }
-        unreachable!("the loop ends with the last attempt")
+    }
+
+    fn may_repeat(&self, outgoing: &Outgoing, failure: &Failure) -> bool {
+        let idempotent = matches!(outgoing.method, Method::GET | Method::HEAD | Method::OPTIONS);
+        let sensible = match failure {
+            Failure::NotSent => true,
+            Failure::Lost => idempotent,
+            // Who was silent once would let the client wait once more.
+            Failure::Silent => idempotent && self.endpoints.load().len() > 1,
+        };
+        sensible && outgoing.body.can_repeat()
     }
 
     /// Sends a request to one endpoint only, whatever its health.
@@ -190,25 +200,43 @@ impl Pool {
         let load = endpoint.begin();
         let lease = endpoint.lease(&self.connector, &self.tuning, &self.metrics).await;
         let lease = lease.map_err(|e| {
-            (
-                SendError {
-                    text: e.text,
-                    public: e.public,
-                },
-                Failure::NotSent,
-            )
+            let failure = if e.timed_out { Failure::Silent } else { Failure::NotSent };
+            let error = SendError {
+                text: e.text,
+                public: e.public,
+            };
+            (error, failure)
         })?;
         let request = outgoing.request(endpoint, lease.is_http2());
-        match lease.send(request, endpoint, load, self.tuning.max_idle_http1).await {
-            Ok((response, release)) => Ok(guarded(response, release)),
-            Err((error, unsent)) => {
-                let failure = if unsent || was_refused(&error) {
-                    Failure::NotSent
-                } else {
-                    Failure::Lost
+        let sending = lease.send(request, endpoint, load, self.tuning.max_idle_http1);
+        match self.watched(endpoint, sending).await {
+            Some(Ok((response, release))) => Ok(guarded(response, release)),
+            Some(Err((error, unsent))) => {
+                let failure = match unsent || was_refused(&error) {
+                    true => Failure::NotSent,
+                    false if error.is_timeout() => Failure::Silent,
+                    false => Failure::Lost,
                 };
                 Err((SendError::from(hyper_text(&error)), failure))
             }
+            None => {
+                let text = "net/http: timeout awaiting response headers".to_owned();
+                Err((SendError::from(text), Failure::Silent))
+            }
+        }
+    }
+
+    /// Waits for an answer. One that takes long makes somebody see whether the endpoint is well; `None` if it is not.
+    async fn watched<T>(&self, endpoint: &Endpoint, sending: impl Future<Output = T>) -> Option<T> {
+        let mut sending = std::pin::pin!(sending);
+        if let Ok(answer) = timeout(self.tuning.suspicion, &mut sending).await {
+            return Some(answer);
+        }
+        let abandoned = endpoint.abandoned();
+        self.trouble.notify_one();
+        tokio::select! {
+            answer = sending => Some(answer),
+            () = abandoned => None,
         }
     }
 
@@ -244,6 +272,7 @@ impl Pool {
         self.metrics.attempted(match failure {
             Failure::NotSent => "not_sent",
             Failure::Lost => "lost",
+            Failure::Silent => "silent",
         });
         self.eject(endpoint);
         self.trouble.notify_one();

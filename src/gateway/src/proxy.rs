@@ -126,6 +126,11 @@ fn finish(response: Response<Body>, asked_gzip: bool) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
     headers::strip_response(&mut parts.headers);
     parts.version = http::Version::HTTP_11;
+    if parts.status == StatusCode::NOT_MODIFIED {
+        // COMPAT: Go's server says nothing about a body that is not there.
+        parts.headers.remove(header::CONTENT_TYPE);
+        parts.headers.remove(header::CONTENT_LENGTH);
+    }
     let encoding = parts.headers.get(header::CONTENT_ENCODING);
     let zipped = encoding.is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"gzip"));
     if !(asked_gzip && zipped) {

@@ -1,13 +1,17 @@
 //! The loops: conditions, discovery and what stays visible of a backend that is gone.
 
-use crate::common::{GROUP, NAME, VERSION, World, service, text};
+use crate::common::{GROUP, NAME, VERSION, World, body, service, text};
+use bytes::Bytes;
 use fairlead_api::node;
 use fairlead_gateway::availability::Probing;
 use fairlead_gateway::objects::{API_SERVICES, SERVICES};
 use fairlead_gateway::{Freshness, ObjectSource, Registrar, registration};
+use http::Request;
+use http_body_util::Full;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 const THINGS: &str = "/apis/shipping.example.com/v1alpha1/namespaces/default/parcels";
@@ -219,4 +223,48 @@ async fn custom_groups_register_and_leave() {
     sender.send(wanted(&[])).unwrap();
     assert!(registrar.reconcile().await);
     assert!(world.objects.get(API_SERVICES, "", "v1.example.com").is_none());
+}
+
+/// A process that is stopped while it holds an HTTP/1.1 request: no ping shows that, a check does.
+#[tokio::test]
+async fn a_backend_frozen_under_a_request_is_given_up() {
+    let probing = Probing {
+        interval: Duration::from_secs(3600),
+        suspicious_timeout: Duration::from_millis(100),
+        ..Probing::default()
+    };
+    let mut world = World::with(|c| {
+        c.probing = probing;
+        c.tuning.suspicion = Duration::from_millis(50);
+        c.tuning.handshake_timeout = Duration::from_millis(200);
+    });
+    let acceptor = world.acceptor(world.serving_certificate(), &["http/1.1"]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    world.register(&[listener.local_addr().unwrap()], true);
+    let (frozen, freeze) = tokio::sync::oneshot::channel();
+    world.tasks.spawn(async move {
+        // The first connection answers the check, then takes a request and no longer answers; nor does any other.
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = acceptor.accept(stream).await.unwrap();
+        let mut buffer = [0; 4096];
+        assert!(stream.read(&mut buffer).await.unwrap() > 0);
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            .await
+            .unwrap();
+        frozen.send(()).unwrap();
+        std::future::pending().await
+    });
+    let mut verdicts = world.gateway.backend(NAME).unwrap().verdicts();
+    world.run();
+    freeze.await.unwrap();
+    let request = Request::post(THINGS).body(Full::new(Bytes::new())).unwrap();
+    let answer = body(world.send(request).await).await;
+    let expected = [
+        "error trying to reach service: net/http: timeout awaiting response headers\n",
+        "error trying to reach service: net/http: TLS handshake timeout\n",
+    ];
+    assert!(expected.contains(&answer.as_str()), "{answer}");
+    verdicts.wait_for(|v| !v.is_true()).await.unwrap();
+    assert_eq!(body(world.get(THINGS).await).await, "service unavailable\n");
 }

@@ -4,5 +4,6 @@
 mod availability;
 mod common;
 mod proxying;
+mod recorded;
 mod upgrades;
 mod webhooks;
