@@ -90,7 +90,6 @@ pub fn of(group: &str, plural: &str, deps: &Deps) -> Arc<dyn Hooks> {
         ("scheduling.k8s.io", "priorityclasses") => Arc::new(scheduling::priorityclasses::PriorityClasses),
         ("storage.k8s.io", "csidrivers") => Arc::new(storage::csidrivers::CSIDrivers),
         ("storage.k8s.io", "csinodes") => Arc::new(storage::csinodes::CSINodes),
-        ("storage.k8s.io", "csistoragecapacities") => Arc::new(storage::csistoragecapacities::CSIStorageCapacities),
         ("storage.k8s.io", "storageclasses") => Arc::new(storage::classes::StorageClasses),
         ("storage.k8s.io", "volumeattachments") => Arc::new(storage::volumeattachments::VolumeAttachments),
         ("storage.k8s.io", "volumeattributesclasses") => Arc::new(storage::classes::VolumeAttributesClasses),

@@ -22,6 +22,7 @@ mod definitions;
 mod discovery;
 mod events;
 mod flowcontrol;
+mod gated;
 pub mod hooks;
 mod networking;
 mod node;

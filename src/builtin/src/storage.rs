@@ -3,5 +3,4 @@
 pub mod classes;
 pub mod csidrivers;
 pub mod csinodes;
-pub mod csistoragecapacities;
 pub mod volumeattachments;

@@ -2,6 +2,8 @@
 //!
 //! The recordings are found by `FAIRLEAD_CONFORMANCE` or beside the repository; without them the tests pass, saying so.
 
+#![allow(clippy::unwrap_used)] // A test program.
+
 use fairlead_builtin::{Builtins, Deps, load};
 use fairlead_resource::{ResourceDefinition, Scope};
 use fairlead_schema::types::{Field, ListSemantics, Shape, Type, TypeId};

@@ -123,7 +123,9 @@ pub async fn prepare(
     if call.has_status() && !definition.hooks.keeps_status_on_create() {
         typed::reset(&mut object, definition, "status");
     }
-    meta::set_generation(&mut object, i64::from(definition.generation));
+    if definition.generation {
+        meta::set_generation(&mut object, 1);
+    }
     definition
         .hooks
         .prepare_create(&mut object, &call.hook_context(options.dry_run));

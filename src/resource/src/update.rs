@@ -340,7 +340,8 @@ async fn before_update(call: &mut Call<'_>, object: &mut Node, old: &Node, dry_r
             .hooks
             .prepare_status(object, old, &call.hook_context(dry_run));
     } else {
-        if call.has_status() {
+        // What a custom subresource writes is its hook's to say.
+        if call.has_status() && call.request.subresource.is_empty() {
             subresource::keep_status(object, old);
         }
         definition

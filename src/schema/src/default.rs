@@ -16,6 +16,7 @@ pub fn set_defaults(node: &mut Node, schema: TypeRef) {
             for field in &fields.fields {
                 if let Some(default) = &field.default
                     && lacks(map, field, schema.with(field.ty))
+                    && !(field.omit_empty && !field.pointer && is_zero_scalar(default))
                 {
                     map.insert(field.name.clone(), default.clone());
                 }

@@ -2,7 +2,7 @@
 
 use crate::value::{flag, list, or, or_empty, with};
 use fairlead_api::{Node, node};
-use fairlead_resource::Hooks;
+use fairlead_resource::{HookContext, Hooks};
 
 pub struct CustomResourceDefinitions;
 
@@ -19,14 +19,22 @@ impl Hooks for CustomResourceDefinitions {
         with(spec, &["conversion", "webhook", "clientConfig", "service"], |service| {
             or(service, "port", 443)
         });
-        let stored = list(spec, &["versions"])
-            .iter()
-            .find(|v| flag(v, &["storage"]))
-            .map(|v| v.str("name").to_owned());
-        if let Some(stored) = stored
-            && list(object, &["status", "storedVersions"]).is_empty()
-        {
-            object.set_at(&["status", "storedVersions"], vec![Node::from(stored)]);
-        }
+        note_stored(object);
+    }
+
+    fn prepare_create(&self, object: &mut Node, _: &HookContext) {
+        note_stored(object);
+    }
+}
+
+/// A status that names no stored version names the one that is.
+fn note_stored(object: &mut Node) {
+    let stored = list(object, &["spec", "versions"])
+        .iter()
+        .find(|v| flag(v, &["storage"]));
+    if let Some(name) = stored.map(|v| v.str("name").to_owned())
+        && list(object, &["status", "storedVersions"]).is_empty()
+    {
+        object.set_at(&["status", "storedVersions"], vec![Node::from(name)]);
     }
 }

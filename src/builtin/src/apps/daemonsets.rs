@@ -1,6 +1,7 @@
 //! DaemonSets.
 
 use crate::cells::Row;
+use crate::gated::drop_from_pod_spec;
 use crate::pod_spec::default_template;
 use crate::value::{or, or_empty};
 use fairlead_api::{Map, Node};
@@ -8,6 +9,8 @@ use fairlead_resource::{HookContext, Hooks};
 
 /// How often the template changed, counted before there was a revision history.
 const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+const POD_SPEC: &[&str] = &["spec", "template", "spec"];
 
 pub struct DaemonSets;
 
@@ -27,11 +30,13 @@ impl Hooks for DaemonSets {
     }
 
     fn prepare_create(&self, object: &mut Node, _: &HookContext) {
+        drop_from_pod_spec(object, None, POD_SPEC);
         let generation = template_generation(object).max(1);
         set_template_generation(object, generation);
     }
 
     fn prepare_update(&self, object: &mut Node, old: &Node, _: &HookContext) {
+        drop_from_pod_spec(object, Some(old), POD_SPEC);
         const TEMPLATE: &[&str] = &["spec", "template"];
         let generation = template_generation(old) + i64::from(object.at(TEMPLATE) != old.at(TEMPLATE));
         set_template_generation(object, generation);

@@ -1,11 +1,14 @@
 //! Deployments.
 
 use crate::cells::Row;
+use crate::gated::drop_from_pod_spec;
 use crate::pod_spec::default_template;
 use crate::value::{bump_generation, copy, int, or, or_empty};
 use fairlead_api::selector::LabelSelector;
 use fairlead_api::{Map, Node};
 use fairlead_resource::{HookContext, Hooks};
+
+const POD_SPEC: &[&str] = &["spec", "template", "spec"];
 
 pub struct Deployments;
 
@@ -26,7 +29,12 @@ impl Hooks for Deployments {
         default_template(object, &["spec", "template"]);
     }
 
+    fn prepare_create(&self, object: &mut Node, _: &HookContext) {
+        drop_from_pod_spec(object, None, POD_SPEC);
+    }
+
     fn prepare_update(&self, object: &mut Node, old: &Node, _: &HookContext) {
+        drop_from_pod_spec(object, Some(old), POD_SPEC);
         bump_generation(object, old, &[&["spec"], &["metadata", "annotations"]]);
     }
 

@@ -1,10 +1,14 @@
 //! StatefulSets.
 
 use crate::cells::Row;
+use crate::gated::{drop_from_pod_spec, drop_unless_used};
 use crate::pod_spec::{default_claim_spec, default_template};
 use crate::value::{each, int, or, or_empty, with};
 use fairlead_api::{Map, Node};
-use fairlead_resource::Hooks;
+use fairlead_resource::{HookContext, Hooks};
+
+const POD_SPEC: &[&str] = &["spec", "template", "spec"];
+const MAX_UNAVAILABLE: &[&str] = &["spec", "updateStrategy", "rollingUpdate", "maxUnavailable"];
 
 pub struct StatefulSets;
 
@@ -20,7 +24,6 @@ impl Hooks for StatefulSets {
         if strategy.str("type") == "RollingUpdate" {
             with(strategy, &["rollingUpdate"], |update| {
                 or(update, "partition", 0);
-                or(update, "maxUnavailable", 1);
             });
         }
         or(spec, "persistentVolumeClaimRetentionPolicy", Map::new());
@@ -34,6 +37,16 @@ impl Hooks for StatefulSets {
             default_claim_spec(claim.make_at(&["spec"]));
         });
         default_template(object, &["spec", "template"]);
+    }
+
+    fn prepare_create(&self, object: &mut Node, _: &HookContext) {
+        drop_from_pod_spec(object, None, POD_SPEC);
+        drop_unless_used(object, None, MAX_UNAVAILABLE);
+    }
+
+    fn prepare_update(&self, object: &mut Node, old: &Node, _: &HookContext) {
+        drop_from_pod_spec(object, Some(old), POD_SPEC);
+        drop_unless_used(object, Some(old), MAX_UNAVAILABLE);
     }
 
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {

@@ -83,7 +83,7 @@ pub fn behavior_text(behavior: &Node) -> String {
     untagged(behavior, BEHAVIOR, &mut out, |rules, out| {
         untagged(rules, RULES, out, |value, out| match value {
             Node::List(policies) => sequence(policies.iter(), (b'[', b']'), out, |policy, out| {
-                untagged(policy, POLICY, out, |scalar, out| json::write(scalar, out));
+                untagged(policy, POLICY, out, json::write);
             }),
             scalar => json::write(scalar, out),
         });

@@ -2,9 +2,12 @@
 
 use super::jobs::default_spec;
 use crate::cells::{NONE, Row, UNSET};
+use crate::gated::drop_from_pod_spec;
 use crate::value::{or, or_empty, with};
 use fairlead_api::Node;
-use fairlead_resource::Hooks;
+use fairlead_resource::{HookContext, Hooks};
+
+const POD_SPEC: &[&str] = &["spec", "jobTemplate", "spec", "template", "spec"];
 
 pub struct CronJobs;
 
@@ -16,6 +19,14 @@ impl Hooks for CronJobs {
         or(spec, "successfulJobsHistoryLimit", 3);
         or(spec, "failedJobsHistoryLimit", 1);
         with(spec, &["jobTemplate", "spec"], default_spec);
+    }
+
+    fn prepare_create(&self, object: &mut Node, _: &HookContext) {
+        drop_from_pod_spec(object, None, POD_SPEC);
+    }
+
+    fn prepare_update(&self, object: &mut Node, old: &Node, _: &HookContext) {
+        drop_from_pod_spec(object, Some(old), POD_SPEC);
     }
 
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {

@@ -1,20 +1,20 @@
 //! Jobs.
 
 use crate::cells::Row;
+use crate::gated::drop_from_pod_spec;
 use crate::pod_spec::default_template;
 use crate::value::{each, flag, int, list, or, or_empty};
 use compact_str::CompactString;
 use fairlead_api::{Node, Timestamp};
 use fairlead_resource::{HookContext, Hooks};
 
+const POD_SPEC: &[&str] = &["spec", "template", "spec"];
+
 pub struct Jobs;
 
 impl Hooks for Jobs {
     fn default(&self, object: &mut Node) {
-        let labels = object.at(&["spec", "template", "metadata", "labels"]).cloned();
-        if let Some(labels) = labels {
-            or(object.make_at(&["metadata"]), "labels", labels);
-        }
+        default_labels(object);
         let spec = object.make_at(&["spec"]);
         if spec.get("completions").is_none() && spec.get("parallelism").is_none() {
             spec.set("completions", 1);
@@ -38,9 +38,16 @@ impl Hooks for Jobs {
         default_spec(spec);
     }
 
+    fn prepare_update(&self, object: &mut Node, old: &Node, _: &HookContext) {
+        drop_from_pod_spec(object, Some(old), POD_SPEC);
+    }
+
     fn prepare_create(&self, object: &mut Node, _: &HookContext) {
+        drop_from_pod_spec(object, None, POD_SPEC);
         if !flag(object, &["spec", "manualSelector"]) {
             generate_selector(object);
+            // COMPAT: defaults apply again to what was stored.
+            default_labels(object);
         }
     }
 
@@ -68,6 +75,13 @@ impl Hooks for Jobs {
             .containers(&["spec", "template", "spec", "containers"])
             .selector(&["spec", "selector"])
             .done()
+    }
+}
+
+/// A job without labels has those of its template.
+fn default_labels(job: &mut Node) {
+    if let Some(labels) = job.at(&["spec", "template", "metadata", "labels"]).cloned() {
+        or(job.make_at(&["metadata"]), "labels", labels);
     }
 }
 

@@ -27,8 +27,9 @@ impl Hooks for Namespaces {
     }
 
     fn prepare_update(&self, object: &mut Node, old: &Node, context: &HookContext) {
-        if context.subresource.is_empty() {
-            copy(object, old, &["spec", "finalizers"]);
+        match context.subresource {
+            "finalize" => copy(object, old, &["status"]),
+            _ => copy(object, old, &["spec", "finalizers"]),
         }
     }
 

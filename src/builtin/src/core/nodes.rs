@@ -1,13 +1,17 @@
 //! Nodes.
 
 use crate::cells::{self, NONE, Row};
+use crate::gated::drop_unless_used;
 use crate::pod_spec::round_quantities;
 use crate::value::{flag, list, with};
 use fairlead_api::{Map, Node};
-use fairlead_resource::Hooks;
+use fairlead_resource::{HookContext, Hooks};
 
 const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
 const ROLE: &str = "kubernetes.io/role";
+
+/// Kubelets no longer take their configuration from here.
+const CONFIG_SOURCE: &[&str] = &["spec", "configSource"];
 
 pub struct Nodes;
 
@@ -21,6 +25,18 @@ impl Hooks for Nodes {
             object.set_at(&["status", "allocatable"], capacity);
         }
         sync_pod_ranges(object.make_at(&["spec"]));
+    }
+
+    fn prepare_create(&self, object: &mut Node, _: &HookContext) {
+        drop_unless_used(object, None, CONFIG_SOURCE);
+    }
+
+    fn prepare_update(&self, object: &mut Node, old: &Node, _: &HookContext) {
+        drop_unless_used(object, Some(old), CONFIG_SOURCE);
+    }
+
+    fn prepare_status(&self, object: &mut Node, old: &Node, _: &HookContext) {
+        drop_unless_used(object, Some(old), &["status", "config"]);
     }
 
     fn keeps_status_on_create(&self) -> bool {

@@ -67,6 +67,11 @@ impl Hooks for PersistentVolumeClaims {
 
 /// `dataSource` and `dataSourceRef` say the same where the older one can say it (KEP-1495).
 fn prepare_sources(spec: &mut Node, old: Option<&Node>) {
+    // References across namespaces are off by default (KEP-3294).
+    let crosses = |spec: &Node| !spec.str_at(&["dataSourceRef", "namespace"]).is_empty();
+    if crosses(spec) && !old.is_some_and(crosses) {
+        spec.remove("dataSourceRef");
+    }
     let in_use = old.is_some_and(|old| old.get("dataSource").is_some() || old.get("dataSourceRef").is_some());
     if !in_use && spec.get("dataSourceRef").is_none() && !spec.get("dataSource").is_some_and(is_claim_or_snapshot) {
         // COMPAT: anything else was dropped before there was a reference that may name it.
@@ -112,6 +117,6 @@ mod tests {
         assert_eq!(spec, node!({}));
         let mut spec = node!({"dataSourceRef": {"kind": "PersistentVolumeClaim", "name": "a", "namespace": "other"}});
         prepare_sources(&mut spec, None);
-        assert_eq!(spec.get("dataSource"), None);
+        assert_eq!(spec, node!({}));
     }
 }

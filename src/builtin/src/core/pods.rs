@@ -1,11 +1,16 @@
 //! Pods.
 
+mod apparmor;
+
 use crate::cells::{self, NONE, Row};
-use crate::value::{bump_generation, copy, each, flag, int, keep_metadata, list, or};
+use crate::gated::drop_from_pod_spec;
+use crate::value::{copy, each, flag, int, keep_metadata, list, or};
 use crate::{pod_spec, resources};
 use compact_str::CompactString;
 use fairlead_api::{Map, Node};
 use fairlead_resource::{HookContext, Hooks};
+
+const POD_SPEC: &[&str] = &["spec"];
 
 pub struct Pods;
 
@@ -37,6 +42,7 @@ impl Hooks for Pods {
     }
 
     fn prepare_create(&self, object: &mut Node, context: &HookContext) {
+        drop_from_pod_spec(object, None, POD_SPEC);
         let mut status = Node::map();
         status.set("phase", "Pending");
         status.set("qosClass", resources::qos_class(object));
@@ -52,9 +58,11 @@ impl Hooks for Pods {
         }
         object.set("status", status);
         apply_label_keys(object);
+        apparmor::sync(object);
     }
 
     fn prepare_update(&self, object: &mut Node, old: &Node, context: &HookContext) {
+        drop_from_pod_spec(object, Some(old), POD_SPEC);
         match context.subresource {
             "ephemeralcontainers" => {
                 keep_all_but(object, old, |kept, new| copy(kept, new, &["ephemeralContainers"]));
@@ -62,7 +70,6 @@ impl Hooks for Pods {
             "resize" => prepare_resize(object, old),
             _ => {}
         }
-        bump_generation(object, old, &[&["spec"]]);
     }
 
     fn prepare_status(&self, object: &mut Node, old: &Node, _: &HookContext) {

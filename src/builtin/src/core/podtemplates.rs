@@ -1,15 +1,26 @@
 //! PodTemplates.
 
 use crate::cells::Row;
+use crate::gated::drop_from_pod_spec;
 use crate::pod_spec::default_template;
 use fairlead_api::Node;
-use fairlead_resource::Hooks;
+use fairlead_resource::{HookContext, Hooks};
+
+const POD_SPEC: &[&str] = &["template", "spec"];
 
 pub struct PodTemplates;
 
 impl Hooks for PodTemplates {
     fn default(&self, object: &mut Node) {
         default_template(object, &["template"]);
+    }
+
+    fn prepare_create(&self, object: &mut Node, _: &HookContext) {
+        drop_from_pod_spec(object, None, POD_SPEC);
+    }
+
+    fn prepare_update(&self, object: &mut Node, old: &Node, _: &HookContext) {
+        drop_from_pod_spec(object, Some(old), POD_SPEC);
     }
 
     fn returns_deleted_object(&self) -> bool {

@@ -1,10 +1,13 @@
 //! ReplicationControllers.
 
 use crate::cells::Row;
+use crate::gated::drop_from_pod_spec;
 use crate::pod_spec::default_template;
 use crate::value::or;
 use fairlead_api::Node;
-use fairlead_resource::Hooks;
+use fairlead_resource::{HookContext, Hooks};
+
+const POD_SPEC: &[&str] = &["spec", "template", "spec"];
 
 pub struct ReplicationControllers;
 
@@ -17,6 +20,14 @@ impl Hooks for ReplicationControllers {
         }
         or(object.make_at(&["spec"]), "replicas", 1);
         default_template(object, &["spec", "template"]);
+    }
+
+    fn prepare_create(&self, object: &mut Node, _: &HookContext) {
+        drop_from_pod_spec(object, None, POD_SPEC);
+    }
+
+    fn prepare_update(&self, object: &mut Node, old: &Node, _: &HookContext) {
+        drop_from_pod_spec(object, Some(old), POD_SPEC);
     }
 
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {

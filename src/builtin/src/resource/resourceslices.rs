@@ -1,6 +1,7 @@
 //! ResourceSlices and DeviceClasses.
 
 use crate::cells::Row;
+use crate::gated::drop_from_devices;
 use crate::value::{each, or};
 use fairlead_api::{Map, Node};
 use fairlead_resource::{HookContext, Hooks};
@@ -20,10 +21,12 @@ impl Hooks for ResourceSlices {
     }
 
     fn prepare_create(&self, object: &mut Node, context: &HookContext) {
+        drop_from_devices(object, None);
         stamp_taints(object, context);
     }
 
-    fn prepare_update(&self, object: &mut Node, _: &Node, context: &HookContext) {
+    fn prepare_update(&self, object: &mut Node, old: &Node, context: &HookContext) {
+        drop_from_devices(object, Some(old));
         stamp_taints(object, context);
     }
 

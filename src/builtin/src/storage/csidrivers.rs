@@ -1,9 +1,12 @@
 //! CSIDrivers.
 
 use crate::cells::{NONE, Row, UNSET, join};
+use crate::gated::drop_unless_used;
 use crate::value::{bump_generation, list, or};
 use fairlead_api::Node;
 use fairlead_resource::{HookContext, Hooks};
+
+const PREVENT: &[&str] = &["spec", "preventPodSchedulingIfMissing"];
 
 pub struct CSIDrivers;
 
@@ -21,11 +24,12 @@ impl Hooks for CSIDrivers {
     }
 
     fn prepare_create(&self, object: &mut Node, _: &HookContext) {
-        // COMPAT: the generation counts changes only, so a new one has none.
-        object.remove_at(&["metadata", "generation"]);
+        drop_unless_used(object, None, PREVENT);
     }
 
     fn prepare_update(&self, object: &mut Node, old: &Node, _: &HookContext) {
+        drop_unless_used(object, Some(old), PREVENT);
+        // COMPAT: the generation counts changes only, so a new one has none.
         bump_generation(object, old, &[&["spec"]]);
     }
 
