@@ -4,6 +4,7 @@
 use crate::call::Call;
 use crate::options::FieldValidation;
 use crate::request::Body;
+use crate::strict::Complaints;
 use fairlead_api::field::go_quote;
 use fairlead_api::json::{self, Parsed};
 use fairlead_api::{GroupVersion, GroupVersionKind, Node, Status, StatusResult};
@@ -116,11 +117,15 @@ pub fn decode(
     };
     if validation != FieldValidation::Ignore {
         let duplicates = known_duplicates(parsed.duplicates, schema, call.definition.is_custom() || yaml);
-        let strict = strict_errors(&duplicates, decoded, yaml);
+        let strict = if yaml {
+            Complaints::yaml(&body.bytes, &duplicates, &decoded)
+        } else {
+            Complaints::json(&duplicates, &decoded, "")
+        };
         if !strict.is_empty() && validation == FieldValidation::Strict {
-            return Err(cannot(&format!("strict decoding error: {}", strict.join(", "))));
+            return Err(cannot(&format!("strict decoding error: {}", strict.error())));
         }
-        call.warn_all(strict);
+        call.warn_all(strict.warnings);
     }
     node.set("apiVersion", actual.group_version().to_string());
     node.set("kind", actual.kind.as_str());
@@ -134,20 +139,6 @@ fn known_duplicates(duplicates: Vec<String>, schema: &Schema, all: bool) -> Vec<
     } else {
         fairlead_schema::known_duplicates(duplicates, schema.root())
     }
-}
-
-/// What a strict decoder complains about: duplicate fields, then unknown ones.
-pub fn strict_errors(duplicates: &[String], unknown: Vec<String>, yaml: bool) -> Vec<String> {
-    let mut errors: Vec<String> = if yaml {
-        duplicates.to_vec()
-    } else {
-        duplicates
-            .iter()
-            .map(|path| format!("duplicate field {}", go_quote(path)))
-            .collect()
-    };
-    errors.extend(unknown.iter().map(|path| format!("unknown field {}", go_quote(path))));
-    errors
 }
 
 /// Whether bodies of this media type are YAML.
@@ -192,11 +183,22 @@ fn actual_kind(call: &Call, node: &Node, expected: &GroupVersionKind) -> Result<
     if actual.kind.is_empty() {
         actual.kind = expected.kind.clone();
     }
-    if actual.version.is_empty() && (actual.group.is_empty() || actual.group == expected.group) {
+    if !call.definition.is_custom()
+        && actual.version.is_empty()
+        && (actual.group.is_empty() || actual.group == expected.group)
+    {
         actual.group = expected.group.clone();
         actual.version = expected.version.clone();
     }
     Ok(actual)
+}
+
+/// Why a document of another kind or version than `expected` cannot be one; `None` where its version cannot be read.
+pub fn other_kind(call: &Call, node: &mut Node, expected: &GroupVersionKind) -> Option<Result<(), String>> {
+    let gv = GroupVersion::parse(node.str("apiVersion"))?;
+    let kind = node.str("kind");
+    let actual = gv.kind(if kind.is_empty() { &expected.kind } else { kind });
+    Some(check_other_kind(call, node, &actual, expected))
 }
 
 /// A body of another kind or version: why it cannot be one of the expected kind, if it cannot.
@@ -218,7 +220,7 @@ fn check_other_kind(
             go_quote(scheme.name(expected))
         ));
     };
-    crate::typed::decode(node, &schema, false, Some(&call.request.body.bytes))?;
+    crate::typed::decode(node, &schema, false, None)?;
     if scheme.same(actual, expected) {
         return Ok(());
     }

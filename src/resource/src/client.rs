@@ -19,7 +19,11 @@ impl Client {
     /// A client whose writes are recorded under `manager`.
     pub fn new(engine: Engine, manager: &str) -> Client {
         let user = UserInfo::new("system:apiserver", &["system:masters", "system:authenticated"]);
-        Client { engine, user: Arc::new(user), manager: manager.into() }
+        Client {
+            engine,
+            user: Arc::new(user),
+            manager: manager.into(),
+        }
     }
 
     /// # Errors
@@ -41,9 +45,18 @@ impl Client {
         }
     }
 
-    pub async fn create(&self, definition: &Arc<ResourceDefinition>, namespace: &str, object: &Node) -> StatusResult<Node> {
+    pub async fn create(
+        &self,
+        definition: &Arc<ResourceDefinition>,
+        namespace: &str,
+        object: &Node,
+    ) -> StatusResult<Node> {
         let request = self.request(Verb::Create, definition, namespace, "");
-        self.node(Request { body: body(object, "application/json"), ..request }).await
+        self.node(Request {
+            body: body(object, "application/json"),
+            ..request
+        })
+        .await
     }
 
     /// Replaces an object; its resourceVersion, where it has one, must be the current one.
@@ -59,7 +72,12 @@ impl Client {
     ) -> StatusResult<Node> {
         let request = self.request(Verb::Update, definition, object.namespace(), object.name());
         let body = body(object, "application/json");
-        self.node(Request { body, subresource: subresource.into(), ..request }).await
+        self.node(Request {
+            body,
+            subresource: subresource.into(),
+            ..request
+        })
+        .await
     }
 
     /// JSON merge patch.
@@ -73,7 +91,12 @@ impl Client {
     ) -> StatusResult<Node> {
         let request = self.request(Verb::Patch, definition, namespace, name);
         let body = body(patch, "application/merge-patch+json");
-        self.node(Request { body, subresource: subresource.into(), ..request }).await
+        self.node(Request {
+            body,
+            subresource: subresource.into(),
+            ..request
+        })
+        .await
     }
 
     /// Deletes one object; `options` is a `DeleteOptions` or null.
@@ -85,7 +108,11 @@ impl Client {
         options: &Node,
     ) -> StatusResult<Node> {
         let request = self.request(Verb::Delete, definition, namespace, name);
-        let body = if options.is_null() { Body::default() } else { body(options, "application/json") };
+        let body = if options.is_null() {
+            Body::default()
+        } else {
+            body(options, "application/json")
+        };
         self.node(Request { body, ..request }).await
     }
 
@@ -130,7 +157,10 @@ impl Client {
 }
 
 fn body(node: &Node, media_type: &str) -> Body {
-    Body { bytes: json::to_vec(node).into(), media_type: media_type.into() }
+    Body {
+        bytes: json::to_vec(node).into(),
+        media_type: media_type.into(),
+    }
 }
 
 /// Stored JSON is the engine's own: that it does not parse is damage.

@@ -131,7 +131,9 @@ fn with_options<T>(call: &Call, run: impl FnOnce(&Options) -> T) -> T {
         if gv.group != definition.group {
             return None;
         }
-        call.engine.config.scheme.schema(&gv.kind(&definition.kind))
+        let known = call.engine.config.scheme.schema(&gv.kind(&definition.kind));
+        // Versions of a custom resource share their metadata and most of their fields: better than losing owners.
+        known.or_else(|| definition.is_custom().then(|| definition.schema.clone()))
     };
     let options = Options {
         kind: &kind.kind,

@@ -205,7 +205,15 @@ pub async fn respond(call: &Call<'_>, page: Page) -> StatusResult<Response> {
     node.set("kind", "PartialObjectMetadataList");
     node.set("apiVersion", version.api_version());
     node.set("metadata", metadata);
-    node.set("items", items);
+    // COMPAT: an empty list of metadata is null.
+    node.set(
+        "items",
+        if items.is_empty() {
+            Node::Null
+        } else {
+            Node::List(items)
+        },
+    );
     Ok(Response::Node { code: 200, node })
 }
 

@@ -1,15 +1,17 @@
 //! PATCH: JSON patch, merge patch, strategic merge patch and apply.
 // PERFORMANCE: per-request path
 
-use crate::body::{self, strict_errors};
+use crate::body;
 use crate::call::Call;
 use crate::options::{FieldValidation, WriteKind, WriteOptions};
+use crate::patched_text::{self, Touched};
 use crate::request::Response;
+use crate::strict::Complaints;
 use crate::update::{self, Source, Write};
 use crate::{fields, typed};
 use fairlead_api::json::Parsed;
 use fairlead_api::{FieldError, FieldPath, GroupKind, Node, Status, StatusResult, json};
-use fairlead_patch::{go_text, json_patch, merge_patch, strategic};
+use fairlead_patch::{PatchError, go_text, json_patch, merge_patch, strategic};
 use fairlead_schema::Schema;
 
 /// A patch, read once and applied to whatever is stored.
@@ -135,50 +137,33 @@ impl Patch {
         }
         let parsed = self.parsed.as_ref().map_err(Status::clone)?;
         let schema = schema(call)?;
-        let mut object = old.clone();
-        let result = match self.kind {
-            Kind::Json => json_patch::apply(&mut object, &parsed.node),
-            Kind::Merge => {
-                merge_patch::apply(&mut object, &parsed.node);
-                Ok(())
-            }
-            _ => strategic::apply(&mut object, &parsed.node, schema.root()),
-        };
-        result.map_err(|error| error.to_status())?;
-
-        let shown = |object: &Node| match self.kind {
-            Kind::Strategic => go_text::value(&parsed.node),
-            _ => patched_text(call, object, &schema),
-        };
-        let invalid = |shown: String, why: &str| {
-            let error = FieldError::invalid(&FieldPath::new("patch"), shown, why);
-            Status::invalid(&GroupKind::default(), "", &vec![error])
-        };
-        let text = shown(&object);
+        let custom = call.definition.is_custom() && !call.is_scale();
+        let mut object = merge(self.kind, old, &parsed.node, &schema).map_err(|error| error.to_status())?;
         let decoded = if self.kind == Kind::Strategic {
             typed::decode_patched(&mut object, &schema)
         } else {
-            check_type(call, &object).and_then(|()| {
-                typed::decode(
-                    &mut object,
-                    &schema,
-                    call.definition.is_custom() && !call.is_scale(),
-                    None,
-                )
-            })
+            check_type(call, &object).and_then(|()| typed::decode(&mut object, &schema, custom, None))
         };
-        let unknown = decoded.map_err(|why| invalid(text.clone(), &why))?;
-        if options.field_validation != FieldValidation::Ignore {
-            let mut strict = strict_errors(&parsed.duplicates, Vec::new(), false);
-            if self.kind == Kind::Json {
-                strict.iter_mut().for_each(|error| error.insert_str(0, "json patch "));
-            }
-            strict.extend(strict_errors(&[], unknown, false));
-            if !strict.is_empty() && options.field_validation == FieldValidation::Strict {
-                return Err(invalid(text, &format!("strict decoding error: {}", strict.join(", "))));
-            }
-            call.warn_all(strict);
+        let mut unknown = decoded.map_err(|why| invalid(self.kind, old, &parsed.node, &schema, custom, &why))?;
+        if self.kind != Kind::Strategic && object.str("apiVersion").is_empty() && !custom {
+            // COMPAT: without a version the document is read as one of upstream's internal ones, of which nothing is
+            // known but its kind.
+            unknown = old
+                .as_map()
+                .map_or_else(Vec::new, |m| m.keys().map(ToString::to_string).collect());
+            unknown.retain(|key| !matches!(key.as_str(), "apiVersion" | "kind"));
+            object = Node::map();
         }
+        if options.field_validation != FieldValidation::Ignore {
+            let prefix = if self.kind == Kind::Json { "json patch " } else { "" };
+            let strict = Complaints::json(&parsed.duplicates, &unknown, prefix);
+            if !strict.is_empty() && options.field_validation == FieldValidation::Strict {
+                let why = format!("strict decoding error: {}", strict.error());
+                return Err(invalid(self.kind, old, &parsed.node, &schema, custom, &why));
+            }
+            call.warn_all(strict.warnings);
+        }
+        settle_type(call, &mut object);
         if !call.is_scale() {
             typed::default(&mut object, call.definition);
         }
@@ -196,21 +181,72 @@ impl Patch {
         let parsed = self.parsed.as_ref().map_err(Status::clone)?;
         let mut object = fields::apply(call, live, &parsed.node, manager, options.force)?;
         let custom = call.definition.is_custom() && !call.is_scale();
-        typed::decode(&mut object, &schema(call)?, custom, None).map_err(|why| Status::new(500, "", why))?;
+        let schema = schema(call)?;
+        let decoded = if custom {
+            typed::decode(&mut object, &schema, true, None)
+        } else {
+            typed::decode_patched(&mut object, &schema)
+        };
+        decoded.map_err(|why| unconvertible(call, &object, &why))?;
         if !call.is_scale() {
             typed::default(&mut object, call.definition);
         }
         if options.field_validation != FieldValidation::Ignore && !parsed.duplicates.is_empty() {
-            let strict = strict_errors(&parsed.duplicates, Vec::new(), true);
+            let strict = Complaints::yaml(&call.request.body.bytes, &parsed.duplicates, &[]);
             if options.field_validation == FieldValidation::Strict {
-                return Err(Status::bad_request(format!(
-                    "error strict decoding YAML: {}",
-                    strict.join(", ")
-                )));
+                let why = format!(
+                    "error strict decoding YAML: error converting YAML to JSON: {}",
+                    strict.error()
+                );
+                return Err(Status::bad_request(why));
             }
-            call.warn_all(strict);
+            call.warn_all(strict.warnings);
         }
         Ok(object)
+    }
+}
+
+/// The patched document, not yet checked.
+fn merge(kind: Kind, old: &Node, patch: &Node, schema: &Schema) -> Result<Node, PatchError> {
+    let mut object = old.clone();
+    match kind {
+        Kind::Json => json_patch::apply(&mut object, patch)?,
+        Kind::Merge => merge_patch::apply(&mut object, patch),
+        _ => strategic::apply(&mut object, patch, schema.root())?,
+    }
+    Ok(object)
+}
+
+/// A patch whose result cannot be read. Shows the result, which is made again: failures are rare.
+fn invalid(kind: Kind, old: &Node, patch: &Node, schema: &Schema, custom: bool, why: &str) -> Status {
+    let merged = merge(kind, old, patch, schema).unwrap_or_default();
+    let shape = (!custom).then(|| schema.root());
+    let shown = match kind {
+        Kind::Strategic => go_text::value(patch),
+        Kind::Json => patched_text::text(&merged, shape, &Touched::by_operations(patch)),
+        _ => patched_text::text(&merged, shape, &Touched::by_merge(patch)),
+    };
+    let error = FieldError::invalid(&FieldPath::new("patch"), shown, why);
+    Status::invalid(&GroupKind::default(), "", &vec![error])
+}
+
+/// COMPAT: upstream's failure to make its own type of an applied configuration.
+fn unconvertible(call: &Call, object: &Node, why: &str) -> Status {
+    let kind = call.kind();
+    let text = format!(
+        "failed to convert new object ({}/{}; {kind}) to proper version: unable to convert unstructured object to {kind}: {why}",
+        object.namespace(),
+        object.name(),
+    );
+    Status::new(500, "", text)
+}
+
+/// COMPAT: built-in kinds are decoded into their own type, so a patch that got this far cannot change it.
+fn settle_type(call: &Call, object: &mut Node) {
+    if !call.definition.is_custom() || call.is_scale() {
+        let kind = call.kind();
+        object.set("apiVersion", kind.group_version().to_string());
+        object.set("kind", kind.kind);
     }
 }
 
@@ -240,38 +276,8 @@ fn check_type(call: &Call, object: &Node) -> Result<(), String> {
             Ok(())
         };
     }
-    if version.is_empty() || kind.is_empty() {
+    if version.is_empty() || (kind.is_empty() && version == expected_version) {
         return Ok(());
     }
-    Err(format!(
-        "no kind {} is registered for version {} in scheme {}",
-        fairlead_api::field::go_quote(kind),
-        fairlead_api::field::go_quote(version),
-        fairlead_api::field::go_quote(call.engine.config.scheme.name(&expected))
-    ))
-}
-
-/// COMPAT: a patched object as upstream shows it: members sorted at the top, in declared order below.
-fn patched_text(call: &Call, object: &Node, schema: &Schema) -> String {
-    if call.definition.is_custom() {
-        return json::to_string(object);
-    }
-    let Node::Map(members) = object else {
-        return json::to_string(object);
-    };
-    let root = schema.root();
-    let mut text = String::from("{");
-    for (i, (key, value)) in members.iter().enumerate() {
-        if i > 0 {
-            text.push(',');
-        }
-        text.push_str(&json::to_string(&Node::String(key.clone())));
-        text.push(':');
-        match root.member(key) {
-            Some(member) => text.push_str(&fairlead_schema::go_json(value, member)),
-            None => text.push_str(&json::to_string(value)),
-        }
-    }
-    text.push('}');
-    text
+    body::other_kind(call, &mut object.clone(), &expected).unwrap_or_else(|| Ok(()))
 }

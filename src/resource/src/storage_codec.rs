@@ -25,7 +25,17 @@ pub fn encode(object: &Node) -> Vec<u8> {
 /// Writes an object the way it is served, with `revision` as its resourceVersion.
 pub fn encode_served(object: &Node, revision: Revision) -> Vec<u8> {
     let stored = encode(object);
-    splice(&stored, revision).unwrap_or(stored)
+    match splice(&stored, revision) {
+        Some(served) => served,
+        // Nothing that goes through the engine, but a store may hold anything.
+        None => {
+            let mut object = object.clone();
+            object
+                .meta_mut()
+                .insert("resourceVersion", Node::from(revision.0.to_string()));
+            json::to_vec(&object)
+        }
+    }
 }
 
 /// A stored object with its resourceVersion in place; `None` where it does not begin as [`encode`] makes it.

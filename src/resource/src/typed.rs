@@ -31,7 +31,10 @@ pub fn decode(node: &mut Node, schema: &Schema, custom: bool, document: Option<&
 /// The converter's words.
 pub fn decode_patched(node: &mut Node, schema: &Schema) -> Result<Vec<String>, String> {
     restorable(node, schema.root())?;
-    decode(node, schema, false, None)
+    decode(node, schema, false, None).map_err(|why| match why.starts_with("illegal base64") {
+        true => format!("error decoding from json: {why}"),
+        false => why,
+    })
 }
 
 /// Fills in defaults: the schema's, then the hook's.

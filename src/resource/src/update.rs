@@ -357,6 +357,8 @@ async fn before_update(call: &mut Call<'_>, object: &mut Node, old: &Node, dry_r
     let (new_meta, old_meta) = (object.meta().unwrap_or(&Node::Null), old.meta().unwrap_or(&Node::Null));
     let mut errors = validate_object_meta(new_meta, definition.namespaced(), name::name_is_path_segment, &metadata);
     errors.extend(validate_object_meta_update(new_meta, old_meta, &metadata));
+    // COMPAT: upstream's own checks of a kind repeat these, so clients see them twice among the causes.
+    errors.extend(validate_object_meta_update(new_meta, old_meta, &metadata));
     validate(call, object, old, dry_run, &mut errors);
     if !errors.is_empty() {
         return Err(Status::invalid(&definition.group_kind(), object.name(), &errors));
@@ -376,14 +378,6 @@ async fn before_update(call: &mut Call<'_>, object: &mut Node, old: &Node, dry_r
 
 fn validate(call: &Call, object: &Node, old: &Node, dry_run: bool, errors: &mut FieldErrors) {
     let definition = call.definition;
-    if definition.is_custom() {
-        let (new_meta, old_meta) = (object.meta().unwrap_or(&Node::Null), old.meta().unwrap_or(&Node::Null));
-        errors.extend(validate_object_meta_update(
-            new_meta,
-            old_meta,
-            &FieldPath::new("metadata"),
-        ));
-    }
     typed::validate(object, Some(old), definition, errors);
     let context = call.hook_context(dry_run);
     if call.is_status() {
