@@ -4,7 +4,7 @@ use fairlead_api::{GroupVersionKind, Node};
 use fairlead_builtin::Builtins;
 use fairlead_discovery::openapi::{Components, Version};
 use fairlead_resource::Scheme;
-use fairlead_schema::Schema;
+use fairlead_schema::{OpenApi, Schema, TypeRef, open_api};
 use std::sync::Arc;
 
 /// The built-in kinds.
@@ -30,7 +30,12 @@ impl Scheme for BuiltinKinds {
 }
 
 impl Components for BuiltinKinds {
-    fn schema(&self, _: &str, _: Version) -> Option<Node> {
-        None
+    fn schema(&self, name: &str, version: Version) -> Option<Node> {
+        let id = self.0.type_id(name)?;
+        let version = match version {
+            Version::V2 => OpenApi::V2,
+            Version::V3 => OpenApi::V3,
+        };
+        Some(open_api(TypeRef { types: &self.0.types, id }, version, &*self.0))
     }
 }

@@ -20,9 +20,9 @@ pub trait TypeNotes {
         None
     }
 
-    /// The kinds that objects of this type have.
-    fn kinds(&self, name: &str) -> Vec<GroupVersionKind> {
-        let _ = name;
+    /// The kinds that objects of this type have, as a document of this version lists them.
+    fn kinds(&self, name: &str, version: OpenApi) -> Vec<GroupVersionKind> {
+        let _ = (name, version);
         Vec::new()
     }
 
@@ -84,7 +84,7 @@ pub fn open_api(schema: TypeRef, version: OpenApi, notes: &dyn TypeNotes) -> Nod
     if let Some(unions) = notes.unions(&ty.name) {
         out.set("x-kubernetes-unions", unions);
     }
-    let kinds: Vec<Node> = notes.kinds(&ty.name).iter().map(kind).collect();
+    let kinds: Vec<Node> = notes.kinds(&ty.name, version).iter().map(kind).collect();
     if !kinds.is_empty() {
         out.set("x-kubernetes-group-version-kind", kinds);
     }
@@ -255,7 +255,7 @@ mod tests {
             matches!((name.ends_with("Pod"), field), (true, "metadata" | "")).then_some("About it.")
         }
 
-        fn kinds(&self, name: &str) -> Vec<GroupVersionKind> {
+        fn kinds(&self, name: &str, _: OpenApi) -> Vec<GroupVersionKind> {
             if name.ends_with("Pod") {
                 vec![GroupVersionKind::new("", "v1", "Pod")]
             } else {

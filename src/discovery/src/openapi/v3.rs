@@ -17,7 +17,25 @@ pub fn document(gv: &GroupVersion, definitions: &[Arc<ResourceDefinition>], comp
         items.push(operations::document(&root, title, operations::tag(&gv.group, &gv.version), "APIResourceList"));
     }
     let own = custom::schemas(definitions, Version::V3);
-    finish(items, custom, &|name| own.get(name).cloned().or_else(|| components.schema(name, Version::V3)))
+    finish(items, custom, &|name| {
+        let schema = own.get(name).cloned().or_else(|| components.schema(name, Version::V3))?;
+        Some(with_own_kind(name, schema, gv))
+    })
+}
+
+/// COMPAT: these two types are kinds of every group-version; each document names its own beside the core one.
+fn with_own_kind(name: &str, mut schema: Node, gv: &GroupVersion) -> Node {
+    let kind = name.strip_prefix(META).and_then(|n| n.strip_prefix('.'));
+    if let Some(kind @ ("DeleteOptions" | "WatchEvent")) = kind
+        && !gv.group.is_empty()
+        && let Some(kinds) = schema.get_mut("x-kubernetes-group-version-kind").and_then(Node::as_list_mut)
+    {
+        let own = kind_node(&gv.kind(kind));
+        if !kinds.contains(&own) {
+            kinds.push(own);
+        }
+    }
+    schema
 }
 
 /// The documents of `/api`, `/apis`, `/apis/GROUP` and `/version`, by their path without the leading slash.
