@@ -50,6 +50,14 @@ pub fn parse(body: &Body) -> Result<Parsed, String> {
     }
 }
 
+fn unknown_members(node: &Node) -> Vec<String> {
+    let members = node.as_map().into_iter().flat_map(|members| members.keys());
+    members
+        .filter(|key| !matches!(key.as_str(), "apiVersion" | "kind" | "metadata"))
+        .map(ToString::to_string)
+        .collect()
+}
+
 fn yaml_message(error: &yaml::Error) -> String {
     let text = error.to_string();
     text.strip_prefix("error converting YAML to JSON: ")
@@ -104,6 +112,15 @@ pub fn decode(
     if actual != *expected {
         check_other_kind(call, &mut node, &actual, expected).map_err(|why| cannot(&why))?;
         if !call.definition.is_custom() || actual.group_version() != expected.group_version() {
+            if call.definition.is_custom() && validation != FieldValidation::Ignore {
+                // COMPAT: of another version only the metadata is known.
+                let unknown = unknown_members(&node);
+                let strict = Complaints::json(&parsed.duplicates, &unknown, "");
+                if !strict.is_empty() && validation == FieldValidation::Strict {
+                    return Err(cannot(&format!("strict decoding error: {}", strict.error())));
+                }
+                call.warnings.extend(strict.warnings);
+            }
             return Err(Status::bad_request(format!(
                 "the API version in the data ({}) does not match the expected API version ({})",
                 actual.group_version(),

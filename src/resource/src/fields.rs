@@ -118,7 +118,12 @@ fn with_options<T>(call: &Call, run: impl FnOnce(&Options) -> T) -> T {
     let definition = call.definition;
     let reset = reset_fields(call);
     let kind = call.kind();
+    let own = definition.group_version().to_string();
     let convert = |object: &Node, version: &str| -> Result<Node, String> {
+        // COMPAT: upstream's owners of a custom resource are of one version; others make it give up the whole record.
+        if definition.is_custom() && version != own {
+            return Err(format!("no corresponding type for {version}, Kind={}", definition.kind));
+        }
         let mut converted = object.clone();
         if let Conversion::Builtin(convert) = &definition.conversion {
             convert(&mut converted, version);
@@ -132,7 +137,6 @@ fn with_options<T>(call: &Call, run: impl FnOnce(&Options) -> T) -> T {
             return None;
         }
         let known = call.engine.config.scheme.schema(&gv.kind(&definition.kind));
-        // Versions of a custom resource share their metadata and most of their fields: better than losing owners.
         known.or_else(|| definition.is_custom().then(|| definition.schema.clone()))
     };
     let options = Options {

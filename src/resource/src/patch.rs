@@ -187,7 +187,7 @@ impl Patch {
         } else {
             typed::decode_patched(&mut object, &schema)
         };
-        decoded.map_err(|why| unconvertible(call, &object, &why))?;
+        decoded.map_err(|why| unconvertible(call, &parsed.node, &why))?;
         if !call.is_scale() {
             typed::default(&mut object, call.definition);
         }
@@ -231,12 +231,12 @@ fn invalid(kind: Kind, old: &Node, patch: &Node, schema: &Schema, custom: bool, 
 }
 
 /// COMPAT: upstream's failure to make its own type of an applied configuration.
-fn unconvertible(call: &Call, object: &Node, why: &str) -> Status {
+fn unconvertible(call: &Call, config: &Node, why: &str) -> Status {
     let kind = call.kind();
     let text = format!(
         "failed to convert new object ({}/{}; {kind}) to proper version: unable to convert unstructured object to {kind}: {why}",
-        object.namespace(),
-        object.name(),
+        config.namespace(),
+        config.name(),
     );
     Status::new(500, "", text)
 }

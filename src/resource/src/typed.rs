@@ -57,15 +57,44 @@ pub fn validate(object: &Node, old: Option<&Node>, definition: &ResourceDefiniti
     if !definition.is_custom() {
         return;
     }
-    let mut rules = definition.hooks.rules();
-    let evaluator = rules.as_mut().map(|rules| &mut **rules as &mut dyn RuleEvaluator);
-    errors.extend(schema::validate(
+    validate_at(
         object,
         old,
         definition.schema.root(),
         &FieldPath::root(),
-        evaluator,
-    ));
+        definition,
+        errors,
+    );
+}
+
+/// [`validate`] of the status alone, where that is all that is written.
+pub fn validate_status(object: &Node, old: &Node, definition: &ResourceDefinition, errors: &mut FieldErrors) {
+    let (true, Some(schema)) = (definition.is_custom(), definition.schema.root().member("status")) else {
+        return;
+    };
+    if let Some(status) = object.get("status") {
+        validate_at(
+            status,
+            old.get("status"),
+            schema,
+            &FieldPath::new("status"),
+            definition,
+            errors,
+        );
+    }
+}
+
+fn validate_at(
+    value: &Node,
+    old: Option<&Node>,
+    of: TypeRef,
+    path: &FieldPath,
+    definition: &ResourceDefinition,
+    errors: &mut FieldErrors,
+) {
+    let mut rules = definition.hooks.rules();
+    let evaluator = rules.as_mut().map(|rules| &mut **rules as &mut dyn RuleEvaluator);
+    errors.extend(schema::validate(value, old, of, path, evaluator));
 }
 
 /// Prunes and defaults a stored object. Answers whether that changed it.
