@@ -255,6 +255,10 @@ impl Bootstrap {
     /// Whether the object was made; `false` where it was there already.
     async fn create(&self, target: &Target<'_>, object: Node) -> Result<bool> {
         let (name, plural) = (object.name().to_owned(), target.plural);
+        // Asked first: a create takes addresses and ports before it finds the name taken, as upstream's does.
+        if self.get(target, object.namespace(), &name).await.is_some() {
+            return Ok(false);
+        }
         match self.call(target, Verb::Create, "", object).await.result {
             Ok(_) => Ok(true),
             Err(status) if status.reason() == "AlreadyExists" => Ok(false),
