@@ -29,7 +29,7 @@ impl<'a> Call<'a> {
         let definition = &*request.definition;
         let subresource = match request.subresource.as_str() {
             "" => None,
-            name => Some(definition.subresource(name).ok_or_else(Status::no_such_resource)?),
+            name => Some(definition.subresource(name).ok_or_else(|| no_subresource(request))?),
         };
         let cache = if definition.is_stored() {
             Some(engine.config.caches.cache(&definition.storage)?)
@@ -195,5 +195,14 @@ impl<'a> Call<'a> {
         } else {
             self.request.namespace.clone()
         }
+    }
+}
+
+/// COMPAT: custom resources say it of the object.
+fn no_subresource(request: &Request) -> Status {
+    if request.definition.is_custom() {
+        Status::not_found(&request.definition.group_resource(), &request.name)
+    } else {
+        Status::no_such_resource()
     }
 }

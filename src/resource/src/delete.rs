@@ -148,7 +148,8 @@ async fn one(call: &mut Call<'_>, name: &str, options: &mut DeleteOptions) -> St
             admit(call, name, &node, options).await?;
             admitted = true;
         }
-        let changed = call.definition.hooks.garbage_collected() && finalizers::settle(&mut object, options);
+        let changed = call.definition.hooks.garbage_collected()
+            && finalizers::settle(&mut object, options, call.definition.hooks.orphans_dependents());
         let kept = object.finalizers().next().is_some() || call.definition.hooks.keeps_after_delete(&object);
         if kept && !graceful {
             let own = call.definition.hooks.keeps_after_delete(&object);
@@ -221,12 +222,17 @@ async fn admit(call: &mut Call<'_>, name: &str, old: &Node, options: &DeleteOpti
 }
 
 fn check_preconditions(call: &Call, object: &Node, options: &DeleteOptions) -> StatusResult<()> {
-    // COMPAT: the kind stands where the resource should.
-    let kind = GroupResource {
-        group: call.definition.group.clone(),
-        resource: call.definition.kind.clone(),
-    };
+    let definition = call.definition;
     let refuse = |what: &str, given: &str, actual: &str, maybe: &str| {
+        if definition.hooks.is_namespace() {
+            let why = format!("Precondition failed: {what} in precondition: {given}, {what} in object meta: {actual}");
+            return Err(Status::conflict(&call.group_resource(), object.name(), why));
+        }
+        // COMPAT: the stored kind stands where the resource should.
+        let kind = GroupResource {
+            group: definition.storage.kind.group.clone(),
+            resource: definition.kind.clone(),
+        };
         let why = format!(
             "the {what} in the precondition ({given}) does not match the {what} in record ({actual}). The object might \
              have been {maybe}"

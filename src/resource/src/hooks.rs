@@ -96,6 +96,17 @@ pub trait Hooks: Send + Sync {
         true
     }
 
+    /// Whether a delete without a policy orphans dependents.
+    fn orphans_dependents(&self) -> bool {
+        false
+    }
+
+    /// Whether upstream's own update checks of this kind repeat those of metadata, so that clients see them twice among
+    /// the causes. Most do.
+    fn repeats_metadata_checks(&self) -> bool {
+        true
+    }
+
     /// Runs on an object that stays because of finalizers, when its deletion begins (a namespace's phase).
     fn begin_deletion(&self, object: &mut Node) {}
 

@@ -175,6 +175,11 @@ pub async fn respond(call: &Call<'_>, page: Page) -> StatusResult<Response> {
     let version = match call.request.view {
         View::Object => {
             let items = convert::objects(definition, page.items).await?;
+            let mut metadata = metadata;
+            if definition.is_custom() && metadata.get("continue").is_none() {
+                // COMPAT: lists of custom resources always say it.
+                metadata.set("continue", "");
+            }
             return Ok(Response::List(List {
                 api_version: definition.group_version().to_string(),
                 kind: definition.list_kind.to_string(),

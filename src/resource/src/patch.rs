@@ -250,15 +250,14 @@ fn settle_type(call: &Call, object: &mut Node) {
     }
 }
 
-/// The schema of the body: the object's, or the subresource's own.
+/// The schema of the body: the object's, or the subresource's own, which may be a kind known elsewhere.
 pub fn schema(call: &Call) -> StatusResult<Schema> {
-    match call.subresource.filter(|_| !call.is_status()) {
-        None => Ok(call.definition.schema.clone()),
-        Some(subresource) => {
-            let missing = || Status::internal(format!("the subresource {} has no schema", subresource.name));
-            subresource.schema.clone().ok_or_else(missing)
-        }
-    }
+    let Some(subresource) = call.subresource.filter(|_| !call.is_status()) else {
+        return Ok(call.definition.schema.clone());
+    };
+    let known = || call.engine.config.scheme.schema(&subresource.kind);
+    let missing = || Status::internal(format!("the subresource {} has no schema", subresource.name));
+    subresource.schema.clone().or_else(known).ok_or_else(missing)
 }
 
 /// A patch may not make an object of another kind or version.

@@ -4,8 +4,8 @@
 use crate::body;
 use crate::call::Call;
 use crate::definition::SubresourceBehavior;
-use crate::fields;
 use crate::options::FieldValidation;
+use crate::{fields, patch};
 use fairlead_api::selector::LabelSelector;
 use fairlead_api::{FieldError, FieldPath, GroupKind, Node, Status, StatusResult};
 
@@ -77,12 +77,8 @@ fn split(path: &str) -> Vec<&str> {
 /// # Errors
 /// As [`body::decode`].
 pub fn decode_scale(call: &mut Call, validation: FieldValidation) -> StatusResult<Node> {
-    let subresource = call.subresource.ok_or_else(Status::no_such_resource)?;
-    let schema = subresource
-        .schema
-        .as_ref()
-        .ok_or_else(|| Status::internal("the scale subresource has no schema"))?;
-    body::decode(call, &subresource.kind, schema, validation)
+    let schema = patch::schema(call)?;
+    body::decode(call, &call.kind(), &schema, validation)
 }
 
 /// The Scale of an object.

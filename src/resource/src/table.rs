@@ -90,7 +90,15 @@ impl<'a> Table<'a> {
             None => {
                 let columns = self.definition.columns.iter().zip(&self.paths);
                 columns
-                    .map(|(column, path)| cell(column, path.as_ref(), object, self.now_seconds))
+                    .map(|(column, path)| {
+                        cell(
+                            column,
+                            path.as_ref(),
+                            object,
+                            self.now_seconds,
+                            self.definition.is_custom(),
+                        )
+                    })
                     .collect()
             }
         };
@@ -169,23 +177,35 @@ fn default_cells(object: &Node) -> Vec<Node> {
 }
 
 /// A cell whose column is a JSONPath.
-fn cell(column: &Column, path: Option<&JsonPath>, object: &Node, now_seconds: i64) -> Node {
+///
+/// COMPAT: the ages of built-in kinds are strings, and their dates are dates; the dates of custom resources are ages.
+fn cell(column: &Column, path: Option<&JsonPath>, object: &Node, now_seconds: i64, custom: bool) -> Node {
     let Some(value) = path.and_then(|path| path.find(object).into_iter().next()) else {
-        return Node::Null;
+        return if !custom && column.json_path == CREATED {
+            Node::from(age("", now_seconds))
+        } else {
+            Node::Null
+        };
     };
     match (column.type_name.as_str(), value) {
         (_, Node::Null) => Node::Null,
+        ("string", Node::String(text)) if !custom && column.json_path == CREATED => Node::from(age(text, now_seconds)),
         ("string", value) => Node::from(jsonpath::text(value)),
         ("integer", Node::Int(i)) => Node::Int(*i),
         ("integer", Node::Float(f)) => Node::Int(*f as i64),
         ("number", value @ (Node::Int(_) | Node::Float(_))) => value.clone(),
         ("boolean", Node::Bool(b)) => Node::Bool(*b),
-        ("date", Node::String(text)) => match Timestamp::parse(text) {
-            Some(time) => Node::from(human_duration(now_seconds - time.unix_seconds())),
-            None if text.is_empty() => Node::string("<unknown>"),
-            None => Node::string("<invalid>"),
-        },
+        ("date", Node::String(text)) if custom => Node::from(age(text, now_seconds)),
+        ("date", Node::String(text)) => Node::String(text.clone()),
         _ => Node::Null,
+    }
+}
+
+fn age(time: &str, now_seconds: i64) -> String {
+    match Timestamp::parse(time) {
+        Some(time) => human_duration(now_seconds - time.unix_seconds()),
+        None if time.is_empty() => "<unknown>".into(),
+        None => "<invalid>".into(),
     }
 }
 
@@ -226,6 +246,8 @@ pub fn human_duration(seconds: i64) -> String {
         format!("{years}y")
     }
 }
+
+const CREATED: &str = ".metadata.creationTimestamp";
 
 /// Of kinds that declare none.
 const DEFAULT_COLUMNS: [(&str, &str, &str, &str); 2] = [

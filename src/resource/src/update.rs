@@ -357,8 +357,9 @@ async fn before_update(call: &mut Call<'_>, object: &mut Node, old: &Node, dry_r
     let (new_meta, old_meta) = (object.meta().unwrap_or(&Node::Null), old.meta().unwrap_or(&Node::Null));
     let mut errors = validate_object_meta(new_meta, definition.namespaced(), name::name_is_path_segment, &metadata);
     errors.extend(validate_object_meta_update(new_meta, old_meta, &metadata));
-    // COMPAT: upstream's own checks of a kind repeat these, so clients see them twice among the causes.
-    errors.extend(validate_object_meta_update(new_meta, old_meta, &metadata));
+    if definition.is_custom() || definition.hooks.repeats_metadata_checks() {
+        errors.extend(validate_object_meta_update(new_meta, old_meta, &metadata));
+    }
     validate(call, object, old, dry_run, &mut errors);
     if !errors.is_empty() {
         return Err(Status::invalid(&definition.group_kind(), object.name(), &errors));

@@ -6,8 +6,8 @@ use fairlead_api::Node;
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
-/// Sets the finalizers that the options ask for. Answers whether that changed which ones there are.
-pub fn settle(object: &mut Node, options: &DeleteOptions) -> bool {
+/// Sets the finalizers that the options ask for, or else those there are, or else the kind's default. Answers whether that changed which ones there are.
+pub fn settle(object: &mut Node, options: &DeleteOptions, orphan_by_default: bool) -> bool {
     let had = |name: &str| object.finalizers().any(|f| f == name);
     let first = object
         .finalizers()
@@ -16,7 +16,10 @@ pub fn settle(object: &mut Node, options: &DeleteOptions) -> bool {
     let (orphan, foreground) = match (options.orphan_dependents, options.propagation) {
         (Some(orphan), _) => (orphan, false),
         (None, Some(policy)) => (policy == Propagation::Orphan, policy == Propagation::Foreground),
-        (None, None) => (first.as_deref() == Some(ORPHAN), first.as_deref() == Some(FOREGROUND)),
+        (None, None) => match first.as_deref() {
+            Some(finalizer) => (finalizer == ORPHAN, finalizer == FOREGROUND),
+            None => (orphan_by_default, false),
+        },
     };
     if had(ORPHAN) == orphan && had(FOREGROUND) == foreground {
         return false;
@@ -45,7 +48,7 @@ mod tests {
         let list = Node::List(finalizers.iter().map(|f| Node::string(*f)).collect());
         let mut object = node!({"metadata": {}});
         object.set_at(&["metadata", "finalizers"], list);
-        settle(&mut object, &options);
+        settle(&mut object, &options, false);
         object.finalizers().map(String::from).collect()
     }
 
