@@ -6,8 +6,8 @@ use fairlead_auth::authorization::rbac::Rbac;
 use fairlead_auth::escalation::{self, Write};
 use fairlead_auth::reviews::{self, TokenRequest};
 use fairlead_auth::{Authenticator, Authorizer, ObjectSource};
-use fairlead_resource::Request;
 use fairlead_resource::hooks::{Answered, AnswersCreate, Entropy, HookContext, Hooks};
+use fairlead_resource::{Engine, Request};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
@@ -106,6 +106,7 @@ impl AnswersCreate for Review {
         &'a self,
         object: Node,
         request: &'a Request,
+        _: &'a Engine,
         context: &'a HookContext<'a>,
     ) -> BoxFuture<'a, StatusResult<Answered>> {
         Box::pin(async move {
@@ -145,6 +146,7 @@ impl AnswersCreate for Token {
         &'a self,
         object: Node,
         request: &'a Request,
+        _: &'a Engine,
         context: &'a HookContext<'a>,
     ) -> BoxFuture<'a, StatusResult<Answered>> {
         Box::pin(async move {

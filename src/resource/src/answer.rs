@@ -30,7 +30,7 @@ pub async fn answer(call: &mut Call<'_>, service: &dyn AnswersCreate) -> StatusR
     let asked = create::validate_admission(call, object, &options).await?;
     let answered = {
         let context = call.hook_context(options.dry_run);
-        service.answer(asked, call.request, &context).await?
+        service.answer(asked, call.request, call.engine, &context).await?
     };
     call.warn_all(answered.warnings);
     call.audit.extend(answered.audit);

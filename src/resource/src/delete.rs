@@ -30,6 +30,7 @@ enum Outcome {
 /// NotFound, Conflict for preconditions, or what admission and hooks answer.
 pub async fn delete(call: &mut Call<'_>) -> StatusResult<Response> {
     let mut options = DeleteOptions::parse(call.request)?;
+    warn_about_default(call, &options);
     let name = call.request.name.clone();
     let outcome = one(call, &name, &mut options).await?;
     let returns_object = call.definition.hooks.returns_deleted_object();
@@ -60,6 +61,7 @@ pub async fn delete_collection(call: &mut Call<'_>) -> StatusResult<Response> {
     let mut listing = crate::options::ListOptions::parse(call.request, false)?;
     let selection = selection::Selection::parse(call.request)?;
     let options = DeleteOptions::parse(call.request)?;
+    warn_about_default(call, &options);
     let limited = listing.limit > 0;
     if !limited {
         listing.limit = PAGE;
@@ -92,6 +94,13 @@ pub async fn delete_collection(call: &mut Call<'_>) -> StatusResult<Response> {
         answer.remaining = None;
     }
     list::respond(call, answer).await
+}
+
+/// Kinds with a surprising default policy say so where a request does not name one.
+fn warn_about_default(call: &mut Call<'_>, options: &DeleteOptions) {
+    if options.orphan_dependents.is_none() && options.propagation.is_none() {
+        call.warn_all(call.definition.hooks.default_policy_warning().map(String::from).into_iter().collect());
+    }
 }
 
 /// How many objects a collection delete reads at a time.

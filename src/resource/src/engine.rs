@@ -60,6 +60,10 @@ impl Engine {
         }
     }
 
+    pub(crate) fn config(&self) -> &EngineConfig {
+        &self.config
+    }
+
     /// Serves one request. Never fails as a whole: failures are in the answer.
     pub fn handle(&self, request: Request) -> BoxFuture<'static, Answer> {
         let engine = self.clone();

@@ -101,6 +101,11 @@ pub trait Hooks: Send + Sync {
         false
     }
 
+    /// Said to clients whose delete names no propagation policy.
+    fn default_policy_warning(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Whether upstream's own update checks of this kind repeat those of metadata, so that clients see them twice among
     /// the causes. Most do.
     fn repeats_metadata_checks(&self) -> bool {
@@ -215,6 +220,7 @@ pub trait AnswersCreate: Send + Sync {
         &'a self,
         object: Node,
         request: &'a Request,
+        engine: &'a crate::Engine,
         context: &'a HookContext<'a>,
     ) -> BoxFuture<'a, StatusResult<Answered>>;
 }

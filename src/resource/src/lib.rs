@@ -23,6 +23,7 @@ pub mod hooks;
 pub mod jsonpath;
 mod list;
 pub mod meta;
+mod modify;
 pub mod options;
 mod patch;
 mod patched_text;

@@ -27,6 +27,9 @@ impl Hooks for DaemonSets {
         }
         or(spec, "revisionHistoryLimit", 10);
         default_template(object, &["spec", "template"]);
+        // COMPAT: it is a field inside upstream, and so always written; managed fields know it as an annotation.
+        let generation = template_generation(object);
+        set_template_generation(object, generation);
     }
 
     fn prepare_create(&self, object: &mut Node, _: &HookContext) {

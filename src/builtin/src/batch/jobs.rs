@@ -51,6 +51,17 @@ impl Hooks for Jobs {
         }
     }
 
+    fn orphans_dependents(&self) -> bool {
+        true
+    }
+
+    fn default_policy_warning(&self) -> Option<&'static str> {
+        Some(
+            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them \
+             or set propagationPolicy=Orphan to suppress this warning",
+        )
+    }
+
     fn selectable(&self, object: &Node) -> Vec<(CompactString, CompactString)> {
         vec![(
             "status.successful".into(),

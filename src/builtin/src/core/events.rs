@@ -20,6 +20,10 @@ impl Hooks for Events {
         )]
     }
 
+    fn garbage_collected(&self) -> bool {
+        false
+    }
+
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {
         let row = Row::new(object, now_seconds);
         let first = match row.passed(&["firstTimestamp"]) {

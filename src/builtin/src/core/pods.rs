@@ -1,6 +1,7 @@
 //! Pods.
 
 mod apparmor;
+pub mod binding;
 
 use crate::cells::{self, NONE, Row};
 use crate::gated::drop_from_pod_spec;
@@ -8,6 +9,7 @@ use crate::value::{copy, each, flag, int, keep_metadata, list, or};
 use crate::{pod_spec, resources};
 use compact_str::CompactString;
 use fairlead_api::{Map, Node};
+use fairlead_resource::hooks::AnswersCreate;
 use fairlead_resource::{HookContext, Hooks};
 
 const POD_SPEC: &[&str] = &["spec"];
@@ -118,6 +120,10 @@ impl Hooks for Pods {
 
     fn returns_deleted_object(&self) -> bool {
         true
+    }
+
+    fn answers(&self, subresource: &str) -> Option<&dyn AnswersCreate> {
+        (subresource == "binding").then_some(&binding::Binding)
     }
 
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {

@@ -30,6 +30,10 @@ impl Hooks for ReplicationControllers {
         drop_from_pod_spec(object, Some(old), POD_SPEC);
     }
 
+    fn orphans_dependents(&self) -> bool {
+        true
+    }
+
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {
         Row::named(object, now_seconds)
             .int(&["spec", "replicas"])

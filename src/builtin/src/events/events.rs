@@ -7,6 +7,10 @@ use fairlead_resource::Hooks;
 pub struct Events;
 
 impl Hooks for Events {
+    fn garbage_collected(&self) -> bool {
+        false
+    }
+
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {
         let mut core = object.clone();
         convert(&mut core, "v1");
