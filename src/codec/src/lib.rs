@@ -1,3 +1,4 @@
 //! Encodings of objects other than JSON, which is `fairlead_api::json`.
 
 pub mod yaml;
+pub mod yaml_writer;
