@@ -5,6 +5,7 @@ use crate::body::{Body, Response};
 use crate::negotiate::{self, Agreed, Format, Offer};
 use bytes::Bytes;
 use fairlead_api::{Node, Status, json};
+use fairlead_codec::yaml_writer;
 use fairlead_resource::request::List;
 use fairlead_storage::Cached;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY};
@@ -81,21 +82,29 @@ pub fn status_as_json(status: &Status) -> Response {
     with_retry_after(status, whole(status.code(), "application/json", bytes.into(), false))
 }
 
-/// JSON that is ready: documents.
-pub fn document(json: &Bytes, content_type: &'static str, wanted: Wanted) -> Response {
-    match wanted.agreed {
+/// JSON that is ready: documents. `parameters` follow the media type (`;g=…`).
+pub fn document(json: &Bytes, parameters: &str, wanted: Wanted) -> Response {
+    let bytes: Bytes = match wanted.agreed {
         Agreed { format: Format::Json, pretty: false, .. } => {
             let mut bytes = Vec::with_capacity(json.len() + 1);
             bytes.extend_from_slice(json);
             bytes.push(b'\n');
-            whole(200, content_type, bytes.into(), wanted.gzip)
+            bytes.into()
         }
-        Agreed { format: Format::Json, .. } => whole(200, content_type, pretty::indent(json).into(), wanted.gzip),
-        _ => match json::parse(json) {
-            Ok(parsed) => node(200, &parsed, wanted),
-            Err(error) => status_as_json(&Status::internal(error)),
+        Agreed { format: Format::Json, .. } => pretty::indent(json).into(),
+        _ => match json::parse(json).map(|parsed| encoded(&parsed, wanted.agreed)) {
+            Ok(Some((_, bytes))) => bytes,
+            Ok(None) => return status_as_json(&negotiate::not_acceptable(Offer::Plain, false)),
+            Err(error) => return status_as_json(&Status::internal(error)),
         },
+    };
+    let mut response = whole(200, wanted.agreed.format.media_type(), bytes, wanted.gzip);
+    if !parameters.is_empty()
+        && let Ok(value) = HeaderValue::from_str(&format!("{}{parameters}", wanted.agreed.format.media_type()))
+    {
+        response.headers_mut().insert(CONTENT_TYPE, value);
     }
+    response
 }
 
 /// Plain text, as Go's `http.Error` sends it where it is a failure: with a line break.
@@ -145,8 +154,9 @@ fn encoded(node: &Node, agreed: Agreed) -> Option<(&'static str, Bytes)> {
             bytes.push(b'\n');
             bytes
         }
-        // The places of the codec crate's other encoders.
-        Format::Yaml | Format::Protobuf => return None,
+        Format::Yaml => yaml_writer::write(node),
+        // The place of the codec crate's protobuf encoder.
+        Format::Protobuf => return None,
     };
     Some((agreed.format.media_type(), bytes.into()))
 }

@@ -28,6 +28,7 @@ pub async fn serve(shared: &Shared, snapshot: &RoutingSnapshot, known: &Known) -
     match path {
         "/" | "/index.html" => index(shared, snapshot, known),
         "/version" | "/version/" => version(shared, known),
+        _ if path.starts_with("/version/") => failure(&Status::no_such_resource(), known),
         "/metrics" => metrics(shared),
         "/metrics/slis" => encode::whole(200, text::CONTENT_TYPE, slis(shared).await.into(), false),
         "/.well-known/openid-configuration" | "/openid/v1/jwks" => openid(shared, known),

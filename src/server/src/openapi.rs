@@ -16,12 +16,13 @@ pub fn serve(shared: &Shared, snapshot: &RoutingSnapshot, known: &Known) -> Opti
         "v2" => Some(v2(snapshot.openapi_v2(components), known)),
         "v3" | "v3/" => {
             let index = snapshot.openapi_v3_index(components);
-            // COMPAT: upstream leaves the media type to be guessed.
-            Some(document(index, "text/plain; charset=utf-8", known))
+            // COMPAT: upstream leaves the media type to be guessed, and gives no tag.
+            let index = Document { json: index.json.clone(), etag: None };
+            Some(document(&index, "text/plain; charset=utf-8", known))
         }
         path => {
-            let document = snapshot.openapi_v3(path.strip_prefix("v3/")?, components)?;
-            Some(v3(&document, known))
+            let found = snapshot.openapi_v3(path.strip_prefix("v3/")?, components);
+            Some(found.map_or_else(missing, |document| v3(&document, known)))
         }
     }
 }
@@ -43,7 +44,7 @@ fn v3(found: &Document, known: &Known) -> Response {
     let current = found.etag.as_deref().unwrap_or_default().trim_matches('"');
     if let Some(hash) = hash.filter(|h| *h != current) {
         tracing::debug!(hash, current, "an OpenAPI document was asked for by an old hash");
-        return moved(known, current);
+        return moved(found, known, current);
     }
     let mut response = document(found, "application/json", known);
     response.headers_mut().append(VARY, HeaderValue::from_static("Accept"));
@@ -71,12 +72,21 @@ fn document(found: &Document, content_type: &'static str, known: &Known) -> Resp
     response
 }
 
-fn moved(known: &Known, hash: &str) -> Response {
-    let location = format!("{}?hash={hash}", known.parts.uri.path());
-    let mut response = encode::whole(301, "text/html; charset=utf-8", format!("<a href=\"{location}\">Moved Permanently</a>.\n\n").into(), false);
-    if let Ok(location) = HeaderValue::from_str(&location) {
+/// COMPAT: the media type of the document, and no body.
+fn moved(found: &Document, known: &Known, hash: &str) -> Response {
+    let mut response = document(found, "application/json", known);
+    *response.body_mut() = Body::empty();
+    *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    if let Ok(location) = HeaderValue::from_str(&format!("{}?hash={hash}", known.parts.uri.path())) {
         response.headers_mut().insert(LOCATION, location);
     }
+    response
+}
+
+/// COMPAT: no body.
+fn missing() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NOT_FOUND;
     response
 }
 

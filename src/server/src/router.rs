@@ -57,16 +57,17 @@ async fn route(shared: Arc<Shared>, request: Identified) -> Response {
         return match snapshot.route(&info.group, &info.version, &info.resource) {
             Some(Route::Local(definition)) => resources::serve(shared, request, definition).await,
             Some(Route::Remote(backend)) => shared.services.remote.proxy(request, backend).await,
-            None => nowhere(&snapshot, &request.known),
+            None => nowhere(&snapshot, &info.group, &request.known),
         };
     }
     let path = info.path.trim_end_matches('/').to_owned();
     let mut parts = path.split('/').skip(1);
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some("api"), None, ..) => documents::versions_of_core(&shared, &snapshot, &request.known),
+        (Some("api"), None, ..) => documents::versions_of_core(&snapshot, &request.known),
         (Some("api"), Some(version), None, _) => documents::resources(&snapshot, &request.known, "", version),
         (Some("apis"), None, ..) => documents::groups(&snapshot, &request.known),
-        (Some("apis"), Some(group), None, _) => documents::group(&snapshot, &request.known, group),
+        (Some("apis"), Some(group), None, _) if !group.is_empty() => documents::group(&snapshot, &request.known, group),
+        (Some("apis"), Some(""), ..) => encode::page_not_found(),
         (Some("apis"), Some(group), Some(version), None) => {
             let remote = snapshot.version(group, version).and_then(|entry| match &entry.serves {
                 fairlead_discovery::snapshot::Serves::Remote(backend) => Some(backend.clone()),
@@ -82,8 +83,8 @@ async fn route(shared: Arc<Shared>, request: Identified) -> Response {
 }
 
 /// Neither a resource nor a document. COMPAT: built-in groups answer with a `Status`, everybody else with a line of text.
-fn nowhere(snapshot: &RoutingSnapshot, known: &Known) -> Response {
-    if snapshot.group(&known.info.group).is_some_and(|g| g.is_built_in()) {
+fn nowhere(snapshot: &RoutingSnapshot, group: &str, known: &Known) -> Response {
+    if snapshot.group(group).is_some_and(|g| g.is_built_in()) {
         return failure(&Status::no_such_resource(), known);
     }
     encode::page_not_found()
@@ -96,10 +97,10 @@ pub fn failure(status: &Status, known: &Known) -> Response {
 
 /// The discovery documents, as clients of every age ask for them.
 mod documents {
-    use super::{Shared, failure, nowhere};
+    use super::{failure, nowhere};
     use crate::body::Response;
     use crate::encode::{self, Wanted};
-    use crate::negotiate::{self, Agreed, Clause, Offer, Route};
+    use crate::negotiate::{self, Agreed, Clause, Format, Offer, Route};
     use crate::request::{Known, header};
     use bytes::Bytes;
     use fairlead_api::{Status, json, node};
@@ -107,17 +108,16 @@ mod documents {
     use http::header::{ACCEPT, ETAG, HOST, IF_NONE_MATCH, VARY};
     use http::{HeaderValue, Method, StatusCode};
 
-    const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    const AGGREGATED: &str = ";g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
     /// `/api`.
-    pub(super) fn versions_of_core(shared: &Shared, snapshot: &RoutingSnapshot, known: &Known) -> Response {
+    pub(super) fn versions_of_core(snapshot: &RoutingSnapshot, known: &Known) -> Response {
         if let Err(response) = readable(known) {
             return response;
         }
-        if wants_aggregated(known) {
-            return aggregated(snapshot.aggregated(true), known);
+        if let Some(agreed) = wants_aggregated(known) {
+            return aggregated(snapshot.aggregated(true), agreed, known);
         }
-        let _ = shared;
         let versions: Vec<_> = snapshot
             .group("")
             .map(|g| g.versions.iter().map(|v| v.group_version.version.as_str().into()).collect())
@@ -136,30 +136,24 @@ mod documents {
 
     /// `/apis`. COMPAT: any method will do.
     pub(super) fn groups(snapshot: &RoutingSnapshot, known: &Known) -> Response {
-        if wants_aggregated(known) {
-            return aggregated(snapshot.aggregated(false), known);
+        if let Some(agreed) = wants_aggregated(known) {
+            return aggregated(snapshot.aggregated(false), agreed, known);
         }
         plain(&snapshot.group_list().json, known)
     }
 
-    /// `/apis/GROUP`.
+    /// `/apis/GROUP`. COMPAT: any method will do.
     pub(super) fn group(snapshot: &RoutingSnapshot, known: &Known, group: &str) -> Response {
         let Some(document) = snapshot.group_document(group).filter(|_| !group.is_empty()) else {
             return encode::page_not_found();
         };
-        if snapshot.group(group).is_some_and(|g| g.is_built_in())
-            && let Err(response) = readable(known)
-        {
-            return response;
-        }
         plain(&document.json, known)
     }
 
     /// `/api/VERSION` and `/apis/GROUP/VERSION`.
     pub(super) fn resources(snapshot: &RoutingSnapshot, known: &Known, group: &str, version: &str) -> Response {
         let Some(document) = snapshot.resource_list(group, version) else {
-            let mut missing = RoutedGroup(known, group);
-            return missing.nowhere(snapshot);
+            return nowhere(snapshot, group, known);
         };
         if snapshot.group(group).is_some_and(|g| g.is_built_in())
             && let Err(response) = readable(known)
@@ -167,17 +161,6 @@ mod documents {
             return response;
         }
         plain(&document.json, known)
-    }
-
-    struct RoutedGroup<'a>(&'a Known, &'a str);
-
-    impl RoutedGroup<'_> {
-        fn nowhere(&mut self, snapshot: &RoutingSnapshot) -> Response {
-            if snapshot.group(self.1).is_some_and(|g| g.is_built_in()) {
-                return failure(&Status::no_such_resource(), self.0);
-            }
-            nowhere(&RoutingSnapshot::default(), self.0)
-        }
     }
 
     /// Documents are read with GET, in a form that they have.
@@ -190,19 +173,19 @@ mod documents {
 
     fn plain(json: &Bytes, known: &Known) -> Response {
         match negotiate::agree(&known.parts.headers, &known.query, Offer::Plain) {
-            Ok(agreed) => encode::document(json, "application/json", Wanted::new(agreed, &known.parts.headers)),
+            Ok(agreed) => encode::document(json, "", Wanted::new(agreed, &known.parts.headers)),
             Err(status) => failure(&status, known),
         }
     }
 
-    fn aggregated(document: &Document, known: &Known) -> Response {
+    fn aggregated(document: &Document, agreed: Agreed, known: &Known) -> Response {
         let mut response = match &document.etag {
             Some(etag) if header(&known.parts.headers, IF_NONE_MATCH) == etag => {
                 let mut unchanged = Response::new(crate::body::Body::empty());
                 *unchanged.status_mut() = StatusCode::NOT_MODIFIED;
                 unchanged
             }
-            _ => encode::document(&document.json, AGGREGATED, Wanted::new(Agreed::default(), &known.parts.headers)),
+            _ => encode::document(&document.json, AGGREGATED, Wanted::new(agreed, &known.parts.headers)),
         };
         let headers = response.headers_mut();
         headers.append(VARY, HeaderValue::from_static("Accept"));
@@ -213,24 +196,32 @@ mod documents {
         response
     }
 
-    /// Whether the first clause that can be served at all asks for the aggregated form.
-    fn wants_aggregated(known: &Known) -> bool {
+    /// The format of the aggregated form, where the first clause that can be served at all asks for it.
+    fn wants_aggregated(known: &Known) -> Option<Agreed> {
         let accept = header(&known.parts.headers, ACCEPT);
         if !accept.contains("apidiscovery.k8s.io") {
-            return false;
+            return None;
         }
-        let servable = |clause: &&Clause| {
-            is_aggregated(clause) || ["as", "g", "v"].iter().all(|p| clause.parameter(p).is_none())
-        };
-        negotiate::clauses(accept).iter().find(servable).is_some_and(is_aggregated)
+        for clause in &negotiate::clauses(accept) {
+            if let Some(format) = aggregated_format(clause) {
+                return Some(Agreed { format, ..Agreed::default() });
+            }
+            if ["as", "g", "v"].iter().all(|p| clause.parameter(p).is_none()) {
+                return None;
+            }
+        }
+        None
     }
 
-    fn is_aggregated(clause: &Clause) -> bool {
-        clause.kind == "application"
-            && clause.subtype == "json"
-            && clause.parameter("g") == Some("apidiscovery.k8s.io")
+    fn aggregated_format(clause: &Clause) -> Option<Format> {
+        let asked = clause.parameter("g") == Some("apidiscovery.k8s.io")
             && clause.parameter("v") == Some("v2")
-            && clause.parameter("as") == Some("APIGroupDiscoveryList")
+            && clause.parameter("as") == Some("APIGroupDiscoveryList");
+        match (clause.kind, clause.subtype) {
+            ("application", "json" | "*") | ("*", "*") if asked => Some(Format::Json),
+            ("application", "yaml") if asked => Some(Format::Yaml),
+            _ => None,
+        }
     }
 }
 
