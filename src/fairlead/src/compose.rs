@@ -10,7 +10,7 @@ use crate::health;
 use crate::identity::{self, Identity};
 use crate::objects::CachedObjects;
 use crate::routes::Routes;
-use crate::scheme::BuiltinKinds;
+use crate::scheme::{AllKinds, BuiltinKinds};
 use crate::{controllers, custom, files, version};
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -95,7 +95,7 @@ pub async fn start(config: Config) -> Result<Running> {
 
     let engine = Engine::new(EngineConfig {
         caches: Arc::new(caches.clone()),
-        scheme: Arc::new(kinds.clone()),
+        scheme: Arc::new(AllKinds { built_in: kinds.clone(), router: router.clone() }),
         admission: Arc::new(AdmitAll),
         authorize_create: Arc::new(CreateByUpdate(access.authorizer.clone())),
         clock: clock.clone(),

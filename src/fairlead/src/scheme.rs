@@ -2,6 +2,7 @@
 
 use fairlead_api::{GroupVersionKind, Node};
 use fairlead_builtin::Builtins;
+use fairlead_discovery::Router;
 use fairlead_discovery::openapi::{Components, Version};
 use fairlead_resource::Scheme;
 use fairlead_schema::{OpenApi, Schema, TypeRef, open_api};
@@ -10,6 +11,23 @@ use std::sync::Arc;
 /// The built-in kinds.
 #[derive(Clone)]
 pub struct BuiltinKinds(pub Arc<Builtins>);
+
+/// The built-in kinds and, by the routes, the custom ones.
+pub struct AllKinds {
+    pub built_in: BuiltinKinds,
+    pub router: Router,
+}
+
+impl Scheme for AllKinds {
+    fn schema(&self, kind: &GroupVersionKind) -> Option<Schema> {
+        let custom = || Some(self.router.load().kind(&kind.group, &kind.version, &kind.kind)?.schema.clone());
+        Scheme::schema(&self.built_in, kind).or_else(custom)
+    }
+
+    fn name(&self, definition_kind: &GroupVersionKind) -> &str {
+        self.built_in.name(definition_kind)
+    }
+}
 
 /// Where upstream's registries are declared: errors about unknown kinds name the place.
 const LEGACY: &str = "pkg/api/legacyscheme/scheme.go:30";

@@ -81,7 +81,7 @@ pub fn decode(
             expected.kind
         ))
     };
-    check_media_type(call, &body.media_type)?;
+    check_media_type(&body.media_type)?;
     let yaml = is_yaml(&body.media_type);
     let parsed = parse(body).map_err(|why| {
         unrecognized(&if yaml {
@@ -113,8 +113,11 @@ pub fn decode(
         check_other_kind(call, &mut node, &actual, expected).map_err(|why| cannot(&why))?;
         if !call.definition.is_custom() || actual.group_version() != expected.group_version() {
             if call.definition.is_custom() && validation != FieldValidation::Ignore {
-                // COMPAT: of another version only the metadata is known.
-                let unknown = unknown_members(&node);
+                // COMPAT: of a version that the resource does not have only the metadata is known.
+                let unknown = match call.engine.config.scheme.schema(&actual) {
+                    None => unknown_members(&node),
+                    Some(schema) => crate::typed::decode(&mut node, &schema, true, None).map_err(|why| cannot(&why))?,
+                };
                 let strict = Complaints::json(&parsed.duplicates, &unknown, "");
                 if !strict.is_empty() && validation == FieldValidation::Strict {
                     return Err(cannot(&format!("strict decoding error: {}", strict.error())));
@@ -163,20 +166,13 @@ pub fn is_yaml(media_type: &str) -> bool {
     media_type == "application/yaml" || media_type == "application/apply-patch+yaml"
 }
 
-fn check_media_type(call: &Call, media_type: &str) -> StatusResult<()> {
+fn check_media_type(media_type: &str) -> StatusResult<()> {
     match media_type {
         "" | "application/json" | "application/yaml" => Ok(()),
-        _ => {
-            let protobuf = if call.definition.is_custom() {
-                ""
-            } else {
-                ", application/vnd.kubernetes.protobuf"
-            };
-            Err(Status::unsupported_media_type(format!(
-                "the body of the request was in an unknown format - accepted media types include: application/json, \
-                 application/yaml{protobuf}"
-            )))
-        }
+        _ => Err(Status::unsupported_media_type(
+            "the body of the request was in an unknown format - accepted media types include: application/json, \
+             application/yaml, application/vnd.kubernetes.protobuf",
+        )),
     }
 }
 

@@ -99,7 +99,14 @@ pub async fn delete_collection(call: &mut Call<'_>) -> StatusResult<Response> {
 /// Kinds with a surprising default policy say so where a request does not name one.
 fn warn_about_default(call: &mut Call<'_>, options: &DeleteOptions) {
     if options.orphan_dependents.is_none() && options.propagation.is_none() {
-        call.warn_all(call.definition.hooks.default_policy_warning().map(String::from).into_iter().collect());
+        call.warn_all(
+            call.definition
+                .hooks
+                .default_policy_warning()
+                .map(String::from)
+                .into_iter()
+                .collect(),
+        );
     }
 }
 

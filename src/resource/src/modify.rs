@@ -22,22 +22,35 @@ impl Engine {
         change: &(dyn Fn(&mut Node) -> StatusResult<()> + Sync),
     ) -> StatusResult<Node> {
         let cache = self.config().caches.cache(&definition.storage)?;
-        let key = if definition.namespaced() { format!("{namespace}/{name}") } else { name.to_owned() };
+        let key = if definition.namespaced() {
+            format!("{namespace}/{name}")
+        } else {
+            name.to_owned()
+        };
         let resource = definition.group_resource();
         let lifetime = match definition.storage.lifetime_seconds {
             0 => None,
             seconds => Some(Duration::from_secs(seconds)),
         };
         loop {
-            let snapshot = cache.fresh().await.map_err(|error| store_error::status(error, &resource, "update"))?;
-            let existing = snapshot.get(&key).cloned().ok_or_else(|| Status::not_found(&resource, name))?;
+            let snapshot = cache
+                .fresh()
+                .await
+                .map_err(|error| store_error::status(error, &resource, "update"))?;
+            let existing = snapshot
+                .get(&key)
+                .cloned()
+                .ok_or_else(|| Status::not_found(&resource, name))?;
             let mut object = convert::node(definition, &existing).await?;
             change(&mut object)?;
             if dry_run {
                 return Ok(object);
             }
             let stored = convert::to_stored(definition, object).await?;
-            match cache.update(&key, storage_codec::encode(&stored).into(), existing.revision, lifetime).await {
+            match cache
+                .update(&key, storage_codec::encode(&stored).into(), existing.revision, lifetime)
+                .await
+            {
                 Ok(cached) => return convert::node(definition, &cached).await,
                 Err(Error::Conflict { .. }) => {}
                 Err(error) => return Err(store_error::status(error, &resource, "update")),
