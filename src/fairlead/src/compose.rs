@@ -9,6 +9,7 @@ use crate::entropy::RandomEntropy;
 use crate::health;
 use crate::identity::{self, Identity};
 use crate::objects::CachedObjects;
+use crate::observer::StoreMetrics;
 use crate::routes::Routes;
 use crate::scheme::{AllKinds, BuiltinKinds};
 use crate::{controllers, custom, files, version};
@@ -29,7 +30,7 @@ use fairlead_server::drain::Drain;
 use fairlead_server::listener::{self, Listener, ListenerConfig};
 use fairlead_server::metrics::Metrics;
 use fairlead_server::tls::{Certificates, TlsConfig};
-use fairlead_storage::{Embedded, EmbeddedConfig, Memory, Store, compaction};
+use fairlead_storage::{Embedded, EmbeddedConfig, Memory, Store, StoreObserver, compaction};
 use fairlead_telemetry::{Families, Health, Hook, SystemClock, task};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -66,8 +67,8 @@ pub async fn start(config: Config) -> Result<Running> {
     let now = OffsetDateTime::now_utc();
     let mut identity = Identity::prepare(&config, now)?;
 
-    let (store, embedded) = open_store(&config, clock.clone()).await?;
     let families = Families::default();
+    let (store, embedded) = open_store(&config, clock.clone(), &families).await?;
     families.gauges("kubernetes_build_info", "The version this server implements.", &version::build_info().iter().map(|(k, _)| *k).collect::<Vec<_>>())
         .with(&version::build_info().iter().map(|(_, v)| *v).collect::<Vec<_>>())
         .set(1);
@@ -219,15 +220,21 @@ fn gateway(
     Ok(Gateway::new(gateway, objects, api_services, Arc::new(SystemClock), families))
 }
 
-async fn open_store(config: &Config, clock: Arc<SystemClock>) -> Result<(Arc<dyn Store>, Option<Embedded>)> {
+async fn open_store(
+    config: &Config,
+    clock: Arc<SystemClock>,
+    families: &Families,
+) -> Result<(Arc<dyn Store>, Option<Embedded>)> {
+    let observer: Arc<dyn StoreObserver> = Arc::new(StoreMetrics::register(families));
     match &config.data {
-        DataDir::Memory(_) => Ok((Arc::new(Memory::new(clock)), None)),
+        DataDir::Memory(_) => Ok((Arc::new(Memory::observed(clock, Some(observer))), None)),
         DataDir::Directory(path) => {
             let directory = path.join("store");
             files::make_directory(&directory)?;
             let opened = {
                 let directory = directory.clone();
-                tokio::task::spawn_blocking(move || Embedded::open(&directory, EmbeddedConfig::new(clock))).await?
+                let settings = EmbeddedConfig { observer: Some(observer), ..EmbeddedConfig::new(clock) };
+                tokio::task::spawn_blocking(move || Embedded::open(&directory, settings)).await?
             };
             let store = opened.with_context(|| format!("cannot open the data in {}", directory.display()))?;
             Ok((Arc::new(store.clone()), Some(store)))

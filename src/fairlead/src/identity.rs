@@ -144,7 +144,8 @@ fn token_keys(config: &Config, directory: &Path) -> Result<TokenKeys> {
         None if accounts.key_files.is_empty() => {
             let path = directory.join("sa.key");
             if !path.exists() {
-                let (_, pem) = SigningKey::generate_ecdsa().context("cannot make a key for service account tokens")?;
+                // RSA, although it is slow to make: some who trust our tokens read nothing else.
+                let (_, pem) = SigningKey::generate().context("cannot make a key for service account tokens")?;
                 files::write_private(&path, pem.as_bytes())?;
             }
             Some(signing_key(&path, &read(&path)?)?)

@@ -21,6 +21,7 @@ pub mod health;
 pub mod identity;
 pub mod kubeconfig;
 pub mod objects;
+pub mod observer;
 pub mod pki;
 pub mod routes;
 pub mod scheme;

@@ -36,6 +36,9 @@ struct State {
     remote: HashMap<CompactString, (Option<Arc<RemoteGroup>>, Arc<RemoteGroupVersion>)>,
 }
 
+/// The group of APIServices has none of its own, and comes before all others.
+const FIRST: i64 = 20_000;
+
 impl Routes {
     /// Serves the built-in definitions at once.
     pub fn new(
@@ -132,7 +135,11 @@ impl Routes {
         let mut found: HashMap<GroupVersion, Registration> = HashMap::new();
         for gv in self.built_in_versions() {
             let service = registration::api_service(&gv, Managed::OnStart);
-            found.insert(gv, local(&service));
+            let mut registered = local(&service);
+            if gv.group == API_SERVICES.0 {
+                registered.group_priority = FIRST;
+            }
+            found.insert(gv, registered);
         }
         let known = self.0.gateway.get().map(Gateway::remote_groups).unwrap_or_default();
         let mut remote = HashMap::new();

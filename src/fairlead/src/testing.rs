@@ -86,3 +86,59 @@ impl Builder {
         Ok(TestServer { running: compose::start(config).await?, directory })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fairlead_api::json;
+    use fairlead_server::body::Payload;
+    use fairlead_server::request::Received;
+    use fairlead_server::Connection;
+    use http_body_util::BodyExt;
+    use std::sync::Arc;
+
+    async fn send(server: &TestServer, method: &str, uri: &str, body: &str) -> (u16, fairlead_api::Node) {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(uri)
+            .header("authorization", format!("Bearer {TOKEN}"))
+            .header("content-type", "application/json");
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        let received = Received {
+            parts,
+            payload: Payload::Bytes(body.to_owned().into()),
+            connection: Arc::new(Connection::local()),
+            at: tokio::time::Instant::now(),
+            audit_id: "a".into(),
+        };
+        let response = server.chain().serve(received).await;
+        let code = response.status().as_u16();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (code, json::parse(&bytes).unwrap_or_default())
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_server_starts_serves_and_stops() {
+        let server = TestServer::builder().flag("--controllers=").start().await.unwrap();
+        let (code, list) = send(&server, "GET", "/api/v1/namespaces", "").await;
+        let names: Vec<&str> = list.list("items").iter().map(fairlead_api::Node::name).collect();
+        assert_eq!((code, names), (200, vec!["default", "kube-node-lease", "kube-public", "kube-system"]));
+
+        let path = "/api/v1/namespaces/default/configmaps";
+        let body = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{"k":"v"}}"#;
+        assert_eq!(send(&server, "POST", path, body).await.0, 201);
+        let (code, object) = send(&server, "GET", &format!("{path}/a"), "").await;
+        assert_eq!((code, object.str_at(&["data", "k"])), (200, "v"));
+
+        let crd = r#"{"apiVersion":"apiextensions.k8s.io/v1","kind":"CustomResourceDefinition",
+            "metadata":{"name":"widgets.example.com"},"spec":{"group":"example.com","scope":"Namespaced",
+            "names":{"plural":"widgets","kind":"Widget"},"versions":[{"name":"v1","served":true,"storage":true,
+            "schema":{"openAPIV3Schema":{"type":"object"}}}]}}"#;
+        let (code, _) = send(&server, "POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd).await;
+        assert_eq!(code, 201);
+        // Served the moment the create returned.
+        assert_eq!(send(&server, "GET", "/apis/example.com/v1/widgets", "").await.0, 200);
+        assert_eq!(send(&server, "GET", "/api/v1/nope", "").await.0, 404);
+        server.stop().await;
+    }
+}
