@@ -149,7 +149,7 @@ impl Config {
             data: DataDir::Directory(flags.some("data-dir").context("--data-dir must not be empty")?.into()),
             kubeconfig_out: flags.some("kubeconfig-out").map(PathBuf::from),
             ready_file: flags.some("ready-file").map(PathBuf::from),
-            controllers: flags.list("controllers"),
+            controllers: controllers(flags),
             verbosity: u8::try_from(flags.int("v")).unwrap_or(u8::MAX),
             tls: tls(flags)?,
             limits: Limits {
@@ -204,6 +204,14 @@ impl DataDir {
             DataDir::Directory(path) | DataDir::Memory(path) => path,
         }
     }
+}
+
+fn controllers(flags: &Flags) -> Vec<String> {
+    let mut controllers = flags.list("controllers");
+    if !flags.bool("enable-garbage-collector") {
+        controllers.push("-garbage-collector".into());
+    }
+    controllers
 }
 
 fn address(flags: &Flags, name: &str) -> Result<Option<IpAddr>> {

@@ -31,7 +31,7 @@ pub static FLAGS: &[Flag] = &[
     flag("storage-initialization-timeout", Kind::Duration, "1m", Effect::Ignored, "How long the store may take to load before the start is given up."),
     flag("strict-transport-security-directives", Kind::List, "", Effect::Acts, "Directives of the Strict-Transport-Security header."),
     flag("delete-collection-workers", Kind::Int, "1", Effect::Silent, "How many objects of a collection are deleted at once."),
-    flag("enable-garbage-collector", Kind::Bool, "true", Effect::Ignored, "Whether dependents of deleted objects are deleted by this server."),
+    flag("enable-garbage-collector", Kind::Bool, "true", Effect::Acts, "Whether dependents of deleted objects are deleted by this server."),
     flag("encryption-provider-config", Kind::Text, "", Effect::Acts, "The file that says how resources are encrypted in the store."),
     flag("encryption-provider-config-automatic-reload", Kind::Bool, "false", Effect::Ignored, "Whether that file is read again when it changes."),
     flag("etcd-cafile", Kind::Text, "", Effect::Ignored, "The CA that etcd's certificates are checked against."),
