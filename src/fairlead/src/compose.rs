@@ -1,6 +1,7 @@
 //! Composition: from a configuration to a running server. Values are made once, in the order they need each other.
 
 use crate::access::{Access, CreateByUpdate};
+use crate::admission::{self, LateClient};
 use crate::aggregation::{EngineApiServices, GatewayObjects, GatewayRemote};
 use crate::bootstrap::Bootstrap;
 use crate::caches::CacheSet;
@@ -15,7 +16,6 @@ use crate::scheme::{AllKinds, BuiltinKinds};
 use crate::{controllers, custom, files, version};
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use fairlead_admission::AdmitAll;
 use fairlead_api::json;
 use fairlead_auth::authentication::keys;
 use fairlead_builtin::Deps;
@@ -94,15 +94,18 @@ pub async fn start(config: Config) -> Result<Running> {
     published.get_or_init(|| routes.clone());
     let router = routes.router();
 
+    let late_client = LateClient::default();
+    let admission = admission::chain(&config, caches.clone(), access.authorizer.clone(), clock.clone(), late_client.clone())?;
     let engine = Engine::new(EngineConfig {
         caches: Arc::new(caches.clone()),
         scheme: Arc::new(AllKinds { built_in: kinds.clone(), router: router.clone() }),
-        admission: Arc::new(AdmitAll),
+        admission: Arc::new(admission),
         authorize_create: Arc::new(CreateByUpdate(access.authorizer.clone())),
         clock: clock.clone(),
         entropy: entropy.clone(),
     });
     let client = Client::new(engine.clone(), "kube-apiserver");
+    late_client.get_or_init(|| (client.clone(), router.clone()));
     let api_services = Arc::new(EngineApiServices { client: client.clone(), router: router.clone() });
     let gateway = gateway(&config, &identity, gateway_objects.clone(), api_services.clone(), address, &families)?;
     routes.set_gateway(gateway.clone());

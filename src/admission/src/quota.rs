@@ -1,0 +1,1 @@
+//! What objects count as towards a ResourceQuota.
