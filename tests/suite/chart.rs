@@ -19,18 +19,18 @@ fn the_chart_lints_and_its_objects_are_accepted() -> Result<()> {
     };
     run(&["lint", "--strict"])?;
     let everything = [
-        "template", "tower", "--namespace=default", "--set=podDisruptionBudget.enabled=true", "--set=networkPolicy.enabled=true",
+        "template", "tower", "--kube-version=1.36.0", "--namespace=default", "--set=podDisruptionBudget.enabled=true", "--set=networkPolicy.enabled=true",
         "--set=dashboards.enabled=true", "--set=pkiSecret=pki",
     ];
     let server = Server::start(&[])?;
     let k = Kubectl::new(program, &server);
-    for rendered in [run(&["template", "tower", "--namespace=default"])?, run(&everything)?] {
+    for rendered in [run(&["template", "tower", "--kube-version=1.36.0", "--namespace=default"])?, run(&everything)?] {
         let applied = k.feed(&["apply", "--dry-run=server", "-f", "-"], &rendered)?;
         ensure!(applied.contains("statefulset.apps/tower-fairlead created (server dry run)"), "{applied}");
     }
-    let monitored = run(&["template", "tower", "--set=serviceMonitor.enabled=true", "--set=prometheusRule.enabled=true"])?;
+    let monitored = run(&["template", "tower", "--kube-version=1.36.0", "--set=serviceMonitor.enabled=true", "--set=prometheusRule.enabled=true"])?;
     ensure!(monitored.contains("kind: ServiceMonitor") && monitored.contains("kind: PrometheusRule"), "{monitored}");
-    let refused = Command::new(&helm).args(["template", "x", "--set=replicaCount=3"]).arg(&chart).output()?;
+    let refused = Command::new(&helm).args(["template", "x", "--kube-version=1.36.0", "--set=replicaCount=3"]).arg(&chart).output()?;
     ensure!(!refused.status.success(), "the schema must refuse a second replica of the embedded store");
     Ok(())
 }

@@ -8,6 +8,7 @@ use crate::names;
 use fairlead_api::{Clock, Node, StatusResult, node};
 use fairlead_resource::definition::Converter;
 use fairlead_resource::{Client, Engine, ResourceDefinition};
+use fairlead_schema::Schema;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -27,6 +28,8 @@ pub struct Lifecycle {
     publish: Publish,
     hash: Hash,
     clock: Arc<dyn Clock>,
+    /// Of `autoscaling/v1 Scale`, which scale subresources take and answer.
+    scale: Option<Schema>,
     /// The resource `customresourcedefinitions` itself.
     resource: OnceLock<Arc<ResourceDefinition>>,
     /// Serialises syncs; they are few.
@@ -42,8 +45,15 @@ struct Served {
 }
 
 impl Lifecycle {
-    pub fn new(converter: MakeConverter, publish: Publish, hash: Hash, clock: Arc<dyn Clock>) -> Lifecycle {
+    pub fn new(
+        converter: MakeConverter,
+        publish: Publish,
+        hash: Hash,
+        clock: Arc<dyn Clock>,
+        scale: Option<Schema>,
+    ) -> Lifecycle {
         Lifecycle {
+            scale,
             converter,
             publish,
             hash,
@@ -179,7 +189,7 @@ impl Lifecycle {
             if served.get(crd.name()).is_some_and(|s| s.basis == basis) {
                 continue;
             }
-            match crate::definition::definitions(crd, self.converter.as_ref(), self.hash) {
+            match crate::definition::definitions(crd, self.converter.as_ref(), self.hash, self.scale.as_ref()) {
                 Ok(definitions) => {
                     served.insert(crd.name().to_owned(), Served { basis, definitions });
                     changed = true;

@@ -86,7 +86,7 @@ pub async fn start(config: Config) -> Result<Running> {
 
     // Custom definitions are published to the routes, which are made of definitions with the hook that publishes.
     let published: Arc<OnceLock<Routes>> = Arc::default();
-    let lifecycle = custom::lifecycle(published.clone(), clock.clone());
+    let lifecycle = custom::lifecycle(published.clone(), clock.clone(), &builtins);
     custom::attach(&mut builtins.definitions, lifecycle.clone());
     let kinds = BuiltinKinds(Arc::new(builtins));
     let gateway_objects = Arc::new(GatewayObjects::new(objects, caches.clone()));
