@@ -36,6 +36,7 @@ mod resources;
 mod scheduling;
 mod storage;
 mod types;
+mod validation;
 mod value;
 
 pub use definitions::storage_version_hash;
