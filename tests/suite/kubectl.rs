@@ -152,5 +152,5 @@ fn a_custom_resource() -> Result<()> {
     has(&k.run(&["explain", "pipeline.spec.steps"])?, &["FIELDS", "timeoutSeconds"])?;
     has(&k.run(&["api-resources"])?, &["pipelines"])?;
     has(&k.run(&["delete", "crd", "pipelines.flow.example.com", "--timeout=10s"])?, &["deleted"])?;
-    has(&k.refused(&["get", "pipelines"], "")?, &["the server doesn't have a resource type"])
+    has(&k.refused(&["get", "--raw", "/apis/flow.example.com/v1/pipelines"], "")?, &["NotFound"])
 }
