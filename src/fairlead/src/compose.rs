@@ -51,6 +51,7 @@ pub struct Running {
     shutdown_delay: Duration,
     listener: JoinHandle<()>,
     loops: Vec<JoinHandle<()>>,
+    objects: Arc<GatewayObjects>,
     embedded: Option<Embedded>,
 }
 
@@ -117,7 +118,7 @@ pub async fn start(config: Config) -> Result<Running> {
         allocators.adopt(&service);
     }
     Bootstrap::new(engine.clone(), router.clone()).run(&config, &access, address, &*clock, &steps).await?;
-    let mut registrar = Registrar::new(gateway_objects, api_services, routes.wanted());
+    let mut registrar = Registrar::new(gateway_objects.clone(), api_services, routes.wanted());
     registrar.reconcile().await;
     steps.finish("kube-apiserver-autoregistration");
     custom::start(&lifecycle, &router, &engine).await?;
@@ -172,6 +173,7 @@ pub async fn start(config: Config) -> Result<Running> {
         shutdown_delay: config.limits.shutdown_delay,
         listener,
         loops,
+        objects: gateway_objects,
         embedded,
     })
 }
@@ -188,6 +190,7 @@ impl Running {
         for running in &self.loops {
             running.abort();
         }
+        self.objects.stop();
         if let Some(store) = self.embedded {
             store.close().await;
         }
