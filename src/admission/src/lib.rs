@@ -14,6 +14,9 @@ pub mod plugins;
 pub mod pod;
 pub mod quota;
 
+#[cfg(test)]
+mod testing;
+
 pub use attributes::{Attributes, Operation};
 pub use chain::Chain;
 pub use cluster::{Cluster, Lookup};

@@ -106,6 +106,18 @@ plugins! {
     "MutatingAdmissionWebhook" on;
     "ValidatingAdmissionPolicy" on;
     "ValidatingAdmissionWebhook" on;
-    "ResourceQuota" on;
+    "ResourceQuota" on resource_quota::ResourceQuota;
     "AlwaysDeny" off;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `AllOrderedPlugins` and `DefaultOffAdmissionPlugins` of kubernetes 1.36 have them.
+    #[test]
+    fn the_order_is_upstreams() {
+        let ours = ORDER.iter().map(|entry| format!("{} {}\n", entry.name, if entry.default_on { "on" } else { "off" }));
+        assert_eq!(ours.collect::<String>(), include_str!("../testdata/order.txt"));
+    }
 }

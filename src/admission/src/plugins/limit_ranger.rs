@@ -238,3 +238,44 @@ fn measure(amount: &Quantity) -> i128 {
 fn less(one: &Quantity, other: &Quantity) -> bool {
     measure(one) < measure(other)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Fake, create, run};
+    use fairlead_api::node;
+
+    fn admit(limits: Node, containers: Node) -> (Result<(), String>, Node) {
+        let mut range = node!({"metadata": {"name": "r", "namespace": "ns"}});
+        range.set_at(&["spec", "limits"], limits);
+        let mut pod = node!({"kind": "Pod", "metadata": {"name": "p"}});
+        pod.set_at(&["spec", "containers"], containers);
+        let mut request = create("pods", pod);
+        let cluster = Fake::default().with("limitranges", range).cluster();
+        (run(&LimitRanger, &mut request, &cluster), request.object)
+    }
+
+    #[test]
+    fn what_a_container_leaves_open_is_filled_and_noted() {
+        let limits = node!([{"type": "Container", "default": {"cpu": "2", "memory": "1Gi"}, "defaultRequest": {"cpu": "1"}}]);
+        let (result, pod) = admit(limits, node!([{"name": "c", "resources": {"limits": {"cpu": "3"}}}]));
+        assert_eq!(result, Ok(()));
+        let resources = pod.at(&["spec"]).unwrap().list("containers")[0].get("resources").cloned();
+        assert_eq!(resources, Some(node!({"limits": {"cpu": "3", "memory": "1Gi"}, "requests": {"cpu": "1"}})));
+        assert_eq!(
+            pod.str_at(&["metadata", "annotations", ANNOTATION]),
+            "LimitRanger plugin set: cpu request for container c; memory limit for container c"
+        );
+    }
+
+    #[test]
+    fn all_violations_are_told() {
+        let limits = node!([{"type": "Container", "min": {"cpu": "1"}, "maxLimitRequestRatio": {"cpu": "2"}}]);
+        let (result, _) = admit(limits, node!([{"name": "c", "resources": {"limits": {"cpu": "5"}, "requests": {"cpu": "500m"}}}]));
+        assert_eq!(
+            result.unwrap_err(),
+            "pods \"p\" is forbidden: [minimum cpu usage per Container is 1, but request is 500m, cpu max limit to \
+             request ratio per Container is 2, but provided ratio is 10.000000]"
+        );
+    }
+}

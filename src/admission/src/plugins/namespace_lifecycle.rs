@@ -71,3 +71,32 @@ fn check(attributes: &Attributes, namespace: Option<Arc<Node>>) -> StatusResult<
     });
     Err(status)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Fake, create, run};
+    use fairlead_api::node;
+
+    fn refused(namespaces: Fake) -> Result<(), String> {
+        let mut request = create("configmaps", node!({"kind": "ConfigMap", "metadata": {"name": "c"}}));
+        run(&NamespaceLifecycle, &mut request, &namespaces.cluster())
+    }
+
+    #[test]
+    fn a_namespace_must_exist_and_stay() {
+        let namespace = |phase: &str| node!({"metadata": {"name": "ns"}, "status": {"phase": phase}});
+        assert_eq!(refused(Fake::default()), Err("namespaces \"ns\" not found".into()));
+        assert_eq!(refused(Fake::default().with("namespaces", namespace("Active"))), Ok(()));
+        let why = refused(Fake::default().with("namespaces", namespace("Terminating"))).unwrap_err();
+        assert!(why.ends_with("unable to create new content in namespace ns because it is being terminated"), "{why}");
+    }
+
+    #[test]
+    fn some_namespaces_never_go() {
+        let mut request = create("namespaces", node!({"metadata": {"name": "kube-system"}}));
+        request.operation = Operation::Delete;
+        let why = run(&NamespaceLifecycle, &mut request, &Fake::default().cluster()).unwrap_err();
+        assert_eq!(why, "namespaces \"kube-system\" is forbidden: this namespace may not be deleted");
+    }
+}

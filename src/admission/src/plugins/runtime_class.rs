@@ -167,3 +167,17 @@ fn covers(wide: &Node, narrow: &Node) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fairlead_api::node;
+
+    #[test]
+    fn covered_tolerations_go() {
+        let narrow = node!({"key": "a", "operator": "Equal", "value": "b", "effect": "NoSchedule"});
+        let wide = node!({"operator": "Exists"});
+        assert_eq!(merged(&[narrow.clone(), wide.clone()]), [wide.clone()]);
+        assert_eq!(merged(&[wide.clone(), narrow]), [wide]);
+    }
+}

@@ -221,3 +221,53 @@ fn unlisted_secret(spec: &Node, account: &Node, creates: bool) -> Option<String>
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Fake, create, run};
+
+    fn pod(spec: Node) -> Attributes {
+        let mut pod = node!({"kind": "Pod", "metadata": {"name": "p", "namespace": "ns"}});
+        pod.set("spec", spec);
+        create("pods", pod)
+    }
+
+    fn accounts(account: Node) -> Fake {
+        let mut account = account;
+        account.set("metadata", node!({"name": "default", "namespace": "ns"}));
+        Fake::default().with("serviceaccounts", account)
+    }
+
+    #[test]
+    fn the_token_is_mounted_where_nothing_else_is() {
+        let spec = node!({"containers": [
+            {"name": "a"}, {"name": "b", "volumeMounts": [{"name": "own", "mountPath": MOUNT_PATH}]}]});
+        let mut request = pod(spec);
+        let cluster = accounts(node!({"imagePullSecrets": [{"name": "pull"}]})).cluster();
+        assert_eq!(run(&ServiceAccount, &mut request, &cluster), Ok(()));
+        let spec = request.object.get("spec").unwrap();
+        assert_eq!(spec.str("serviceAccountName"), "default");
+        assert_eq!(spec.list("containers")[0].list("volumeMounts").len(), 1);
+        assert_eq!(spec.list("containers")[1].list("volumeMounts")[0].str("name"), "own");
+        assert_eq!(spec.list("volumes")[0].str("name"), "kube-api-access-bbbbb");
+        assert_eq!(spec.list("imagePullSecrets")[0].str("name"), "pull");
+    }
+
+    #[test]
+    fn pod_and_account_may_want_no_token() {
+        let mut request = pod(node!({"containers": [{"name": "a"}]}));
+        let cluster = accounts(node!({"automountServiceAccountToken": false})).cluster();
+        assert_eq!(run(&ServiceAccount, &mut request, &cluster), Ok(()));
+        assert_eq!(request.object.at(&["spec", "volumes"]), None);
+    }
+
+    #[test]
+    fn the_account_must_exist() {
+        let why = run(&ServiceAccount, &mut pod(node!({})), &Fake::default().cluster()).unwrap_err();
+        assert_eq!(
+            why,
+            "pods \"p\" is forbidden: error looking up service account ns/default: serviceaccount \"default\" not found"
+        );
+    }
+}

@@ -155,3 +155,32 @@ pub fn plural<'a>(one: &'a str, many: &'a str, count: usize) -> &'a str {
 pub fn named<S: AsRef<str>>(one: &str, many: &str, items: &[S]) -> String {
     format!("{} {}", plural(one, many, items.len()), quoted(items))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fairlead_api::node;
+
+    fn reasons(level: Level, version: Option<u32>, pod: &Node) -> Vec<&'static str> {
+        evaluate(LevelVersion { level, version }, &Subject::new(pod)).iter().map(|v| v.reason).collect()
+    }
+
+    #[test]
+    fn stricter_rules_stand_for_weaker_ones() {
+        let pod = node!({"spec": {"containers": [{"name": "c", "securityContext": {
+            "capabilities": {"add": ["SYS_ADMIN"]}, "runAsNonRoot": true, "allowPrivilegeEscalation": false,
+            "seccompProfile": {"type": "RuntimeDefault"}}}]}});
+        assert_eq!(reasons(Level::Baseline, None, &pod), ["non-default capabilities"]);
+        assert_eq!(reasons(Level::Restricted, None, &pod), ["unrestricted capabilities"]);
+        assert_eq!(reasons(Level::Restricted, Some(21), &pod), ["non-default capabilities"]);
+    }
+
+    #[test]
+    fn containers_of_every_kind_count() {
+        for field in pod::CONTAINERS {
+            let mut pod = Node::map();
+            pod.set_at(&["spec", field], vec![node!({"name": "c", "securityContext": {"privileged": true}})]);
+            assert_eq!(reasons(Level::Baseline, None, &pod), ["privileged"], "{field}");
+        }
+    }
+}
