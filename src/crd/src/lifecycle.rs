@@ -3,6 +3,7 @@
 //! Names are accepted, conditions written and the new routes swapped in within the request: a CRD is usable the moment
 //! its create returns. Deletion empties the resource first.
 
+use crate::approval;
 use crate::condition::{self, Condition};
 use crate::names;
 use fairlead_api::{Clock, Node, StatusResult, node};
@@ -122,7 +123,7 @@ impl Lifecycle {
         }
         let mut crd = crds[index].clone();
         let others: Vec<&Node> = crds.iter().enumerate().filter(|(i, _)| *i != index).map(|(_, c)| c).collect();
-        let mut changed = approval(&mut crd, &self.now());
+        let mut changed = approval::set_condition(&mut crd, &self.now());
         changed |= names::accept(&mut crd, &others, &self.now());
         if changed {
             crds[index] = match client.update_subresource(resource, "status", &crd).await {
@@ -218,26 +219,4 @@ fn basis(crd: &Node) -> Node {
     basis.set("names", crd.at(&["status", "acceptedNames"]).cloned().unwrap_or_default());
     basis.set("established", condition::is_true(crd, "Established"));
     basis
-}
-
-/// The approval condition of groups that belong to the Kubernetes project (KEP-1111).
-fn approval(crd: &mut Node, now: &str) -> bool {
-    let group = crd.str_at(&["spec", "group"]);
-    if !(group.ends_with(".k8s.io") || group.ends_with(".kubernetes.io")) {
-        return false;
-    }
-    let before = crd.get("status").cloned();
-    let annotation = "api-approved.kubernetes.io";
-    let value = crd.annotations().and_then(|a| a.get(annotation)).and_then(Node::as_str).unwrap_or_default().to_owned();
-    let kind = "KubernetesAPIApprovalPolicyConformant";
-    let condition = if value.is_empty() {
-        let message = "protected groups must have approval annotation \"api-approved.kubernetes.io\", see https://github.com/kubernetes/enhancements/pull/1111";
-        (false, "MissingAnnotation", message.to_owned())
-    } else if value.starts_with("unapproved") {
-        (false, "UnapprovedAnnotation", format!("not approved: \"{value}\""))
-    } else {
-        (true, "ApprovedAnnotation", format!("approved in {value}"))
-    };
-    condition::set(crd, &Condition::new(kind, condition.0, condition.1, &condition.2), now);
-    crd.get("status") != before.as_ref()
 }
