@@ -1,7 +1,4 @@
 //! The black-box suite, one module a subject.
 
-mod aggregation;
-mod chart;
 mod kubectl;
 mod lifecycle;
-mod metrics;

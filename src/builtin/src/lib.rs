@@ -27,7 +27,6 @@ pub mod hooks;
 mod networking;
 mod node;
 mod notes;
-mod peers;
 mod pod_spec;
 mod policy;
 mod rbac;
@@ -36,7 +35,6 @@ mod resources;
 mod scheduling;
 mod storage;
 mod types;
-mod validation;
 mod value;
 
 pub use definitions::storage_version_hash;
@@ -45,6 +43,7 @@ pub use types::Union;
 
 use compact_str::CompactString;
 use fairlead_api::GroupVersionKind;
+use fairlead_codec::protobuf::Protobuf;
 use fairlead_resource::ResourceDefinition;
 use fairlead_schema::{TypeId, Types};
 use std::collections::HashMap;
@@ -54,6 +53,8 @@ use std::sync::Arc;
 pub struct Builtins {
     /// All types of all groups, in one table.
     pub types: Arc<Types>,
+    /// Their protobuf form.
+    pub protobuf: Arc<Protobuf>,
     /// In the order of the declarations: by group-version file, then as declared.
     pub definitions: Vec<Arc<ResourceDefinition>>,
     by_name: HashMap<CompactString, TypeId>,
@@ -69,16 +70,14 @@ pub fn load(deps: &Deps) -> Builtins {
             .expect("the build wrote valid declarations");
     let mut table = types::Table::build(&files);
     let types = Arc::new(std::mem::take(&mut table.types));
-    let peers = peers::Peers::default();
-    let definitions = definitions::build(&files, &table, &types, deps, &peers);
-    peers.fill(&definitions);
+    let definitions = definitions::build(&files, &table, &types, deps);
     let mut by_name = HashMap::new();
     for (i, ty) in (0u32..).zip(&types.types).filter(|(_, ty)| !ty.name.is_empty()) {
         // The first is the declared one; granular copies come later.
         by_name.entry(ty.name.clone()).or_insert(TypeId(i));
     }
     let packages: HashMap<&str, &str> = files.iter().map(|f| (f.package.as_str(), f.path.as_str())).collect();
-    let kinds = table
+    let kinds: HashMap<CompactString, GroupVersionKind> = table
         .objects
         .iter()
         .filter_map(|id| {
@@ -91,6 +90,8 @@ pub fn load(deps: &Deps) -> Builtins {
             Some((name.clone(), gv.kind(kind)))
         })
         .collect();
+    let named = kinds.iter().filter_map(|(name, gvk)| Some((gvk, *by_name.get(name)?)));
+    let protobuf = Arc::new(Protobuf::new(&types, named));
     let unions = table
         .unions
         .iter()
@@ -98,6 +99,7 @@ pub fn load(deps: &Deps) -> Builtins {
         .collect();
     Builtins {
         types,
+        protobuf,
         definitions,
         by_name,
         kinds,

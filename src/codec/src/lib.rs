@@ -1,4 +1,5 @@
 //! Encodings of objects other than JSON, which is `fairlead_api::json`.
 
+pub mod protobuf;
 pub mod yaml;
 pub mod yaml_writer;

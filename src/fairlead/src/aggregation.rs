@@ -19,25 +19,17 @@ use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 /// Cluster objects as the gateway reads them.
 pub struct GatewayObjects {
     objects: Arc<CachedObjects>,
     caches: CacheSet,
-    changes: DashMap<Resource, (watch::Sender<u64>, JoinHandle<()>)>,
+    changes: DashMap<Resource, watch::Sender<u64>>,
 }
 
 impl GatewayObjects {
     pub fn new(objects: Arc<CachedObjects>, caches: CacheSet) -> GatewayObjects {
         GatewayObjects { objects, caches, changes: DashMap::new() }
-    }
-
-    /// Ends all following and lets go of the caches.
-    pub fn stop(&self) {
-        self.changes.iter().for_each(|followed| followed.1.abort());
-        self.objects.clear();
-        self.caches.clear();
     }
 }
 
@@ -52,12 +44,12 @@ impl ObjectSource for GatewayObjects {
 
     fn changes(&self, resource: Resource) -> watch::Receiver<u64> {
         let caches = self.caches.clone();
-        let followed = self.changes.entry(resource).or_insert_with(|| {
+        let sender = self.changes.entry(resource).or_insert_with(|| {
             let sender = watch::Sender::new(1);
-            let task = task::spawn("gateway-changes", follow(caches, resource, sender.clone()));
-            (sender, task)
+            task::spawn("gateway-changes", follow(caches, resource, sender.clone()));
+            sender
         });
-        followed.0.subscribe()
+        sender.subscribe()
     }
 }
 

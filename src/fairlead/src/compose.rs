@@ -1,7 +1,6 @@
 //! Composition: from a configuration to a running server. Values are made once, in the order they need each other.
 
 use crate::access::{Access, CreateByUpdate};
-use crate::admission::{self, LateClient};
 use crate::aggregation::{EngineApiServices, GatewayObjects, GatewayRemote};
 use crate::bootstrap::Bootstrap;
 use crate::caches::CacheSet;
@@ -16,6 +15,7 @@ use crate::scheme::{AllKinds, BuiltinKinds};
 use crate::{controllers, custom, files, version};
 use anyhow::{Context, Result};
 use bytes::Bytes;
+use fairlead_admission::AdmitAll;
 use fairlead_api::json;
 use fairlead_auth::authentication::keys;
 use fairlead_builtin::Deps;
@@ -51,7 +51,6 @@ pub struct Running {
     shutdown_delay: Duration,
     listener: JoinHandle<()>,
     loops: Vec<JoinHandle<()>>,
-    objects: Arc<GatewayObjects>,
     embedded: Option<Embedded>,
 }
 
@@ -87,7 +86,7 @@ pub async fn start(config: Config) -> Result<Running> {
 
     // Custom definitions are published to the routes, which are made of definitions with the hook that publishes.
     let published: Arc<OnceLock<Routes>> = Arc::default();
-    let lifecycle = custom::lifecycle(published.clone(), clock.clone(), &builtins);
+    let lifecycle = custom::lifecycle(published.clone(), clock.clone());
     custom::attach(&mut builtins.definitions, lifecycle.clone());
     let kinds = BuiltinKinds(Arc::new(builtins));
     let gateway_objects = Arc::new(GatewayObjects::new(objects, caches.clone()));
@@ -95,18 +94,15 @@ pub async fn start(config: Config) -> Result<Running> {
     published.get_or_init(|| routes.clone());
     let router = routes.router();
 
-    let late_client = LateClient::default();
-    let admission = admission::chain(&config, caches.clone(), access.authorizer.clone(), clock.clone(), late_client.clone())?;
     let engine = Engine::new(EngineConfig {
         caches: Arc::new(caches.clone()),
         scheme: Arc::new(AllKinds { built_in: kinds.clone(), router: router.clone() }),
-        admission: Arc::new(admission),
+        admission: Arc::new(AdmitAll),
         authorize_create: Arc::new(CreateByUpdate(access.authorizer.clone())),
         clock: clock.clone(),
         entropy: entropy.clone(),
     });
     let client = Client::new(engine.clone(), "kube-apiserver");
-    late_client.get_or_init(|| (client.clone(), router.clone()));
     let api_services = Arc::new(EngineApiServices { client: client.clone(), router: router.clone() });
     let gateway = gateway(&config, &identity, gateway_objects.clone(), api_services.clone(), address, &families)?;
     routes.set_gateway(gateway.clone());
@@ -118,7 +114,7 @@ pub async fn start(config: Config) -> Result<Running> {
         allocators.adopt(&service);
     }
     Bootstrap::new(engine.clone(), router.clone()).run(&config, &access, address, &*clock, &steps).await?;
-    let mut registrar = Registrar::new(gateway_objects.clone(), api_services, routes.wanted());
+    let mut registrar = Registrar::new(gateway_objects, api_services, routes.wanted());
     registrar.reconcile().await;
     steps.finish("kube-apiserver-autoregistration");
     custom::start(&lifecycle, &router, &engine).await?;
@@ -137,6 +133,7 @@ pub async fn start(config: Config) -> Result<Running> {
         router,
         engine,
         remote: Arc::new(GatewayRemote(gateway)),
+        protobuf: kinds.0.protobuf.clone(),
         components: Arc::new(kinds),
         authenticator: access.authenticator.clone(),
         authorizer: access.authorizer.clone(),
@@ -173,7 +170,6 @@ pub async fn start(config: Config) -> Result<Running> {
         shutdown_delay: config.limits.shutdown_delay,
         listener,
         loops,
-        objects: gateway_objects,
         embedded,
     })
 }
@@ -190,7 +186,6 @@ impl Running {
         for running in &self.loops {
             running.abort();
         }
-        self.objects.stop();
         if let Some(store) = self.embedded {
             store.close().await;
         }

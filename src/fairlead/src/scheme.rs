@@ -2,6 +2,7 @@
 
 use fairlead_api::{GroupVersionKind, Node};
 use fairlead_builtin::Builtins;
+use fairlead_codec::protobuf::Protobuf;
 use fairlead_discovery::Router;
 use fairlead_discovery::openapi::{Components, Version};
 use fairlead_resource::Scheme;
@@ -24,6 +25,10 @@ impl Scheme for AllKinds {
         Scheme::schema(&self.built_in, kind).or_else(custom)
     }
 
+    fn protobuf(&self) -> Option<&Protobuf> {
+        self.built_in.protobuf()
+    }
+
     fn name(&self, definition_kind: &GroupVersionKind) -> &str {
         self.built_in.name(definition_kind)
     }
@@ -37,6 +42,10 @@ impl Scheme for BuiltinKinds {
     fn schema(&self, kind: &GroupVersionKind) -> Option<Schema> {
         let root = self.0.kind(kind)?;
         Some(Schema { types: self.0.types.clone(), root })
+    }
+
+    fn protobuf(&self) -> Option<&Protobuf> {
+        Some(&self.0.protobuf)
     }
 
     fn name(&self, definition_kind: &GroupVersionKind) -> &str {

@@ -1,6 +1,8 @@
 //! Bodies: from bytes to a [`Node`], and from a node to an object of the request's kind.
 // PERFORMANCE: per-request path
 
+pub mod protobuf;
+
 use crate::call::Call;
 use crate::options::FieldValidation;
 use crate::request::Body;
@@ -8,6 +10,7 @@ use crate::strict::Complaints;
 use fairlead_api::field::go_quote;
 use fairlead_api::json::{self, Parsed};
 use fairlead_api::{GroupVersion, GroupVersionKind, Node, Status, StatusResult};
+use fairlead_codec::protobuf::Protobuf;
 use fairlead_codec::yaml;
 use fairlead_schema::Schema;
 
@@ -15,6 +18,11 @@ use fairlead_schema::Schema;
 pub trait Scheme: Send + Sync {
     /// The schema of a registered built-in kind; `None` for unknown ones.
     fn schema(&self, kind: &GroupVersionKind) -> Option<Schema>;
+
+    /// The protobuf form of built-in kinds; `None` where bodies are never protobuf.
+    fn protobuf(&self) -> Option<&Protobuf> {
+        None
+    }
 
     /// The name of the registry that `definition_kind` belongs to, as errors show it.
     fn name(&self, definition_kind: &GroupVersionKind) -> &str;
@@ -81,6 +89,9 @@ pub fn decode(
             expected.kind
         ))
     };
+    if body.media_type == protobuf::MEDIA_TYPE && !call.definition.is_custom() {
+        return protobuf::decode(call, expected, schema);
+    }
     check_media_type(&body.media_type)?;
     let yaml = is_yaml(&body.media_type);
     let parsed = parse(body).map_err(|why| {
@@ -226,26 +237,34 @@ fn check_other_kind(
     }
     let scheme = &call.engine.config.scheme;
     let Some(schema) = scheme.schema(actual) else {
-        return Err(format!(
-            "no kind {} is registered for version {} in scheme {}",
-            go_quote(&actual.kind),
-            go_quote(&actual.group_version().to_string()),
-            go_quote(scheme.name(expected))
-        ));
+        return Err(not_registered(call, actual, expected));
     };
     crate::typed::decode(node, &schema, false, None)?;
     if scheme.same(actual, expected) {
         return Ok(());
     }
+    Err(unknown_conversion(actual, expected))
+}
+
+fn not_registered(call: &Call, actual: &GroupVersionKind, expected: &GroupVersionKind) -> String {
+    format!(
+        "no kind {} is registered for version {} in scheme {}",
+        go_quote(&actual.kind),
+        go_quote(&actual.group_version().to_string()),
+        go_quote(call.engine.config.scheme.name(expected))
+    )
+}
+
+fn unknown_conversion(actual: &GroupVersionKind, expected: &GroupVersionKind) -> String {
     let package = if expected.group.is_empty() {
         "core"
     } else {
         expected.group.split('.').next().unwrap_or("")
     };
-    Err(format!(
+    format!(
         "converting ({}.{}) to ({package}.{}): unknown conversion",
         actual.version, actual.kind, expected.kind
-    ))
+    )
 }
 
 fn not_an_object(node: &Node) -> String {

@@ -6,6 +6,7 @@ use crate::engine::Engine;
 use crate::hooks::HookContext;
 use crate::request::Request;
 use fairlead_admission::{Attributes, Operation};
+use fairlead_codec::protobuf::Protobuf;
 use fairlead_api::{GroupResource, GroupVersionKind, Node, Status, StatusResult};
 use fairlead_storage::cache::Cache;
 use std::sync::Arc;
@@ -56,6 +57,11 @@ impl<'a> Call<'a> {
         self.cache
             .as_ref()
             .expect("the dispatcher lets only stored resources through to the verbs that need a cache")
+    }
+
+    /// The protobuf form of built-in kinds.
+    pub fn protobuf(&self) -> Option<&Protobuf> {
+        self.engine.config.scheme.protobuf()
     }
 
     pub fn hook_context(&self, dry_run: bool) -> HookContext<'_> {

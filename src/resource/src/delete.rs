@@ -29,7 +29,7 @@ enum Outcome {
 /// # Errors
 /// NotFound, Conflict for preconditions, or what admission and hooks answer.
 pub async fn delete(call: &mut Call<'_>) -> StatusResult<Response> {
-    let mut options = DeleteOptions::parse(call.request)?;
+    let mut options = DeleteOptions::parse(call.request, call.protobuf())?;
     warn_about_default(call, &options);
     let name = call.request.name.clone();
     let outcome = one(call, &name, &mut options).await?;
@@ -60,7 +60,7 @@ pub async fn delete(call: &mut Call<'_>) -> StatusResult<Response> {
 pub async fn delete_collection(call: &mut Call<'_>) -> StatusResult<Response> {
     let mut listing = crate::options::ListOptions::parse(call.request, false)?;
     let selection = selection::Selection::parse(call.request)?;
-    let options = DeleteOptions::parse(call.request)?;
+    let options = DeleteOptions::parse(call.request, call.protobuf())?;
     warn_about_default(call, &options);
     let limited = listing.limit > 0;
     if !limited {

@@ -21,6 +21,7 @@ use crate::request::{Identified, Received};
 use crate::router::RequestRouter;
 use bytes::Bytes;
 use fairlead_auth::authentication::request_header::IdentityHeaders;
+use fairlead_codec::protobuf::Protobuf;
 use fairlead_auth::{Authenticator, Authorizer};
 use fairlead_discovery::Router;
 use fairlead_discovery::openapi::Components;
@@ -43,6 +44,8 @@ pub struct Services {
     pub remote: Arc<dyn Remote>,
     /// Schemas of built-in types, for OpenAPI.
     pub components: Arc<dyn Components>,
+    /// The protobuf form of built-in kinds.
+    pub protobuf: Arc<Protobuf>,
     pub authenticator: Arc<dyn Authenticator>,
     pub authorizer: Arc<dyn Authorizer>,
     pub auditor: Option<Arc<dyn Auditor>>,

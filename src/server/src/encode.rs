@@ -5,7 +5,9 @@ use crate::body::{Body, Response};
 use crate::negotiate::{self, Agreed, Format, Offer};
 use bytes::Bytes;
 use fairlead_api::{Node, Status, json};
+use fairlead_codec::protobuf::{self as codec, Protobuf};
 use fairlead_codec::yaml_writer;
+use fairlead_resource::ResourceDefinition;
 use fairlead_resource::request::List;
 use fairlead_storage::Cached;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY};
@@ -15,6 +17,7 @@ use std::sync::Arc;
 mod compress;
 mod list;
 mod pretty;
+pub mod protobuf;
 
 /// Answers longer than this are compressed where the client accepts it.
 pub const GZIP_THRESHOLD: usize = 128 * 1024;
@@ -24,20 +27,29 @@ pub const PIECE: usize = 64 * 1024;
 
 /// What the encoders need to know of a request.
 #[derive(Clone, Copy)]
-pub struct Wanted {
+pub struct Wanted<'a> {
     pub agreed: Agreed,
     pub gzip: bool,
+    pub protobuf: &'a Protobuf,
 }
 
-impl Wanted {
-    pub fn new(agreed: Agreed, headers: &HeaderMap) -> Wanted {
-        let accepts = crate::request::header(headers, ACCEPT_ENCODING);
-        Wanted { agreed, gzip: accepts.split(',').any(|token| token.trim_matches(' ') == "gzip") }
+impl Wanted<'_> {
+    pub fn new<'a>(agreed: Agreed, headers: &HeaderMap, protobuf: &'a Protobuf) -> Wanted<'a> {
+        Wanted { agreed, gzip: accepts_gzip(headers), protobuf }
     }
 }
 
+/// Whether the client takes compressed answers. COMPAT: only by this word, without a quality.
+pub fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let accepts = crate::request::header(headers, ACCEPT_ENCODING);
+    accepts.split(',').any(|token| token.trim_matches(' ') == "gzip")
+}
+
 /// An object as it is cached: its bytes, and a line break.
-pub fn cached(code: u16, object: &Arc<Cached>, wanted: Wanted) -> Response {
+pub fn cached(code: u16, object: &Arc<Cached>, definition: &ResourceDefinition, wanted: Wanted) -> Response {
+    if wanted.agreed.format == Format::Protobuf {
+        return protobuf::cached(code, object, definition, wanted);
+    }
     if wanted.agreed.format == Format::Json && !wanted.agreed.pretty {
         let mut bytes = Vec::with_capacity(object.json.len() + 1);
         bytes.extend_from_slice(&object.json);
@@ -52,14 +64,17 @@ pub fn cached(code: u16, object: &Arc<Cached>, wanted: Wanted) -> Response {
 
 /// A made object.
 pub fn node(code: u16, node: &Node, wanted: Wanted) -> Response {
-    match encoded(node, wanted.agreed) {
+    match encoded(node, wanted) {
         Some((media_type, bytes)) => whole(code, media_type, bytes, wanted.gzip),
         None => status_as_json(&negotiate::not_acceptable(Offer::Resource { protobuf: false }, false)),
     }
 }
 
 /// A list: its items' bytes with commas between.
-pub fn list(list: List, wanted: Wanted) -> Response {
+pub fn list(list: List, definition: &ResourceDefinition, wanted: Wanted) -> Response {
+    if wanted.agreed.format == Format::Protobuf {
+        return protobuf::list(list, definition, wanted);
+    }
     if wanted.agreed.format == Format::Json && !wanted.agreed.pretty {
         return list::stream(list, wanted.gzip);
     }
@@ -72,7 +87,10 @@ pub fn list(list: List, wanted: Wanted) -> Response {
 /// A failure, in the format the client accepts, or JSON where it accepts none.
 pub fn status(status: &Status, headers: &HeaderMap, query: &[(String, String)]) -> Response {
     let Ok(agreed) = negotiate::agree(headers, query, Offer::Plain) else { return status_as_json(status) };
-    let Some((media_type, bytes)) = encoded(&status.to_node(), agreed) else { return status_as_json(status) };
+    let (media_type, bytes) = match agreed.format {
+        Format::Protobuf => (agreed.format.media_type(), codec::status(&status.to_node()).into()),
+        _ => text_of(&status.to_node(), agreed),
+    };
     with_retry_after(status, whole(status.code(), media_type, bytes, false))
 }
 
@@ -92,7 +110,7 @@ pub fn document(json: &Bytes, parameters: &str, wanted: Wanted) -> Response {
             bytes.into()
         }
         Agreed { format: Format::Json, .. } => pretty::indent(json).into(),
-        _ => match json::parse(json).map(|parsed| encoded(&parsed, wanted.agreed)) {
+        _ => match json::parse(json).map(|parsed| encoded(&parsed, wanted)) {
             Ok(Some((_, bytes))) => bytes,
             Ok(None) => return status_as_json(&negotiate::not_acceptable(Offer::Plain, false)),
             Err(error) => return status_as_json(&Status::internal(error)),
@@ -145,20 +163,26 @@ fn mark_compressed(response: &mut Response) {
     response.headers_mut().append(VARY, HeaderValue::from_static("Accept-Encoding"));
 }
 
-/// Bytes of `node` in the agreed format; `None` where there is no encoder for it.
-fn encoded(node: &Node, agreed: Agreed) -> Option<(&'static str, Bytes)> {
+/// Bytes of `node` in the agreed format; `None` where it has no such form.
+fn encoded(node: &Node, wanted: Wanted) -> Option<(&'static str, Bytes)> {
+    match wanted.agreed.format {
+        Format::Protobuf => Some((Format::Protobuf.media_type(), wanted.protobuf.document(node)?.into())),
+        _ => Some(text_of(node, wanted.agreed)),
+    }
+}
+
+/// Bytes of `node` as YAML, or else as JSON.
+fn text_of(node: &Node, agreed: Agreed) -> (&'static str, Bytes) {
     let bytes = match agreed.format {
-        Format::Json if agreed.pretty => pretty::indent(&json::to_vec(node)),
-        Format::Json => {
+        Format::Yaml => yaml_writer::write(node),
+        _ if agreed.pretty => pretty::indent(&json::to_vec(node)),
+        _ => {
             let mut bytes = json::to_vec(node);
             bytes.push(b'\n');
             bytes
         }
-        Format::Yaml => yaml_writer::write(node),
-        // The place of the codec crate's protobuf encoder.
-        Format::Protobuf => return None,
     };
-    Some((agreed.format.media_type(), bytes.into()))
+    (agreed.format.media_type(), bytes.into())
 }
 
 fn with_retry_after(status: &Status, mut response: Response) -> Response {

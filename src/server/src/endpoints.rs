@@ -139,7 +139,7 @@ fn index(shared: &Shared, snapshot: &RoutingSnapshot, known: &Known) -> Response
     paths.sort();
     paths.dedup();
     let document = node!({ "paths": paths });
-    let wanted = Wanted { agreed, gzip: false };
+    let wanted = Wanted { agreed, gzip: false, protobuf: &shared.services.protobuf };
     if agreed.format == negotiate::Format::Json {
         return encode::whole(200, "application/json", encode::indented(&json::to_vec(&document)).into(), false);
     }

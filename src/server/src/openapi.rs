@@ -1,8 +1,8 @@
 //! `/openapi/v2` and `/openapi/v3`: documents by hash, so that clients and caches keep them.
 
 use crate::body::{Body, Response};
-use crate::encode::{self, Wanted};
-use crate::negotiate::{self, Agreed};
+use crate::encode;
+use crate::negotiate;
 use crate::request::{Known, header};
 use crate::router::Shared;
 use fairlead_discovery::{Document, RoutingSnapshot};
@@ -63,8 +63,8 @@ fn document(found: &Document, content_type: &'static str, known: &Known) -> Resp
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        let wanted = Wanted::new(Agreed::default(), &known.parts.headers);
-        encode::whole(200, content_type, found.json.clone(), wanted.gzip)
+        let gzip = encode::accepts_gzip(&known.parts.headers);
+        encode::whole(200, content_type, found.json.clone(), gzip)
     };
     if let Some(etag) = etag {
         response.headers_mut().insert(ETAG, etag);

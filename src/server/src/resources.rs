@@ -10,7 +10,7 @@ use crate::negotiate::{self, Format, Offer, Route};
 use crate::request::{Identified, Known};
 use crate::request_info::RequestInfo;
 use crate::router::{Shared, failure};
-use crate::watch::{self, Events, Watching};
+use crate::watch::{self, Events, Form, Watching};
 use fairlead_api::{Status, StatusResult};
 use fairlead_resource::{Answer, Request, ResourceDefinition, Response as Outcome, Scope, Verb};
 use http::Method;
@@ -71,7 +71,7 @@ async fn handle(
         MediaType::IfAny(result) if bytes.is_empty() => result.unwrap_or_default(),
         MediaType::IfAny(result) => result.map_err(|status| failure(&status, &known))?,
     };
-    let wanted = Wanted::new(agreed, &known.parts.headers);
+    let wanted = Wanted::new(agreed, &known.parts.headers, &shared.services.protobuf);
     let namespaced = definition.namespaced();
     if known.info.verb_in_path && !known.info.name.is_empty() {
         // A watch of one object by path is a watch with a field selector.
@@ -94,7 +94,7 @@ async fn handle(
     };
     let Answer { result, mut warnings, audit: _ } = shared.services.engine.handle(request).await;
     let mut response = match result {
-        Ok(outcome) => respond(shared, outcome, &known, wanted),
+        Ok(outcome) => respond(shared, &definition, outcome, &known, wanted),
         Err(status) => failure(&status, &known),
     };
     if let Some(warning) = &definition.warning {
@@ -106,24 +106,31 @@ async fn handle(
     Ok(response)
 }
 
-fn respond(shared: &Arc<Shared>, outcome: Outcome, known: &Known, wanted: Wanted) -> Response {
+fn respond(
+    shared: &Arc<Shared>,
+    definition: &Arc<ResourceDefinition>,
+    outcome: Outcome,
+    known: &Known,
+    wanted: Wanted,
+) -> Response {
     match outcome {
-        Outcome::Cached { code, object } => encode::cached(code, &object, wanted),
+        Outcome::Cached { code, object } => encode::cached(code, &object, definition, wanted),
         Outcome::Node { code, node } => encode::node(code, &node, wanted),
-        Outcome::List(list) => encode::list(list, wanted),
+        Outcome::List(list) => encode::list(list, definition, wanted),
         Outcome::Watch(stream) => {
-            if wanted.agreed.format != Format::Json {
-                return failure(&negotiate::not_acceptable(Offer::Resource { protobuf: false }, true), known);
-            }
+            let form = match wanted.agreed.format {
+                Format::Protobuf => Form::Protobuf { protobuf: shared.services.protobuf.clone(), definition: definition.clone() },
+                _ => Form::Json,
+            };
             let watching = Watching {
                 drain: shared.services.drain.clone(),
                 timeout: Some(watch_timeout(shared, known)),
                 events: Events::of(&shared.metrics, &known.info),
             };
-            watch::json_frames(stream, watching)
+            watch::frames(stream, form, watching)
         }
         Outcome::Warned { response, warnings } => {
-            let mut response = respond(shared, *response, known, wanted);
+            let mut response = respond(shared, definition, *response, known, wanted);
             response.extensions_mut().insert(Warnings(warnings));
             response
         }

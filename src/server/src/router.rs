@@ -63,10 +63,10 @@ async fn route(shared: Arc<Shared>, request: Identified) -> Response {
     let path = info.path.trim_end_matches('/').to_owned();
     let mut parts = path.split('/').skip(1);
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some("api"), None, ..) => documents::versions_of_core(&snapshot, &request.known),
-        (Some("api"), Some(version), None, _) => documents::resources(&snapshot, &request.known, "", version),
-        (Some("apis"), None, ..) => documents::groups(&snapshot, &request.known),
-        (Some("apis"), Some(group), None, _) if !group.is_empty() => documents::group(&snapshot, &request.known, group),
+        (Some("api"), None, ..) => documents::versions_of_core(&shared, &snapshot, &request.known),
+        (Some("api"), Some(version), None, _) => documents::resources(&shared, &snapshot, &request.known, "", version),
+        (Some("apis"), None, ..) => documents::groups(&shared, &snapshot, &request.known),
+        (Some("apis"), Some(group), None, _) if !group.is_empty() => documents::group(&shared, &snapshot, &request.known, group),
         (Some("apis"), Some(""), ..) => encode::page_not_found(),
         (Some("apis"), Some(group), Some(version), None) => {
             let remote = snapshot.version(group, version).and_then(|entry| match &entry.serves {
@@ -75,7 +75,7 @@ async fn route(shared: Arc<Shared>, request: Identified) -> Response {
             });
             match remote {
                 Some(backend) => shared.services.remote.proxy(request, backend).await,
-                None => documents::resources(&snapshot, &request.known, group, version),
+                None => documents::resources(&shared, &snapshot, &request.known, group, version),
             }
         }
         _ => endpoints::serve(&shared, &snapshot, &request.known).await,
@@ -97,7 +97,7 @@ pub fn failure(status: &Status, known: &Known) -> Response {
 
 /// The discovery documents, as clients of every age ask for them.
 mod documents {
-    use super::{failure, nowhere};
+    use super::{Shared, failure, nowhere};
     use crate::body::Response;
     use crate::encode::{self, Wanted};
     use crate::negotiate::{self, Agreed, Clause, Format, Offer, Route};
@@ -111,12 +111,12 @@ mod documents {
     const AGGREGATED: &str = ";g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
     /// `/api`.
-    pub(super) fn versions_of_core(snapshot: &RoutingSnapshot, known: &Known) -> Response {
+    pub(super) fn versions_of_core(shared: &Shared, snapshot: &RoutingSnapshot, known: &Known) -> Response {
         if let Err(response) = readable(known) {
             return response;
         }
         if let Some(agreed) = wants_aggregated(known) {
-            return aggregated(snapshot.aggregated(true), agreed, known);
+            return aggregated(shared, snapshot.aggregated(true), agreed, known);
         }
         let versions: Vec<_> = snapshot
             .group("")
@@ -131,27 +131,27 @@ mod documents {
             "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}],
         });
         document.set("versions", versions);
-        plain(&json::to_vec(&document).into(), known)
+        plain(shared, &json::to_vec(&document).into(), known)
     }
 
     /// `/apis`. COMPAT: any method will do.
-    pub(super) fn groups(snapshot: &RoutingSnapshot, known: &Known) -> Response {
+    pub(super) fn groups(shared: &Shared, snapshot: &RoutingSnapshot, known: &Known) -> Response {
         if let Some(agreed) = wants_aggregated(known) {
-            return aggregated(snapshot.aggregated(false), agreed, known);
+            return aggregated(shared, snapshot.aggregated(false), agreed, known);
         }
-        plain(&snapshot.group_list().json, known)
+        plain(shared, &snapshot.group_list().json, known)
     }
 
     /// `/apis/GROUP`. COMPAT: any method will do.
-    pub(super) fn group(snapshot: &RoutingSnapshot, known: &Known, group: &str) -> Response {
+    pub(super) fn group(shared: &Shared, snapshot: &RoutingSnapshot, known: &Known, group: &str) -> Response {
         let Some(document) = snapshot.group_document(group).filter(|_| !group.is_empty()) else {
             return encode::page_not_found();
         };
-        plain(&document.json, known)
+        plain(shared, &document.json, known)
     }
 
     /// `/api/VERSION` and `/apis/GROUP/VERSION`.
-    pub(super) fn resources(snapshot: &RoutingSnapshot, known: &Known, group: &str, version: &str) -> Response {
+    pub(super) fn resources(shared: &Shared, snapshot: &RoutingSnapshot, known: &Known, group: &str, version: &str) -> Response {
         let Some(document) = snapshot.resource_list(group, version) else {
             return nowhere(snapshot, group, known);
         };
@@ -160,7 +160,7 @@ mod documents {
         {
             return response;
         }
-        plain(&document.json, known)
+        plain(shared, &document.json, known)
     }
 
     /// Documents are read with GET, in a form that they have.
@@ -171,21 +171,21 @@ mod documents {
         Route::Object.check(&known.parts.headers).map_err(|status| failure(&status, known))
     }
 
-    fn plain(json: &Bytes, known: &Known) -> Response {
+    fn plain(shared: &Shared, json: &Bytes, known: &Known) -> Response {
         match negotiate::agree(&known.parts.headers, &known.query, Offer::Plain) {
-            Ok(agreed) => encode::document(json, "", Wanted::new(agreed, &known.parts.headers)),
+            Ok(agreed) => encode::document(json, "", Wanted::new(agreed, &known.parts.headers, &shared.services.protobuf)),
             Err(status) => failure(&status, known),
         }
     }
 
-    fn aggregated(document: &Document, agreed: Agreed, known: &Known) -> Response {
+    fn aggregated(shared: &Shared, document: &Document, agreed: Agreed, known: &Known) -> Response {
         let mut response = match &document.etag {
             Some(etag) if header(&known.parts.headers, IF_NONE_MATCH) == etag => {
                 let mut unchanged = Response::new(crate::body::Body::empty());
                 *unchanged.status_mut() = StatusCode::NOT_MODIFIED;
                 unchanged
             }
-            _ => encode::document(&document.json, AGGREGATED, Wanted::new(agreed, &known.parts.headers)),
+            _ => encode::document(&document.json, AGGREGATED, Wanted::new(agreed, &known.parts.headers, &shared.services.protobuf)),
         };
         let headers = response.headers_mut();
         headers.append(VARY, HeaderValue::from_static("Accept"));

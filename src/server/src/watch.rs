@@ -3,17 +3,20 @@
 
 use crate::body::{Body, BoxError, Response};
 use crate::drain::Drain;
-use crate::encode::PIECE;
+use crate::encode::{self, PIECE};
 use crate::metrics::Metrics;
 use crate::request_info::RequestInfo;
 use bytes::Bytes;
-use fairlead_api::json;
+use fairlead_api::{Status, json};
+use fairlead_codec::protobuf::{self as codec, Protobuf, envelope};
+use fairlead_resource::ResourceDefinition;
 use fairlead_resource::request::{EventKind, WatchEvent, WatchStream};
 use fairlead_storage::Cached;
 use fairlead_telemetry::metrics::{Histogram, IntCounter};
 use futures_util::FutureExt;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
@@ -43,16 +46,29 @@ impl Events {
     }
 }
 
-/// Serves a watch as JSON frames, one a line.
-pub fn json_frames(stream: Box<dyn WatchStream>, watching: Watching) -> Response {
+/// How events are written.
+pub enum Form {
+    /// One a line.
+    Json,
+    /// Each behind its length, objects of one resource.
+    Protobuf { protobuf: Arc<Protobuf>, definition: Arc<ResourceDefinition> },
+}
+
+/// Serves a watch as frames.
+pub fn frames(stream: Box<dyn WatchStream>, form: Form, watching: Watching) -> Response {
     let deadline = watching.timeout.map(|t| Instant::now() + t);
-    let state = State { stream, watching, deadline };
+    let media_type = match form {
+        Form::Json => "application/json",
+        Form::Protobuf { .. } => "application/vnd.kubernetes.protobuf;stream=watch",
+    };
+    let state = State { stream, form, watching, deadline };
     let mut response = Response::new(Body::stream(Box::pin(futures_util::stream::unfold(state, next)), None));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     response
 }
 
 struct State {
+    form: Form,
     stream: Box<dyn WatchStream>,
     watching: Watching,
     deadline: Option<Instant>,
@@ -65,7 +81,7 @@ async fn next(mut state: State) -> Option<(Result<Bytes, BoxError>, State)> {
         () = state.watching.drain.wait() => return None,
         () = until(state.deadline) => return None,
     };
-    let first = frame(&first);
+    let first = frame(&first, &state.form);
     state.watching.events.sent(first.len());
     let Some(Some(second)) = state.stream.next().now_or_never() else { return Some((Ok(first), state)) };
     let mut batch = Vec::with_capacity(first.len() * 4);
@@ -73,7 +89,10 @@ async fn next(mut state: State) -> Option<(Result<Bytes, BoxError>, State)> {
     let mut event = Some(second);
     while let Some(ready) = event {
         let before = batch.len();
-        write_frame(&ready, &mut batch);
+        match &state.form {
+            Form::Json => write_frame(&ready, &mut batch),
+            form => batch.extend_from_slice(&frame(&ready, form)),
+        }
         state.watching.events.sent(batch.len() - before);
         if batch.len() >= PIECE {
             break;
@@ -92,7 +111,10 @@ async fn until(deadline: Option<Instant>) {
 }
 
 /// `{"type":…,"object":…}` and a line break; of cached objects one for all watchers.
-fn frame(event: &WatchEvent) -> Bytes {
+fn frame(event: &WatchEvent, form: &Form) -> Bytes {
+    if let Form::Protobuf { protobuf, definition } = form {
+        return protobuf_frame(event, definition, protobuf).into();
+    }
     if let WatchEvent::Object { kind, object } = event {
         let shared = match kind {
             EventKind::Added => Some(&object.forms.watch_added),
@@ -107,6 +129,25 @@ fn frame(event: &WatchEvent) -> Bytes {
     let mut out = Vec::with_capacity(512);
     write_frame(event, &mut out);
     out.into()
+}
+
+fn protobuf_frame(event: &WatchEvent, definition: &ResourceDefinition, protobuf: &Protobuf) -> Vec<u8> {
+    match event {
+        WatchEvent::Object { kind, object } => match encode::protobuf::message(object, definition.schema.root, protobuf) {
+            Ok(message) => {
+                let api_version = definition.group_version().to_string();
+                envelope::frame(kind.as_str(), &api_version, &definition.kind, &message)
+            }
+            Err(failed) => envelope::frame_document(EventKind::Error.as_str(), &codec::status(&failed.to_node())),
+        },
+        WatchEvent::Node { kind, node } => match protobuf.document(node) {
+            Some(document) => envelope::frame_document(kind.as_str(), &document),
+            None => {
+                let failed = Status::internal("the object has no protobuf form");
+                envelope::frame_document(EventKind::Error.as_str(), &codec::status(&failed.to_node()))
+            }
+        },
+    }
 }
 
 fn compose(kind: EventKind, object: &Cached) -> Bytes {
@@ -172,7 +213,7 @@ mod tests {
 
     fn serve(names: &[&str], ends: bool, watching: Watching) -> Response {
         let events = names.iter().map(|n| event(n)).collect::<Vec<_>>().into_iter();
-        json_frames(Box::new(Script { events, ends }), watching)
+        frames(Box::new(Script { events, ends }), Form::Json, watching)
     }
 
     #[tokio::test]

@@ -1,5 +1,3 @@
-//! Which impersonations are asked for and which are refused.
-
 use super::*;
 use crate::authorization::ResolvedRules;
 use futures_util::FutureExt;

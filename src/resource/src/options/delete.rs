@@ -1,8 +1,9 @@
 //! `DeleteOptions`, from the body or, without one, from the query.
 
 use super::{all, boolean, check, options_node, parse_int, validate_dry_run};
-use crate::body::{self, go_kind};
+use crate::body::{self, go_kind, protobuf as protobuf_body};
 use crate::request::Request;
+use fairlead_codec::protobuf::{Protobuf, envelope};
 use fairlead_api::{FieldError, FieldErrors, FieldPath, Node, Status, StatusResult};
 
 /// `propagationPolicy`.
@@ -26,7 +27,7 @@ pub struct DeleteOptions {
 impl DeleteOptions {
     /// # Errors
     /// BadRequest for what cannot be decoded, Invalid for `DeleteOptions.meta.k8s.io`.
-    pub fn parse(request: &Request) -> StatusResult<DeleteOptions> {
+    pub fn parse(request: &Request, protobuf: Option<&Protobuf>) -> StatusResult<DeleteOptions> {
         let mut options = DeleteOptions::default();
         let (dry_run, propagation) = if request.body.bytes.is_empty() {
             options.grace_period_seconds = request.query("gracePeriodSeconds").map(parse_int).transpose()?;
@@ -34,7 +35,7 @@ impl DeleteOptions {
             let dry_run: Vec<String> = all(request, "dryRun").into_iter().map(String::from).collect();
             (dry_run, request.query("propagationPolicy").map(String::from))
         } else {
-            options.read_body(request)?
+            options.read_body(request, protobuf)?
         };
         let mut errors = FieldErrors::new();
         let path = FieldPath::new("propagationPolicy");
@@ -60,10 +61,20 @@ impl DeleteOptions {
     }
 
     /// Reads the body; answers `dryRun` and `propagationPolicy` as given.
-    fn read_body(&mut self, request: &Request) -> StatusResult<(Vec<String>, Option<String>)> {
-        let node = body::parse(&request.body)
-            .map_err(|why| Status::bad_request(format!("couldn't get version/kind; json parse error: {why}")))?
-            .node;
+    fn read_body(
+        &mut self,
+        request: &Request,
+        protobuf: Option<&Protobuf>,
+    ) -> StatusResult<(Vec<String>, Option<String>)> {
+        let protobuf = protobuf.filter(|_| request.body.media_type == protobuf_body::MEDIA_TYPE);
+        let node = match protobuf {
+            Some(protobuf) => document(&request.body.bytes, protobuf)?,
+            None => {
+                body::parse(&request.body)
+                    .map_err(|why| Status::bad_request(format!("couldn't get version/kind; json parse error: {why}")))?
+                    .node
+            }
+        };
         let Node::Map(members) = &node else {
             return Err(Status::bad_request(format!(
                 "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct {{ \
@@ -162,6 +173,21 @@ impl DeleteOptions {
         }
         node
     }
+}
+
+/// Options in protobuf. COMPAT: every version has the same ones.
+fn document(bytes: &[u8], protobuf: &Protobuf) -> StatusResult<Node> {
+    let bad = |error| Status::bad_request(format!("{error}"));
+    let document = envelope::open(bytes).map_err(bad)?;
+    let mut node = match protobuf.message("", "v1", "DeleteOptions") {
+        Some(options) if matches!(document.kind.as_str(), "" | "DeleteOptions") => {
+            protobuf.decode(document.message, options).map_err(bad)?
+        }
+        _ => Node::map(),
+    };
+    node.set("kind", document.kind.as_str());
+    node.set("apiVersion", document.api_version.as_str());
+    Ok(node)
 }
 
 impl Propagation {

@@ -1,5 +1,3 @@
-//! What decoding accepts, rewrites and refuses.
-
 use super::*;
 use crate::test_types::pod;
 use fairlead_api::node;

@@ -1,5 +1,3 @@
-//! What value validations refuse, and in which words.
-
 use super::*;
 use crate::{Schema, Unknown, compile, decode_custom, set_defaults};
 use fairlead_api::{GroupKind, Status, json, node};

@@ -1,5 +1,3 @@
-//! Tokens that are accepted and tokens that are not.
-
 use super::issuer::{Grant, Issuer};
 use super::*;
 use crate::authentication::keys::SigningKey;
