@@ -38,6 +38,14 @@ fn find_kubectl() -> Result<PathBuf> {
     bail!("neither Go nor kubectl is installed")
 }
 
+/// Helm: `$HELM`, one on the PATH, or `None`.
+pub fn helm() -> Option<PathBuf> {
+    match std::env::var_os("HELM") {
+        Some(path) => Some(path.into()),
+        None => on_path("helm").then(|| "helm".into()),
+    }
+}
+
 pub fn on_path(program: &str) -> bool {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&paths).any(|p| p.join(program).is_file())

@@ -123,13 +123,34 @@ fn a_watch_shows_changes_as_they_happen() -> Result<()> {
 fn a_custom_resource() -> Result<()> {
     let Some((_server, k)) = session()? else { return Ok(()) };
     has(&k.run(&["apply", "-f", "examples/crd.yaml"])?, &["created"])?;
-    let name = k.run(&["get", "crd", "-o", "jsonpath={.items[0].metadata.name}"])?;
-    k.run(&["wait", "--for=condition=Established", &format!("crd/{name}"), "--timeout=5s"])?;
-    has(&k.run(&["apply", "-f", "examples/crd-objects.yaml"])?, &["created"])?;
-    let plural = name.split('.').next().context("the CRD has no name")?.to_owned();
-    let listed = k.run(&["get", &plural, "-A"])?;
-    ensure!(listed.lines().count() > 1, "{listed}");
-    has(&k.run(&["explain", &format!("{plural}.spec")])?, &["FIELDS"])?;
-    has(&k.run(&["api-resources"])?, &[&plural])?;
-    Ok(())
+    k.run(&["wait", "--for=condition=Established", "crd/pipelines.flow.example.com", "--timeout=5s"])?;
+    has(&k.run(&["apply", "-f", "examples/crd-objects.yaml"])?, &["pipeline.flow.example.com/smallest created"])?;
+    let value = |name: &str, path: &str| k.run(&["get", "pipeline", name, "-o", &format!("jsonpath={{{path}}}")]);
+    ensure!(value("smallest", ".spec.mode")? == "Stream", "defaults are filled in");
+    ensure!(value("smallest", ".spec.steps[0].onError.action")? == "Fail", "defaults in lists are filled in");
+    has(&k.run(&["get", "pipelines"])?, &["PRIORITY", "WORKERS", "nightly-report", "High", "4"])?;
+    has(&k.run(&["get", "pl", "-A", "-o", "wide"])?, &["SOURCE", "s3://ledger/2026"])?;
+    has(&k.run(&["get", "pipelines", "--field-selector", "spec.priority=High"])?, &["nightly-report"])?;
+
+    let object = "apiVersion: flow.example.com/v1\nkind: Pipeline\nmetadata: {name: wrong}\nspec: {workers: 9999, source: {url: ftp://x}, steps: [{name: a, type: Nope}]}\n";
+    let refused = k.refused(&["create", "-f", "-"], object)?;
+    has(&refused, &["spec.workers", "spec.source.url", "Unsupported value: \"Nope\""])?;
+    let unknown = "apiVersion: flow.example.com/v1\nkind: Pipeline\nmetadata: {name: pruned}\nspec: {nonsense: 1, source: {url: 'https://x'}, steps: [{name: a, type: Map}]}\n";
+    has(&k.refused(&["create", "-f", "-"], unknown)?, &["unknown field \"spec.nonsense\""])?;
+    k.feed(&["create", "--validate=ignore", "-f", "-"], unknown)?;
+    ensure!(value("pruned", ".spec.nonsense")?.is_empty(), "unknown fields are pruned");
+
+    k.run(&["patch", "pipeline", "smallest", "--type=merge", "-p", r#"{"spec":{"paused":true}}"#])?;
+    ensure!(value("smallest", ".metadata.generation")? == "2");
+    k.run(&["patch", "pipeline", "smallest", "--subresource=status", "--type=merge", "-p", r#"{"status":{"phase":"Running"}}"#])?;
+    ensure!(value("smallest", ".status.phase")? == "Running" && value("smallest", ".metadata.generation")? == "2");
+    has(&k.run(&["scale", "pipeline/smallest", "--replicas=7"])?, &["scaled"])?;
+    ensure!(value("smallest", ".spec.workers")? == "7");
+    let applied = "apiVersion: flow.example.com/v1\nkind: Pipeline\nmetadata: {name: smallest}\nspec: {steps: [{name: more, type: Join}]}\n";
+    k.feed(&["apply", "--server-side", "-f", "-"], applied)?;
+    ensure!(value("smallest", ".spec.steps[*].name")? == "all more", "lists are merged by key");
+    has(&k.run(&["explain", "pipeline.spec.steps"])?, &["FIELDS", "timeoutSeconds"])?;
+    has(&k.run(&["api-resources"])?, &["pipelines"])?;
+    has(&k.run(&["delete", "crd", "pipelines.flow.example.com", "--timeout=10s"])?, &["deleted"])?;
+    has(&k.refused(&["get", "--raw", "/apis/flow.example.com/v1/pipelines"], "")?, &["NotFound"])
 }

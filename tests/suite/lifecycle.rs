@@ -81,7 +81,10 @@ fn sigkill_loses_no_acknowledged_write() -> Result<()> {
             for writer in 0..8 {
                 writers.spawn(write(address.clone(), format!("r{round}-w{writer}"), log.clone()));
             }
-            // Between 50 and 250 ms, different in every round.
+            // Not before something was written; then between 50 and 250 ms, different in every round.
+            while log.lock().expect("no writer panics").is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
             tokio::time::sleep(Duration::from_millis(50 + (round * 37) % 200)).await;
             server.kill()?;
             writers.shutdown().await;

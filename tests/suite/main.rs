@@ -1,4 +1,7 @@
 //! The black-box suite, one module a subject.
 
+mod aggregation;
+mod chart;
 mod kubectl;
 mod lifecycle;
+mod metrics;

@@ -1,7 +1,8 @@
 //! What an admission plugin is asked about.
 
 use compact_str::CompactString;
-use fairlead_api::{GroupVersionKind, GroupVersionResource, Node, UserInfo};
+use fairlead_api::{GroupResource, GroupVersionKind, GroupVersionResource, Node, Status, UserInfo};
+use std::fmt;
 use std::sync::Arc;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,5 +46,46 @@ impl Operation {
             Operation::Delete => "DELETE",
             Operation::Connect => "CONNECT",
         }
+    }
+}
+
+impl Attributes {
+    pub fn group_resource(&self) -> GroupResource {
+        GroupResource {
+            group: self.resource.group.clone(),
+            resource: self.resource.resource.clone(),
+        }
+    }
+
+    /// Whether the request is about `plural` of `group`, its subresources included.
+    pub fn is(&self, group: &str, plural: &str) -> bool {
+        self.resource.resource == plural && self.resource.group == group
+    }
+
+    /// Whether the request is about `plural` of `group` itself and not about a subresource.
+    pub fn is_main(&self, group: &str, plural: &str) -> bool {
+        self.subresource.is_empty() && self.is(group, plural)
+    }
+
+    pub fn creates(&self) -> bool {
+        self.operation == Operation::Create
+    }
+
+    pub fn updates(&self) -> bool {
+        self.operation == Operation::Update
+    }
+
+    /// What the object is called in a refusal: names are generated after admission.
+    pub fn shown_name(&self) -> &str {
+        let generate = self.object.str_at(&["metadata", "generateName"]);
+        [self.name.as_str(), self.object.name(), generate]
+            .into_iter()
+            .find(|name| !name.is_empty())
+            .unwrap_or("Unknown")
+    }
+
+    /// A refusal in the words of kubernetes/apiserver pkg/admission/errors.go.
+    pub fn forbidden(&self, why: impl fmt::Display) -> Status {
+        Status::forbidden(&self.group_resource(), self.shown_name(), why)
     }
 }

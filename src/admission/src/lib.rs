@@ -1,8 +1,25 @@
 //! Admission: what may change or refuse a write between decoding and storing.
+//!
+//! - [`Admission`]: the whole of it, as the engine calls it; [`Chain`] is the one the server has.
+//! - [`plugins`]: one file each, and their order.
+//! - [`cluster`]: what plugins may look at, by traits the binary implements.
+//! - [`quota`]: what objects count as towards a ResourceQuota.
+//!
+//! Related: `fairlead-resource` calls in here; `fairlead-gateway` calls webhooks.
 
 pub mod attributes;
+pub mod chain;
+pub mod cluster;
+pub mod plugins;
+pub mod pod;
+pub mod quota;
+
+#[cfg(test)]
+mod testing;
 
 pub use attributes::{Attributes, Operation};
+pub use chain::Chain;
+pub use cluster::{Cluster, Lookup};
 
 use fairlead_api::StatusResult;
 use futures_util::future::BoxFuture;

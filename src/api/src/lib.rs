@@ -18,7 +18,9 @@ pub mod quantity;
 pub mod selector;
 pub mod status;
 pub mod time;
+pub mod url;
 pub mod user;
+pub mod webhook;
 
 pub use field::{FieldError, FieldErrors, FieldPath};
 pub use gvk::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};

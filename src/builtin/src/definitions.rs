@@ -2,6 +2,7 @@
 
 use crate::declaration::{Column as DeclaredColumn, Declaration, Resource, Selectable, Verbs};
 use crate::hooks::{self, Deps};
+use crate::peers::Peers;
 use crate::types::Table;
 use crate::{conversion, declaration};
 use base64::Engine as _;
@@ -13,7 +14,13 @@ use fairlead_schema::{Schema, Types};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
-pub fn build(files: &[Declaration], table: &Table, types: &Arc<Types>, deps: &Deps) -> Vec<Arc<ResourceDefinition>> {
+pub fn build(
+    files: &[Declaration],
+    table: &Table,
+    types: &Arc<Types>,
+    deps: &Deps,
+    peers: &Peers,
+) -> Vec<Arc<ResourceDefinition>> {
     let mut definitions = Vec::new();
     for file in files {
         for (plural, resource) in &file.resources.0 {
@@ -22,6 +29,7 @@ pub fn build(files: &[Declaration], table: &Table, types: &Arc<Types>, deps: &De
                 file,
                 table,
                 types,
+                peers,
             };
             definitions.push(Arc::new(source.definition(plural, resource, deps)));
         }
@@ -35,6 +43,7 @@ struct Source<'a> {
     file: &'a Declaration,
     table: &'a Table,
     types: &'a Arc<Types>,
+    peers: &'a Peers,
 }
 
 impl Source<'_> {
@@ -81,7 +90,7 @@ impl Source<'_> {
             create_on_update: resource.create_on_update,
             openapi: None,
             warning: (!resource.warning.is_empty()).then(|| resource.warning.clone()),
-            hooks: hooks::of(&gv.group, plural, deps),
+            hooks: hooks::of(&gv.group, plural, deps, self.peers),
         }
     }
 

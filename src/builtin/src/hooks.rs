@@ -2,6 +2,7 @@
 
 use crate::allocators::Allocators;
 use crate::auth::{self, Auth, Grants, Token};
+use crate::peers::Peers;
 use crate::{
     admissionregistration, apiextensions, apiregistration, apps, autoscaling, batch, certificates, coordination, core,
     discovery, events, flowcontrol, networking, node, policy, rbac, resource, scheduling, storage,
@@ -30,7 +31,7 @@ impl Default for Deps {
 
 /// The hooks of a resource, by group and plural name.
 #[rustfmt::skip]
-pub fn of(group: &str, plural: &str, deps: &Deps) -> Arc<dyn Hooks> {
+pub fn of(group: &str, plural: &str, deps: &Deps, peers: &Peers) -> Arc<dyn Hooks> {
     let auth = || deps.auth.clone();
     match (group, plural) {
         ("", "componentstatuses") => Arc::new(core::componentstatuses::ComponentStatuses),
@@ -42,7 +43,7 @@ pub fn of(group: &str, plural: &str, deps: &Deps) -> Arc<dyn Hooks> {
         ("", "nodes") => Arc::new(core::nodes::Nodes),
         ("", "persistentvolumeclaims") => Arc::new(core::persistentvolumeclaims::PersistentVolumeClaims),
         ("", "persistentvolumes") => Arc::new(core::persistentvolumes::PersistentVolumes),
-        ("", "pods") => Arc::new(core::pods::Pods),
+        ("", "pods") => Arc::new(core::pods::Pods::new(peers)),
         ("", "podtemplates") => Arc::new(core::podtemplates::PodTemplates),
         ("", "replicationcontrollers") => Arc::new(core::replicationcontrollers::ReplicationControllers),
         ("", "resourcequotas") => Arc::new(core::resourcequotas::ResourceQuotas),

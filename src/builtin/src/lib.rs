@@ -27,6 +27,7 @@ pub mod hooks;
 mod networking;
 mod node;
 mod notes;
+mod peers;
 mod pod_spec;
 mod policy;
 mod rbac;
@@ -35,6 +36,7 @@ mod resources;
 mod scheduling;
 mod storage;
 mod types;
+mod validation;
 mod value;
 
 pub use definitions::storage_version_hash;
@@ -70,7 +72,9 @@ pub fn load(deps: &Deps) -> Builtins {
             .expect("the build wrote valid declarations");
     let mut table = types::Table::build(&files);
     let types = Arc::new(std::mem::take(&mut table.types));
-    let definitions = definitions::build(&files, &table, &types, deps);
+    let peers = peers::Peers::default();
+    let definitions = definitions::build(&files, &table, &types, deps, &peers);
+    peers.fill(&definitions);
     let mut by_name = HashMap::new();
     for (i, ty) in (0u32..).zip(&types.types).filter(|(_, ty)| !ty.name.is_empty()) {
         // The first is the declared one; granular copies come later.

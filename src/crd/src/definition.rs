@@ -8,12 +8,12 @@ use fairlead_resource::definition::{
     Column, Conversion, Converter, Origin, ResourceDefinition, Scope, SelectableField, StorageSpec, Subresource,
     SubresourceBehavior, Verb,
 };
-use fairlead_schema::compile;
+use fairlead_schema::{Schema, compile};
 use std::sync::Arc;
 
 /// The definitions of all served versions; empty until the names are accepted.
 ///
-/// `converter` is asked where `spec.conversion.strategy` is Webhook. `hash` computes storage version hashes.
+/// `scale` is the schema of `autoscaling/v1 Scale`. `converter` is asked where `spec.conversion.strategy` is Webhook. `hash` computes storage version hashes.
 ///
 /// # Errors
 /// A sentence on the version whose schema cannot be compiled.
@@ -21,12 +21,13 @@ pub fn definitions(
     crd: &Node,
     converter: &dyn Fn(&Node) -> Arc<dyn Converter>,
     hash: fn(&str, &str, &str) -> CompactString,
+    scale: Option<&Schema>,
 ) -> Result<Vec<Arc<ResourceDefinition>>, String> {
     if !crate::condition::is_true(crd, "Established") {
         return Ok(Vec::new());
     }
     let served = versions(crd).filter(|v| v.get("served").and_then(Node::as_bool) == Some(true));
-    served.map(|version| definition(crd, version, converter, hash).map(Arc::new)).collect()
+    served.map(|version| definition(crd, version, converter, hash, scale).map(Arc::new)).collect()
 }
 
 fn definition(
@@ -34,6 +35,7 @@ fn definition(
     version: &Node,
     converter: &dyn Fn(&Node) -> Arc<dyn Converter>,
     hash: fn(&str, &str, &str) -> CompactString,
+    scale: Option<&Schema>,
 ) -> Result<ResourceDefinition, String> {
     let spec = crd.get("spec").cloned().unwrap_or_default();
     let names = crd.at(&["status", "acceptedNames"]).cloned().unwrap_or_default();
@@ -65,7 +67,7 @@ fn definition(
         verbs: vec![
             Verb::Delete, Verb::DeleteCollection, Verb::Get, Verb::List, Verb::Patch, Verb::Create, Verb::Update, Verb::Watch,
         ],
-        subresources: subresources(&spec, version, kind),
+        subresources: subresources(&spec, version, kind, scale),
         hooks: Arc::new(CustomHooks::new(&schema, scope)),
         schema,
         columns: columns(version),
@@ -100,7 +102,7 @@ fn words(names: &Node, field: &str) -> Vec<CompactString> {
     names.list(field).iter().filter_map(Node::as_str).map(Into::into).collect()
 }
 
-fn subresources(spec: &Node, version: &Node, kind: &str) -> Vec<Subresource> {
+fn subresources(spec: &Node, version: &Node, kind: &str, scale_schema: Option<&Schema>) -> Vec<Subresource> {
     let mut subresources = Vec::new();
     let verbs = vec![Verb::Get, Verb::Patch, Verb::Update];
     let Some(declared) = version.get("subresources") else { return subresources };
@@ -123,7 +125,7 @@ fn subresources(spec: &Node, version: &Node, kind: &str) -> Vec<Subresource> {
                 status_replicas: scale.str("statusReplicasPath").into(),
                 label_selector: scale.str("labelSelectorPath").into(),
             },
-            schema: None,
+            schema: scale_schema.cloned(),
         });
     }
     subresources

@@ -1,24 +1,45 @@
 //! The hooks of custom resources, and of CustomResourceDefinitions themselves.
 
 use crate::lifecycle::Lifecycle;
-use crate::names;
-use fairlead_api::Node;
+use crate::objects::{self, Part};
+use crate::{names, validation};
+use fairlead_api::{FieldErrors, Node};
 use fairlead_resource::definition::Scope;
 use fairlead_resource::{Engine, HookContext, Hooks, Request};
 use fairlead_schema::Schema;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
-/// What custom resources need beyond their schema.
+/// What custom resources need beyond decoding and defaults.
 pub struct CustomHooks;
 
 impl CustomHooks {
     pub fn new(_schema: &Schema, _scope: Scope) -> CustomHooks {
         CustomHooks
     }
+
+    fn check(&self, object: &Node, old: Option<&Node>, part: Part, context: &HookContext, errors: &mut FieldErrors) {
+        objects::check(object, old, part, context.definition, None, errors);
+    }
 }
 
-impl Hooks for CustomHooks {}
+impl Hooks for CustomHooks {
+    fn validate_create(&self, object: &Node, context: &HookContext, errors: &mut FieldErrors) {
+        self.check(object, None, Part::Whole, context, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, context: &HookContext, errors: &mut FieldErrors) {
+        self.check(object, Some(old), Part::Whole, context, errors);
+    }
+
+    fn validate_status(&self, object: &Node, old: &Node, context: &HookContext, errors: &mut FieldErrors) {
+        self.check(object, Some(old), Part::Status, context, errors);
+    }
+
+    fn warnings(&self, object: &Node, old: Option<&Node>, _: &HookContext) -> Vec<String> {
+        objects::finalizer_warnings(object, old)
+    }
+}
 
 /// The hooks of the resource `customresourcedefinitions`.
 pub struct DefinitionHooks {
@@ -77,5 +98,21 @@ impl Hooks for DefinitionHooks {
         {
             list.push(stored);
         }
+    }
+
+    fn validate_create(&self, crd: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        errors.extend(validation::create(crd));
+    }
+
+    fn validate_update(&self, crd: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        errors.extend(validation::update(crd, old));
+    }
+
+    fn validate_status(&self, crd: &Node, _: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        errors.extend(validation::status(crd));
+    }
+
+    fn warnings(&self, crd: &Node, old: Option<&Node>, context: &HookContext) -> Vec<String> {
+        if context.subresource.is_empty() { validation::warnings(crd, old) } else { Vec::new() }
     }
 }

@@ -1,12 +1,16 @@
 //! CustomResourceDefinitions: objects that become resources.
 //!
 //! - [`definition`]: a served version as a `ResourceDefinition`. - [`names`]: which names it gets, and its conditions.
+//! - [`validation`]: what a definition must be. - [`lifecycle`]: what follows a write of one.
 
+pub mod approval;
 pub mod condition;
 pub mod definition;
 pub mod hooks;
 pub mod lifecycle;
 pub mod names;
+mod objects;
+pub mod validation;
 
 use fairlead_api::Node;
 

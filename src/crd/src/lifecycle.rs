@@ -3,11 +3,13 @@
 //! Names are accepted, conditions written and the new routes swapped in within the request: a CRD is usable the moment
 //! its create returns. Deletion empties the resource first.
 
+use crate::approval;
 use crate::condition::{self, Condition};
 use crate::names;
 use fairlead_api::{Clock, Node, StatusResult, node};
 use fairlead_resource::definition::Converter;
 use fairlead_resource::{Client, Engine, ResourceDefinition};
+use fairlead_schema::Schema;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -27,6 +29,8 @@ pub struct Lifecycle {
     publish: Publish,
     hash: Hash,
     clock: Arc<dyn Clock>,
+    /// Of `autoscaling/v1 Scale`, which scale subresources take and answer.
+    scale: Option<Schema>,
     /// The resource `customresourcedefinitions` itself.
     resource: OnceLock<Arc<ResourceDefinition>>,
     /// Serialises syncs; they are few.
@@ -42,8 +46,15 @@ struct Served {
 }
 
 impl Lifecycle {
-    pub fn new(converter: MakeConverter, publish: Publish, hash: Hash, clock: Arc<dyn Clock>) -> Lifecycle {
+    pub fn new(
+        converter: MakeConverter,
+        publish: Publish,
+        hash: Hash,
+        clock: Arc<dyn Clock>,
+        scale: Option<Schema>,
+    ) -> Lifecycle {
         Lifecycle {
+            scale,
             converter,
             publish,
             hash,
@@ -112,7 +123,7 @@ impl Lifecycle {
         }
         let mut crd = crds[index].clone();
         let others: Vec<&Node> = crds.iter().enumerate().filter(|(i, _)| *i != index).map(|(_, c)| c).collect();
-        let mut changed = approval(&mut crd, &self.now());
+        let mut changed = approval::set_condition(&mut crd, &self.now());
         changed |= names::accept(&mut crd, &others, &self.now());
         if changed {
             crds[index] = match client.update_subresource(resource, "status", &crd).await {
@@ -179,7 +190,7 @@ impl Lifecycle {
             if served.get(crd.name()).is_some_and(|s| s.basis == basis) {
                 continue;
             }
-            match crate::definition::definitions(crd, self.converter.as_ref(), self.hash) {
+            match crate::definition::definitions(crd, self.converter.as_ref(), self.hash, self.scale.as_ref()) {
                 Ok(definitions) => {
                     served.insert(crd.name().to_owned(), Served { basis, definitions });
                     changed = true;
@@ -208,26 +219,4 @@ fn basis(crd: &Node) -> Node {
     basis.set("names", crd.at(&["status", "acceptedNames"]).cloned().unwrap_or_default());
     basis.set("established", condition::is_true(crd, "Established"));
     basis
-}
-
-/// The approval condition of groups that belong to the Kubernetes project (KEP-1111).
-fn approval(crd: &mut Node, now: &str) -> bool {
-    let group = crd.str_at(&["spec", "group"]);
-    if !(group.ends_with(".k8s.io") || group.ends_with(".kubernetes.io")) {
-        return false;
-    }
-    let before = crd.get("status").cloned();
-    let annotation = "api-approved.kubernetes.io";
-    let value = crd.annotations().and_then(|a| a.get(annotation)).and_then(Node::as_str).unwrap_or_default().to_owned();
-    let kind = "KubernetesAPIApprovalPolicyConformant";
-    let condition = if value.is_empty() {
-        let message = "protected groups must have approval annotation \"api-approved.kubernetes.io\", see https://github.com/kubernetes/enhancements/pull/1111";
-        (false, "MissingAnnotation", message.to_owned())
-    } else if value.starts_with("unapproved") {
-        (false, "UnapprovedAnnotation", format!("not approved: \"{value}\""))
-    } else {
-        (true, "ApprovedAnnotation", format!("approved in {value}"))
-    };
-    condition::set(crd, &Condition::new(kind, condition.0, condition.1, &condition.2), now);
-    crd.get("status") != before.as_ref()
 }

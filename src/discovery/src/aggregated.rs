@@ -10,7 +10,8 @@ use std::sync::Arc;
 /// The document of `groups`, in their order.
 pub(crate) fn list<'a>(groups: impl Iterator<Item = &'a Arc<Group>>) -> Document {
     let mut out = br#"{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2","metadata":{},"items":["#.to_vec();
-    for (i, group) in groups.enumerate() {
+    let served = |v: &&Arc<VersionEntry>| !matches!(&v.serves, Serves::Local(definitions) if definitions.is_empty());
+    for (i, group) in groups.filter(|g| g.versions.iter().any(|v| served(&v))).enumerate() {
         if i > 0 {
             out.push(b',');
         }
@@ -20,7 +21,7 @@ pub(crate) fn list<'a>(groups: impl Iterator<Item = &'a Arc<Group>>) -> Document
             json::write_str(&group.name, &mut out);
         }
         out.extend_from_slice(br#"},"versions":["#);
-        for (i, version) in group.versions.iter().enumerate() {
+        for (i, version) in group.versions.iter().filter(served).enumerate() {
             if i > 0 {
                 out.push(b',');
             }

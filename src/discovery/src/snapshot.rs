@@ -133,10 +133,8 @@ impl RoutingSnapshot {
         for r in registrations {
             let serves = match &r.remote {
                 Some(remote) => Serves::Remote(remote.clone()),
-                None => match local.get(&r.group_version) {
-                    Some(definitions) => Serves::Local(sorted(definitions)),
-                    None => continue,
-                },
+                // COMPAT: a registration without a service lists its group even where nothing serves it.
+                None => Serves::Local(local.get(&r.group_version).map_or(Vec::new(), |d| sorted(d))),
             };
             let entry = VersionEntry::new(r.group_version.clone(), r.group_priority, r.version_priority, serves);
             entries.insert(r.group_version.clone(), entry.reusing(previous));
@@ -226,6 +224,9 @@ impl RoutingSnapshot {
     pub fn resource_list(&self, group: &str, version: &str) -> Option<&Document> {
         let entry = self.version(group, version)?;
         let Serves::Local(definitions) = &entry.serves else { return None };
+        if definitions.is_empty() {
+            return None;
+        }
         let make = || Document::plain(&legacy::resource_list(&entry.group_version, definitions));
         Some(entry.resource_list.get_or_init(make))
     }
@@ -274,6 +275,7 @@ impl RoutingSnapshot {
         };
         let entry = self.version(group, version)?;
         match &entry.serves {
+            Serves::Local(definitions) if definitions.is_empty() => None,
             Serves::Local(definitions) => {
                 let make = || Document::tagged(&openapi::v3::document(&entry.group_version, definitions, components));
                 Some(entry.openapi_v3.get_or_init(make).clone())

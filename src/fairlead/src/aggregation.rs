@@ -19,17 +19,25 @@ use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 /// Cluster objects as the gateway reads them.
 pub struct GatewayObjects {
     objects: Arc<CachedObjects>,
     caches: CacheSet,
-    changes: DashMap<Resource, watch::Sender<u64>>,
+    changes: DashMap<Resource, (watch::Sender<u64>, JoinHandle<()>)>,
 }
 
 impl GatewayObjects {
     pub fn new(objects: Arc<CachedObjects>, caches: CacheSet) -> GatewayObjects {
         GatewayObjects { objects, caches, changes: DashMap::new() }
+    }
+
+    /// Ends all following and lets go of the caches.
+    pub fn stop(&self) {
+        self.changes.iter().for_each(|followed| followed.1.abort());
+        self.objects.clear();
+        self.caches.clear();
     }
 }
 
@@ -44,12 +52,12 @@ impl ObjectSource for GatewayObjects {
 
     fn changes(&self, resource: Resource) -> watch::Receiver<u64> {
         let caches = self.caches.clone();
-        let sender = self.changes.entry(resource).or_insert_with(|| {
+        let followed = self.changes.entry(resource).or_insert_with(|| {
             let sender = watch::Sender::new(1);
-            task::spawn("gateway-changes", follow(caches, resource, sender.clone()));
-            sender
+            let task = task::spawn("gateway-changes", follow(caches, resource, sender.clone()));
+            (sender, task)
         });
-        sender.subscribe()
+        followed.0.subscribe()
     }
 }
 

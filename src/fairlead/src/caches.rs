@@ -71,6 +71,12 @@ impl CacheSet {
         self.0.by_owner.remove(resource);
     }
 
+    /// Ends all caches, before the store goes.
+    pub fn clear(&self) {
+        self.0.by_prefix.clear();
+        self.0.by_owner.clear();
+    }
+
     fn start(&self, definition: &Arc<ResourceDefinition>) {
         let prefix = &definition.storage.prefix;
         let cache = self.0.by_prefix.entry(prefix.clone()).or_insert_with(|| {

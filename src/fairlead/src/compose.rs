@@ -1,6 +1,7 @@
 //! Composition: from a configuration to a running server. Values are made once, in the order they need each other.
 
 use crate::access::{Access, CreateByUpdate};
+use crate::admission::{self, LateClient};
 use crate::aggregation::{EngineApiServices, GatewayObjects, GatewayRemote};
 use crate::bootstrap::Bootstrap;
 use crate::caches::CacheSet;
@@ -15,7 +16,6 @@ use crate::scheme::{AllKinds, BuiltinKinds};
 use crate::{controllers, custom, files, version};
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use fairlead_admission::AdmitAll;
 use fairlead_api::json;
 use fairlead_auth::authentication::keys;
 use fairlead_builtin::Deps;
@@ -51,6 +51,7 @@ pub struct Running {
     shutdown_delay: Duration,
     listener: JoinHandle<()>,
     loops: Vec<JoinHandle<()>>,
+    objects: Arc<GatewayObjects>,
     embedded: Option<Embedded>,
 }
 
@@ -86,7 +87,7 @@ pub async fn start(config: Config) -> Result<Running> {
 
     // Custom definitions are published to the routes, which are made of definitions with the hook that publishes.
     let published: Arc<OnceLock<Routes>> = Arc::default();
-    let lifecycle = custom::lifecycle(published.clone(), clock.clone());
+    let lifecycle = custom::lifecycle(published.clone(), clock.clone(), &builtins);
     custom::attach(&mut builtins.definitions, lifecycle.clone());
     let kinds = BuiltinKinds(Arc::new(builtins));
     let gateway_objects = Arc::new(GatewayObjects::new(objects, caches.clone()));
@@ -94,15 +95,18 @@ pub async fn start(config: Config) -> Result<Running> {
     published.get_or_init(|| routes.clone());
     let router = routes.router();
 
+    let late_client = LateClient::default();
+    let admission = admission::chain(&config, caches.clone(), access.authorizer.clone(), clock.clone(), late_client.clone())?;
     let engine = Engine::new(EngineConfig {
         caches: Arc::new(caches.clone()),
         scheme: Arc::new(AllKinds { built_in: kinds.clone(), router: router.clone() }),
-        admission: Arc::new(AdmitAll),
+        admission: Arc::new(admission),
         authorize_create: Arc::new(CreateByUpdate(access.authorizer.clone())),
         clock: clock.clone(),
         entropy: entropy.clone(),
     });
     let client = Client::new(engine.clone(), "kube-apiserver");
+    late_client.get_or_init(|| (client.clone(), router.clone()));
     let api_services = Arc::new(EngineApiServices { client: client.clone(), router: router.clone() });
     let gateway = gateway(&config, &identity, gateway_objects.clone(), api_services.clone(), address, &families)?;
     routes.set_gateway(gateway.clone());
@@ -114,7 +118,7 @@ pub async fn start(config: Config) -> Result<Running> {
         allocators.adopt(&service);
     }
     Bootstrap::new(engine.clone(), router.clone()).run(&config, &access, address, &*clock, &steps).await?;
-    let mut registrar = Registrar::new(gateway_objects, api_services, routes.wanted());
+    let mut registrar = Registrar::new(gateway_objects.clone(), api_services, routes.wanted());
     registrar.reconcile().await;
     steps.finish("kube-apiserver-autoregistration");
     custom::start(&lifecycle, &router, &engine).await?;
@@ -170,6 +174,7 @@ pub async fn start(config: Config) -> Result<Running> {
         shutdown_delay: config.limits.shutdown_delay,
         listener,
         loops,
+        objects: gateway_objects,
         embedded,
     })
 }
@@ -186,6 +191,7 @@ impl Running {
         for running in &self.loops {
             running.abort();
         }
+        self.objects.stop();
         if let Some(store) = self.embedded {
             store.close().await;
         }

@@ -3,11 +3,13 @@
 use crate::routes::Routes;
 use anyhow::{Result, anyhow};
 use fairlead_api::{Clock, GroupVersionKind, Node, Status, StatusResult};
+use fairlead_builtin::Builtins;
 use fairlead_crd::hooks::DefinitionHooks;
 use fairlead_crd::lifecycle::Lifecycle;
 use fairlead_discovery::{Route, Router};
 use fairlead_resource::definition::Converter;
 use fairlead_resource::{Engine, ResourceDefinition};
+use fairlead_schema::Schema;
 use futures_util::future::BoxFuture;
 use std::sync::{Arc, OnceLock};
 
@@ -16,7 +18,7 @@ const GROUP: &str = "apiextensions.k8s.io";
 const PLURAL: &str = "customresourcedefinitions";
 
 /// The lifecycle, publishing to the routes once there are any.
-pub fn lifecycle(routes: Arc<OnceLock<Routes>>, clock: Arc<dyn Clock>) -> Arc<Lifecycle> {
+pub fn lifecycle(routes: Arc<OnceLock<Routes>>, clock: Arc<dyn Clock>, builtins: &Builtins) -> Arc<Lifecycle> {
     let publish = move |definitions: &[Arc<ResourceDefinition>]| {
         if let Some(routes) = routes.get() {
             routes.publish_custom(definitions);
@@ -25,7 +27,10 @@ pub fn lifecycle(routes: Arc<OnceLock<Routes>>, clock: Arc<dyn Clock>) -> Arc<Li
     let hash = |group: &str, version: &str, kind: &str| {
         fairlead_builtin::storage_version_hash(&GroupVersionKind::new(group, version, kind))
     };
-    Arc::new(Lifecycle::new(Box::new(|_| Arc::new(NoConverter)), Box::new(publish), hash, clock))
+    let scale = builtins
+        .kind(&GroupVersionKind::new("autoscaling", "v1", "Scale"))
+        .map(|root| Schema { types: builtins.types.clone(), root });
+    Arc::new(Lifecycle::new(Box::new(|_| Arc::new(NoConverter)), Box::new(publish), hash, clock, scale))
 }
 
 /// Lets writes of definitions reach the lifecycle.

@@ -1,12 +1,13 @@
 //! The fairlead binary as a library, so that tests start whole servers in their own process.
 //!
 //! - [`flags`]: raw text. [`config`]: what it means, checked. [`compose`]: from there to a running server.
-//! - [`identity`], [`pki`], [`kubeconfig`]: certificates and keys. [`access`]: who may do what.
+//! - [`identity`], [`pki`], [`kubeconfig`]: certificates and keys. [`access`]: who may do what. [`admission`]: what may be written.
 //! - [`caches`], [`objects`]: stored objects for everyone who reads them. [`bootstrap`]: those every server has.
 //! - [`routes`], [`custom`], [`aggregation`]: what is served, by whom. [`controllers`]: the loops beside it.
 //! - [`testing`]: a server for tests.
 
 pub mod access;
+pub mod admission;
 pub mod aggregation;
 pub mod bootstrap;
 pub mod caches;

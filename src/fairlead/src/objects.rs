@@ -44,6 +44,11 @@ impl CachedObjects {
         CachedObjects { caches, followed: DashMap::new() }
     }
 
+    /// Lets go of all caches.
+    pub fn clear(&self) {
+        self.followed.clear();
+    }
+
     fn follow(&self, group: &str, plural: &str) -> Option<Arc<Followed>> {
         let resource = GroupResource::new(group, plural);
         if let Some(followed) = self.followed.get(&resource) {

@@ -20,7 +20,7 @@ use fairlead_telemetry::Families;
 use fairlead_telemetry::task::spawn;
 use http::{Request, Response};
 use rustls::RootCertStore;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -157,6 +157,7 @@ impl Gateway {
         let mut stop = std::pin::pin!(stop);
         let mut registered = self.0.registered.clone();
         let mut tasks: HashMap<CompactString, Watched> = HashMap::new();
+        let mut measured: HashSet<CompactString> = HashSet::new();
         loop {
             registered.borrow_and_update();
             self.0.sync();
@@ -171,6 +172,17 @@ impl Gateway {
             }
             self.0.forget(&backends);
             let written = self.0.write_local_conditions().await;
+            let present = self
+                .0
+                .source
+                .list(API_SERVICES)
+                .iter()
+                .map(|o| o.name().into())
+                .collect();
+            for gone in measured.difference(&present) {
+                self.0.shared.metrics.forget(gone);
+            }
+            measured = present;
             let retry = Instant::now() + if written { LEARN_INTERVAL } else { WRITE_PAUSE };
             tokio::select! {
                 changed = registered.changed() => if changed.is_err() { return },
@@ -239,9 +251,6 @@ impl Inner {
             .collect();
         if gone.is_empty() {
             return;
-        }
-        for name in &gone {
-            self.shared.metrics.forget(name);
         }
         self.change_groups(|groups| groups.retain(|name, _| !gone.contains(name)));
     }

@@ -141,7 +141,6 @@ pub async fn prepare(
             &metadata,
         ));
     }
-    typed::validate(&object, None, definition, &mut errors);
     definition
         .hooks
         .validate_create(&object, &call.hook_context(options.dry_run), &mut errors);

@@ -4,7 +4,6 @@ use crate::definition::ResourceDefinition;
 use crate::request::{Request, Response};
 use compact_str::CompactString;
 use fairlead_api::{Clock, FieldErrors, Node, StatusResult, UserInfo};
-use fairlead_schema::RuleEvaluator;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
@@ -30,7 +29,7 @@ pub struct HookContext<'a> {
 /// Everything has a default that does nothing; a resource overrides what differs (KEP-5975 in spirit).
 ///
 /// Order on create: decode, schema defaults, [`default`](Hooks::default), mutating admission, [`permit`](Hooks::permit),
-/// [`prepare_create`](Hooks::prepare_create), schema validation, [`validate_create`](Hooks::validate_create),
+/// [`prepare_create`](Hooks::prepare_create), [`validate_create`](Hooks::validate_create),
 /// [`canonicalize`](Hooks::canonicalize), [`begin_create`](Hooks::begin_create), validating admission, store.
 /// Update likewise, with the stored object beside the new one.
 ///
@@ -67,11 +66,6 @@ pub trait Hooks: Send + Sync {
     fn prepare_status(&self, object: &mut Node, old: &Node, context: &HookContext) {}
 
     fn validate_status(&self, object: &Node, old: &Node, context: &HookContext, errors: &mut FieldErrors) {}
-
-    /// Evaluates the rules of a custom resource's schema, for one object; `None` where there are none.
-    fn rules(&self) -> Option<Box<dyn RuleEvaluator + '_>> {
-        None
-    }
 
     /// Normalises a valid object just before it is stored.
     fn canonicalize(&self, object: &mut Node) {}

@@ -1,10 +1,10 @@
-//! Walks over the schema, as the engine calls them: decode, default, validate. One place knows that custom resources
+//! Walks over the schema, as the engine calls them: decode, default. One place knows that custom resources
 //! are read differently from built-in kinds.
 // PERFORMANCE: per-request path
 
 use crate::definition::ResourceDefinition;
-use fairlead_api::{FieldErrors, FieldPath, Node, json};
-use fairlead_schema::{self as schema, RuleEvaluator, Schema, Shape, TypeRef, Unknown};
+use fairlead_api::{Node, json};
+use fairlead_schema::{self as schema, Schema, Shape, TypeRef, Unknown};
 
 /// Coerces `node` to `schema` as Go's decoder would and answers the paths of unknown fields, which are removed.
 /// `document` is the text it came from, where that decides which of several mistakes is told.
@@ -49,52 +49,6 @@ pub fn complete(node: &mut Node, definition: &ResourceDefinition) {
     if !definition.is_custom() {
         schema::complete(node, definition.schema.root());
     }
-}
-
-/// Appends what the schema of a custom resource has against `object`, rules included; `old` where it is updated
-/// (ratcheting). Built-in kinds are checked by their hooks.
-pub fn validate(object: &Node, old: Option<&Node>, definition: &ResourceDefinition, errors: &mut FieldErrors) {
-    if !definition.is_custom() {
-        return;
-    }
-    validate_at(
-        object,
-        old,
-        definition.schema.root(),
-        &FieldPath::root(),
-        definition,
-        errors,
-    );
-}
-
-/// [`validate`] of the status alone, where that is all that is written.
-pub fn validate_status(object: &Node, old: &Node, definition: &ResourceDefinition, errors: &mut FieldErrors) {
-    let (true, Some(schema)) = (definition.is_custom(), definition.schema.root().member("status")) else {
-        return;
-    };
-    if let Some(status) = object.get("status") {
-        validate_at(
-            status,
-            old.get("status"),
-            schema,
-            &FieldPath::new("status"),
-            definition,
-            errors,
-        );
-    }
-}
-
-fn validate_at(
-    value: &Node,
-    old: Option<&Node>,
-    of: TypeRef,
-    path: &FieldPath,
-    definition: &ResourceDefinition,
-    errors: &mut FieldErrors,
-) {
-    let mut rules = definition.hooks.rules();
-    let evaluator = rules.as_mut().map(|rules| &mut **rules as &mut dyn RuleEvaluator);
-    errors.extend(schema::validate(value, old, of, path, evaluator));
 }
 
 /// Prunes and defaults a stored object. Answers whether that changed it.

@@ -379,11 +379,6 @@ async fn before_update(call: &mut Call<'_>, object: &mut Node, old: &Node, dry_r
 
 fn validate(call: &Call, object: &Node, old: &Node, dry_run: bool, errors: &mut FieldErrors) {
     let definition = call.definition;
-    if call.is_status() {
-        typed::validate_status(object, old, definition, errors);
-    } else {
-        typed::validate(object, Some(old), definition, errors);
-    }
     let context = call.hook_context(dry_run);
     if call.is_status() {
         definition.hooks.validate_status(object, old, &context, errors);

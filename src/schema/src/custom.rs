@@ -51,6 +51,14 @@ pub fn decode_custom(node: &mut Node, schema: TypeRef, unknown: Unknown) -> Resu
     Ok(paths)
 }
 
+/// Reads the metadata of a value that is, or holds, embedded resources; the paths of unknown fields are forgotten.
+///
+/// # Errors
+/// Where it is not metadata.
+pub fn coerce_embedded(node: &mut Node, schema: TypeRef, path: &FieldPath, unknown: Unknown) -> Result<(), FieldError> {
+    coerce(node, schema, path, unknown, &mut Vec::new())
+}
+
 fn coerce(
     node: &mut Node,
     schema: TypeRef,

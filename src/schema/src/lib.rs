@@ -18,13 +18,15 @@ mod test_types;
 pub mod types;
 mod validate;
 
-pub use custom::{CustomDecodeError, decode_custom};
+pub use custom::{CustomDecodeError, coerce_embedded, decode_custom};
 pub use decode::{DecodeError, Unknown, complete, decode, decode_at, known_duplicates, zero};
 pub use default::{drop_nulls, set_defaults};
 pub use go::{go_json, go_name};
 pub use openapi_in::{SchemaError, compile};
 pub use openapi_out::{NoNotes, OpenApi, TypeNotes, open_api, referenced};
 pub use pattern::{Pattern, PatternError, go_regex};
-pub use prune::prune;
+pub use prune::{prune, prune_value};
 pub use types::{Field, Fields, ListSemantics, PatchStrategy, Schema, Shape, Type, TypeId, TypeRef, Types, Validation};
-pub use validate::{RuleEvaluator, RuleSite, is_known_format, validate, validate_keywords};
+pub use validate::{
+    RuleEvaluator, RuleSite, is_known_format, validate, validate_embedded, validate_keywords, validate_lists, validate_rules,
+};

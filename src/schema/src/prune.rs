@@ -24,6 +24,17 @@ pub fn prune(node: &mut Node, schema: TypeRef) -> Vec<String> {
     unknown
 }
 
+/// Removes unknown fields from a value that is no whole resource, unless its schema embeds one, and returns their paths.
+pub fn prune_value(node: &mut Node, schema: TypeRef) -> Vec<String> {
+    let mut unknown = Vec::new();
+    let root = Path {
+        parent: None,
+        step: Step::Root(""),
+    };
+    walk(node, Some(schema), &root, &mut unknown);
+    unknown
+}
+
 fn walk(node: &mut Node, schema: Option<TypeRef>, path: &Path, unknown: &mut Vec<String>) {
     match (node, schema) {
         (node, Some(schema)) if keeps_unknown(schema) => keep(node, Some(schema), path, unknown),

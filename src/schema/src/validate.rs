@@ -36,26 +36,47 @@ pub fn validate(
 ) -> FieldErrors {
     let mut errors = validate_keywords(node, old, schema, path);
     embedded::check(node, schema, path, &mut errors);
-    // Sets and list maps that were already broken may stay so.
+    validate_lists(node, old, schema, path, &mut errors);
+    if let Some(evaluator) = rules {
+        validate_rules(node, old, schema, path, evaluator, &mut errors);
+    }
+    errors
+}
+
+/// Embedded resources, of which the value itself may be one.
+pub fn validate_embedded(node: &Node, schema: TypeRef, path: &FieldPath, errors: &mut FieldErrors) {
+    embedded::walk(node, schema, path, errors);
+}
+
+/// Sets and list maps hold every item once. Those that were already broken may stay so.
+pub fn validate_lists(node: &Node, old: Option<&Node>, schema: TypeRef, path: &FieldPath, errors: &mut FieldErrors) {
     let mut broken = Vec::new();
     if let Some(old) = old {
         lists::check(old, schema, path, &mut broken);
     }
     if broken.is_empty() {
-        lists::check(node, schema, path, &mut errors);
+        lists::check(node, schema, path, errors);
     }
-    if let Some(evaluator) = rules {
-        if errors.iter().any(|e| blocks_rules(e.kind)) {
-            errors.push(FieldError::invalid(
-                &FieldPath::root(),
-                Node::Null,
-                "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation",
-            ));
-        } else {
-            rules::walk(node, old, schema, path, evaluator, &mut errors);
-        }
+}
+
+/// The CEL rules, unless the errors found so far make them meaningless.
+pub fn validate_rules(
+    node: &Node,
+    old: Option<&Node>,
+    schema: TypeRef,
+    path: &FieldPath,
+    evaluator: &mut dyn RuleEvaluator,
+    errors: &mut FieldErrors,
+) {
+    if errors.iter().any(|e| blocks_rules(e.kind)) {
+        errors.push(FieldError::invalid(
+            &FieldPath::root(),
+            Node::Null,
+            "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation",
+        ));
+    } else {
+        rules::walk(node, old, schema, path, evaluator, errors);
     }
-    errors
 }
 
 /// The JSON Schema keywords alone.

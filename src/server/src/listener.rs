@@ -55,10 +55,10 @@ pub struct Listener {
 
 /// A port that cannot be had.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {}", reason(source))]
+#[error("cannot listen on {address}: {}", reason(cause))]
 pub struct BindError {
     pub address: SocketAddr,
-    source: std::io::Error,
+    cause: std::io::Error,
 }
 
 /// Takes a port; port 0 is any that is free.
@@ -66,7 +66,7 @@ pub struct BindError {
 /// # Errors
 /// It is taken, or not ours to take.
 pub async fn take_port(address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| BindError { address, source })
+    TcpListener::bind(address).await.map_err(|cause| BindError { address, cause })
 }
 
 fn reason(error: &std::io::Error) -> String {

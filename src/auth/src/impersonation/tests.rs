@@ -1,3 +1,5 @@
+//! Which impersonations are asked for and which are refused.
+
 use super::*;
 use crate::authorization::ResolvedRules;
 use futures_util::FutureExt;

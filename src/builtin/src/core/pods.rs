@@ -2,9 +2,11 @@
 
 mod apparmor;
 pub mod binding;
+mod eviction;
 
 use crate::cells::{self, NONE, Row};
 use crate::gated::drop_from_pod_spec;
+use crate::peers::Peers;
 use crate::value::{copy, each, flag, int, keep_metadata, list, or};
 use crate::{pod_spec, resources};
 use compact_str::CompactString;
@@ -14,7 +16,17 @@ use fairlead_resource::{HookContext, Hooks};
 
 const POD_SPEC: &[&str] = &["spec"];
 
-pub struct Pods;
+pub struct Pods {
+    eviction: eviction::Eviction,
+}
+
+impl Pods {
+    pub fn new(peers: &Peers) -> Pods {
+        Pods {
+            eviction: eviction::Eviction { peers: peers.clone() },
+        }
+    }
+}
 
 impl Hooks for Pods {
     fn default(&self, object: &mut Node) {
@@ -123,7 +135,11 @@ impl Hooks for Pods {
     }
 
     fn answers(&self, subresource: &str) -> Option<&dyn AnswersCreate> {
-        (subresource == "binding").then_some(&binding::Binding)
+        match subresource {
+            "binding" => Some(&binding::Binding),
+            "eviction" => Some(&self.eviction),
+            _ => None,
+        }
     }
 
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {
@@ -447,10 +463,22 @@ mod tests {
     #[test]
     fn grace_is_given_to_pods_that_run_somewhere() {
         let pod = |node_name: &str| node!({"spec": {"nodeName": node_name, "terminationGracePeriodSeconds": 30}});
-        assert_eq!(Pods.grace_period_seconds(&pod("n"), None), Some(30));
-        assert_eq!(Pods.grace_period_seconds(&pod("n"), Some(5)), Some(5));
-        assert_eq!(Pods.grace_period_seconds(&pod("n"), Some(-1)), Some(1));
-        assert_eq!(Pods.grace_period_seconds(&pod(""), None), Some(0));
+        assert_eq!(
+            Pods::new(&Peers::default()).grace_period_seconds(&pod("n"), None),
+            Some(30)
+        );
+        assert_eq!(
+            Pods::new(&Peers::default()).grace_period_seconds(&pod("n"), Some(5)),
+            Some(5)
+        );
+        assert_eq!(
+            Pods::new(&Peers::default()).grace_period_seconds(&pod("n"), Some(-1)),
+            Some(1)
+        );
+        assert_eq!(
+            Pods::new(&Peers::default()).grace_period_seconds(&pod(""), None),
+            Some(0)
+        );
     }
 
     #[test]

@@ -85,6 +85,16 @@ async fn a_condition_follows_what_happens() {
         changes.changed().await.unwrap();
     }
     assert!(world.gateway.backend(NAME).is_none());
+    let unavailable = || {
+        world
+            .families
+            .gather()
+            .iter()
+            .any(|f| f.name() == "aggregator_unavailable_apiservice")
+    };
+    while unavailable() {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

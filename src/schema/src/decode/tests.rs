@@ -1,3 +1,5 @@
+//! What decoding accepts, rewrites and refuses.
+
 use super::*;
 use crate::test_types::pod;
 use fairlead_api::node;

@@ -13,7 +13,7 @@ pub(super) fn check(node: &Node, schema: TypeRef, path: &FieldPath, errors: &mut
     }
 }
 
-fn walk(node: &Node, schema: TypeRef, path: &FieldPath, errors: &mut FieldErrors) {
+pub(super) fn walk(node: &Node, schema: TypeRef, path: &FieldPath, errors: &mut FieldErrors) {
     if schema.ty().embedded_resource && matches!(node, Node::Map(_)) {
         resource(node, path, errors);
     }

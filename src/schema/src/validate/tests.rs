@@ -1,3 +1,5 @@
+//! What value validations refuse, and in which words.
+
 use super::*;
 use crate::{Schema, Unknown, compile, decode_custom, set_defaults};
 use fairlead_api::{GroupKind, Status, json, node};

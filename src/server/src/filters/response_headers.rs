@@ -4,7 +4,7 @@ use crate::body::Response;
 use crate::filters::{Filter, Next, go_on};
 use crate::request::Received;
 use http::header::{CACHE_CONTROL, HeaderName, STRICT_TRANSPORT_SECURITY};
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, StatusCode};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -28,11 +28,13 @@ impl Filter for ResponseHeaders {
             let audit_id = HeaderValue::from_str(&request.audit_id).ok();
             let head = request.parts.method == Method::HEAD;
             let mut response = go_on(next, request).await;
+            // COMPAT: an answer that switches protocols is passed on as the other side wrote it.
+            let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
             let headers = response.headers_mut();
             if let Some(audit_id) = audit_id {
                 headers.insert(AUDIT_ID, audit_id);
             }
-            if !headers.contains_key(CACHE_CONTROL) {
+            if !switches && !headers.contains_key(CACHE_CONTROL) {
                 headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
             }
             if let Some(value) = &self.strict_transport_security {

@@ -1,3 +1,5 @@
+//! Tokens that are accepted and tokens that are not.
+
 use super::issuer::{Grant, Issuer};
 use super::*;
 use crate::authentication::keys::SigningKey;

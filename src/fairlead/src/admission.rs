@@ -1,0 +1,142 @@
+//! The admission chain over this server's caches, authorizer and engine.
+// PERFORMANCE: per-request path
+
+use crate::caches::CacheSet;
+use crate::config::Config;
+use crate::entropy::RandomEntropy;
+use anyhow::{Context, Result};
+use dashmap::DashMap;
+use fairlead_admission::cluster::{Action, Permissions, QuotaWriter, Settings};
+use fairlead_admission::{Chain, Cluster, Lookup};
+use fairlead_api::{Clock, Node, Status, StatusResult, UserInfo, json};
+use fairlead_auth::{Authorizer, AuthzAttributes, Decision};
+use fairlead_discovery::{Route, Router};
+use fairlead_resource::Client;
+use fairlead_resource::hooks::Entropy;
+use fairlead_storage::{Cached, Revision};
+use futures_util::future::BoxFuture;
+use std::sync::{Arc, OnceLock};
+
+/// Filled in once there is an engine: plugins write through it, and it is made with the plugins.
+pub type LateClient = Arc<OnceLock<(Client, Router)>>;
+
+/// # Errors
+/// A flag names a plugin that does not exist.
+pub fn chain(
+    config: &Config,
+    caches: CacheSet,
+    authorizer: Arc<dyn Authorizer>,
+    clock: Arc<dyn Clock>,
+    client: LateClient,
+) -> Result<Chain> {
+    let (not_ready_seconds, unreachable_seconds) = config.tolerations;
+    let cluster = Cluster {
+        lookup: Arc::new(CacheLookup { caches, parsed: DashMap::new() }),
+        writer: Arc::new(EngineWriter(client)),
+        permissions: Arc::new(AuthorizerPermissions(authorizer)),
+        clock,
+        random: Arc::new(|| RandomEntropy.bits()),
+        settings: Settings { not_ready_seconds, unreachable_seconds },
+    };
+    let plugins = &config.admission;
+    Chain::new(cluster, &plugins.enable, &plugins.disable).context("--enable-admission-plugins, --disable-admission-plugins")
+}
+
+/// Objects out of the watch caches. What has been parsed is kept, up to a bound, for as long as it is current.
+struct CacheLookup {
+    caches: CacheSet,
+    /// By revision, which is one object's; the key tells for certain.
+    parsed: DashMap<Revision, (Arc<str>, Arc<Node>)>,
+}
+
+/// How many parsed objects are kept.
+const KEPT: usize = 8192;
+
+impl CacheLookup {
+    fn parse(&self, object: &Cached) -> Option<Arc<Node>> {
+        if let Some(kept) = self.parsed.get(&object.revision)
+            && kept.0 == object.key
+        {
+            return Some(kept.1.clone());
+        }
+        match json::parse(&object.json) {
+            Ok(node) => {
+                let node = Arc::new(node);
+                if self.parsed.len() >= KEPT {
+                    self.parsed.clear();
+                }
+                self.parsed.insert(object.revision, (object.key.clone(), node.clone()));
+                Some(node)
+            }
+            Err(error) => {
+                tracing::error!(key = &*object.key, %error, "a cached object is not JSON");
+                None
+            }
+        }
+    }
+}
+
+fn key(namespace: &str, name: &str) -> String {
+    if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") }
+}
+
+impl Lookup for CacheLookup {
+    fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Arc<Node>> {
+        let snapshot = self.caches.of(group, plural)?.latest();
+        self.parse(snapshot.get(&key(namespace, name))?)
+    }
+
+    fn list(&self, group: &str, plural: &str, namespace: &str) -> Vec<Arc<Node>> {
+        let Some(cache) = self.caches.of(group, plural) else { return Vec::new() };
+        let prefix = if namespace.is_empty() { String::new() } else { format!("{namespace}/") };
+        cache.latest().range(&prefix, "").filter_map(|object| self.parse(object)).collect()
+    }
+
+    fn latest<'a>(
+        &'a self,
+        group: &'a str,
+        plural: &'a str,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Option<Arc<Node>>> {
+        Box::pin(async move {
+            let snapshot = self.caches.of(group, plural)?.fresh().await.ok()?;
+            self.parse(snapshot.get(&key(namespace, name))?)
+        })
+    }
+}
+
+struct EngineWriter(LateClient);
+
+impl QuotaWriter for EngineWriter {
+    fn write_status(&self, quota: Node) -> BoxFuture<'_, StatusResult<()>> {
+        Box::pin(async move {
+            let not_ready = || Status::internal("quotas cannot be written yet");
+            let (client, router) = self.0.get().ok_or_else(not_ready)?;
+            match router.load().route("", "v1", "resourcequotas") {
+                Some(Route::Local(definition)) => client.update_subresource(&definition, "status", &quota).await.map(drop),
+                _ => Err(not_ready()),
+            }
+        })
+    }
+}
+
+struct AuthorizerPermissions(Arc<dyn Authorizer>);
+
+impl Permissions for AuthorizerPermissions {
+    fn allowed<'a>(&'a self, user: &'a Arc<UserInfo>, action: Action<'a>) -> BoxFuture<'a, bool> {
+        let attributes = AuthzAttributes {
+            user: user.clone(),
+            verb: action.verb.into(),
+            namespace: action.namespace.into(),
+            group: action.group.into(),
+            version: action.version.into(),
+            resource: action.resource.into(),
+            subresource: action.subresource.into(),
+            name: action.name,
+            resource_request: true,
+            ..AuthzAttributes::default()
+        };
+        Box::pin(async move { matches!(self.0.authorize(&attributes).await, (Decision::Allow, _)) })
+    }
+}
