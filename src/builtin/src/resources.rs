@@ -6,7 +6,7 @@ use fairlead_api::quantity::Quantity;
 use fairlead_api::{Map, Node};
 use std::collections::BTreeMap;
 
-type Quantities = BTreeMap<String, Quantity>;
+pub type Quantities = BTreeMap<String, Quantity>;
 
 /// What is limited and not requested is requested up to the limit.
 pub fn default_requests(container: &mut Node) {
@@ -65,7 +65,7 @@ fn is_huge_pages(name: &str) -> bool {
 
 /// What all containers together need at most: the sum of those that run together, or more where an init container
 /// needs more (KEP-753).
-fn aggregate(spec: &Node, kind: &str) -> Quantities {
+pub fn aggregate(spec: &Node, kind: &str) -> Quantities {
     let mut all = Quantities::new();
     for container in spec.list("containers") {
         add(&mut all, &quantities(container, kind));

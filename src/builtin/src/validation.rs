@@ -6,6 +6,12 @@
 #![allow(dead_code)]
 
 pub mod at;
+pub mod claims;
 pub mod common;
 pub mod difference;
+pub mod paths;
+pub mod pod;
+pub mod resource_names;
 pub mod shown;
+pub mod signers;
+pub mod volume_sources;

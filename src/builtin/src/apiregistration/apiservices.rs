@@ -39,7 +39,11 @@ impl Hooks for APIServices {
         for (i, condition) in list(object, &["status", "conditions"]).iter().enumerate() {
             let status = condition.str("status");
             if !KNOWN.contains(&status) {
-                errors.push(FieldError::not_supported(&path.index(i).child("status"), status, &KNOWN));
+                errors.push(FieldError::not_supported(
+                    &path.index(i).child("status"),
+                    status,
+                    &KNOWN,
+                ));
             }
         }
     }
@@ -87,7 +91,10 @@ fn validate(object: &Node, errors: &mut FieldErrors) {
     let (name, wanted) = (object.name(), format!("{version}.{group}"));
     // A name that is no path segment is the engine's to refuse.
     if !name.is_empty() && name != wanted && name_is_path_segment(name, false).is_empty() {
-        let detail = format!("must be `spec.version+\".\"+spec.group`: {}", fairlead_api::field::go_quote(&wanted));
+        let detail = format!(
+            "must be `spec.version+\".\"+spec.group`: {}",
+            fairlead_api::field::go_quote(&wanted)
+        );
         errors.push(FieldError::invalid(&FieldPath::new("metadata.name"), name, detail));
     }
     if group.is_empty() && version != "v1" {
@@ -95,10 +102,21 @@ fn validate(object: &Node, errors: &mut FieldErrors) {
         errors.push(FieldError::required(&path.child("group"), detail));
     }
     if !group.is_empty() {
-        errors.extend(is_dns1123_subdomain(group).into_iter().map(|c| FieldError::invalid(&path.child("group"), group, c)));
+        errors.extend(
+            is_dns1123_subdomain(group)
+                .into_iter()
+                .map(|c| FieldError::invalid(&path.child("group"), group, c)),
+        );
     }
-    errors.extend(is_dns1035_label(version).into_iter().map(|c| FieldError::invalid(&path.child("version"), version, c)));
-    for (key, max) in [("groupPriorityMinimum", MAX_GROUP_PRIORITY), ("versionPriority", MAX_VERSION_PRIORITY)] {
+    errors.extend(
+        is_dns1035_label(version)
+            .into_iter()
+            .map(|c| FieldError::invalid(&path.child("version"), version, c)),
+    );
+    for (key, max) in [
+        ("groupPriorityMinimum", MAX_GROUP_PRIORITY),
+        ("versionPriority", MAX_VERSION_PRIORITY),
+    ] {
         let value = number(key);
         if value <= 0 || value > max {
             let detail = format!("must be positive and less than {max}");
@@ -107,15 +125,26 @@ fn validate(object: &Node, errors: &mut FieldErrors) {
     }
 
     let bundle = decoded_length(text("caBundle"));
-    let insecure = spec.and_then(|s| s.get("insecureSkipTLSVerify")).and_then(Node::as_bool).unwrap_or(false);
+    let insecure = spec
+        .and_then(|s| s.get("insecureSkipTLSVerify"))
+        .and_then(Node::as_bool)
+        .unwrap_or(false);
     let skip = path.child("insecureSkipTLSVerify");
     let Some(service) = spec.and_then(|s| s.get("service")).filter(|s| !s.is_null()) else {
         if bundle > 0 {
             let detail = "local APIServices may not have a caBundle";
-            errors.push(FieldError::invalid(&path.child("caBundle"), format!("{bundle} bytes"), detail));
+            errors.push(FieldError::invalid(
+                &path.child("caBundle"),
+                format!("{bundle} bytes"),
+                detail,
+            ));
         }
         if insecure {
-            errors.push(FieldError::invalid(&skip, true, "local APIServices may not have insecureSkipTLSVerify"));
+            errors.push(FieldError::invalid(
+                &skip,
+                true,
+                "local APIServices may not have insecureSkipTLSVerify",
+            ));
         }
         return;
     };
@@ -132,7 +161,11 @@ fn validate(object: &Node, errors: &mut FieldErrors) {
         errors.push(FieldError::invalid(&at.child("port"), port, detail));
     }
     if insecure && bundle > 0 {
-        errors.push(FieldError::invalid(&skip, true, "may not be true if caBundle is present"));
+        errors.push(FieldError::invalid(
+            &skip,
+            true,
+            "may not be true if caBundle is present",
+        ));
     }
 }
 
@@ -164,31 +197,48 @@ mod tests {
     fn mistakes_are_told_in_upstream_words() {
         assert!(complaints(|_| ()).is_empty());
         let wrong_name = complaints(|o| o.set_at(&["metadata", "name"], "foo"));
-        assert_eq!(wrong_name, [
-            "metadata.name: Invalid value: \"foo\": must be `spec.version+\".\"+spec.group`: \"v1.g.example.com\""
-        ]);
+        assert_eq!(
+            wrong_name,
+            ["metadata.name: Invalid value: \"foo\": must be `spec.version+\".\"+spec.group`: \"v1.g.example.com\""]
+        );
         let priorities = complaints(|o| {
             o.set_at(&["spec", "groupPriorityMinimum"], 20_001);
             o.set_at(&["spec", "versionPriority"], 0);
         });
-        assert_eq!(priorities, [
-            "spec.groupPriorityMinimum: Invalid value: 20001: must be positive and less than 20000",
-            "spec.versionPriority: Invalid value: 0: must be positive and less than 1000",
-        ]);
+        assert_eq!(
+            priorities,
+            [
+                "spec.groupPriorityMinimum: Invalid value: 20001: must be positive and less than 20000",
+                "spec.versionPriority: Invalid value: 0: must be positive and less than 1000",
+            ]
+        );
         let local = complaints(|o| {
             o.remove_at(&["spec", "service"]);
             o.set_at(&["spec", "insecureSkipTLSVerify"], true);
         });
-        assert_eq!(local, [
-            "spec.caBundle: Invalid value: \"4 bytes\": local APIServices may not have a caBundle",
-            "spec.insecureSkipTLSVerify: Invalid value: true: local APIServices may not have insecureSkipTLSVerify",
-        ]);
+        assert_eq!(
+            local,
+            [
+                "spec.caBundle: Invalid value: \"4 bytes\": local APIServices may not have a caBundle",
+                "spec.insecureSkipTLSVerify: Invalid value: true: local APIServices may not have insecureSkipTLSVerify",
+            ]
+        );
         let empty = complaints(|o| o.set_at(&["spec", "service"], node!({"port": 443})));
-        assert_eq!(empty, ["spec.service.namespace: Required value", "spec.service.name: Required value"]);
+        assert_eq!(
+            empty,
+            [
+                "spec.service.namespace: Required value",
+                "spec.service.name: Required value"
+            ]
+        );
         let both = complaints(|o| o.set_at(&["spec", "insecureSkipTLSVerify"], true));
-        assert_eq!(both, ["spec.insecureSkipTLSVerify: Invalid value: true: may not be true if caBundle is present"]);
+        assert_eq!(
+            both,
+            ["spec.insecureSkipTLSVerify: Invalid value: true: may not be true if caBundle is present"]
+        );
         let port = complaints(|o| o.set_at(&["spec", "service", "port"], 65_536));
-        let expected = "spec.service.port: Invalid value: 65536: port is not valid: must be between 1 and 65535, inclusive";
+        let expected =
+            "spec.service.port: Invalid value: 65536: port is not valid: must be between 1 and 65535, inclusive";
         assert_eq!(port, [expected]);
     }
 }

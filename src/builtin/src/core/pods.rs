@@ -7,10 +7,11 @@ mod eviction;
 use crate::cells::{self, NONE, Row};
 use crate::gated::drop_from_pod_spec;
 use crate::peers::Peers;
+use crate::validation::pod;
 use crate::value::{copy, each, flag, int, keep_metadata, list, or};
 use crate::{pod_spec, resources};
 use compact_str::CompactString;
-use fairlead_api::{Map, Node};
+use fairlead_api::{FieldErrors, Map, Node};
 use fairlead_resource::hooks::AnswersCreate;
 use fairlead_resource::{HookContext, Hooks};
 
@@ -73,6 +74,22 @@ impl Hooks for Pods {
         object.set("status", status);
         apply_label_keys(object);
         apparmor::sync(object);
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        pod::validate_create(object, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, context: &HookContext, errors: &mut FieldErrors) {
+        match context.subresource {
+            "ephemeralcontainers" => pod::validate_ephemeral_containers(object, old, errors),
+            "resize" => pod::validate_resize(object, old, resources::qos_class, errors),
+            _ => pod::validate_update(object, old, errors),
+        }
+    }
+
+    fn validate_status(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        pod::validate_status(object, old, errors);
     }
 
     fn prepare_update(&self, object: &mut Node, old: &Node, context: &HookContext) {
