@@ -36,6 +36,22 @@ pub struct Attributes {
     pub warnings: Vec<String>,
     /// Annotations for the audit event: key and value.
     pub audit: Vec<(String, String)>,
+    pub reinvocation: Reinvocation,
+}
+
+/// What mutating plugins remember between the two rounds they run in when a webhook or a policy changed the object.
+#[derive(Clone, Debug, Default)]
+pub struct Reinvocation {
+    /// Set by a plugin: the others have to see the object again.
+    pub wanted: bool,
+    /// Whether this is the second round.
+    pub second: bool,
+    /// Webhooks that were called and want to be called again after changes, by configuration and place.
+    pub called: Vec<(String, usize)>,
+    /// Webhooks to call in the second round.
+    pub again: Vec<(String, usize)>,
+    /// The object as the webhooks left it, where one of them wants to know whether that stayed so.
+    pub left: Option<Box<Node>>,
 }
 
 impl Operation {

@@ -36,6 +36,15 @@ impl Chain {
     pub fn of(cluster: Cluster, plugins: Vec<Box<dyn Plugin>>) -> Chain {
         Chain { plugins, cluster }
     }
+
+    async fn mutate_once(&self, attributes: &mut Attributes) -> StatusResult<()> {
+        for plugin in &self.plugins {
+            if plugin.mutates() && plugin.concerns(attributes) {
+                plugin.mutate(attributes, &self.cluster).await?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A flag names a plugin that does not exist.
@@ -46,10 +55,10 @@ pub struct UnknownPlugin(String);
 impl Admission for Chain {
     fn mutate<'a>(&'a self, attributes: &'a mut Attributes) -> BoxFuture<'a, StatusResult<()>> {
         Box::pin(async move {
-            for plugin in &self.plugins {
-                if plugin.mutates() && plugin.concerns(attributes) {
-                    plugin.mutate(attributes, &self.cluster).await?;
-                }
+            self.mutate_once(attributes).await?;
+            if attributes.reinvocation.wanted {
+                attributes.reinvocation.second = true;
+                self.mutate_once(attributes).await?;
             }
             Ok(())
         })

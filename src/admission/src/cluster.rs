@@ -1,15 +1,22 @@
 //! [`Cluster`]: what plugins may look at and ask. The binary implements these traits over its caches.
 
+use crate::Attributes;
+use crate::webhook::select::{Invocation, Objects};
 use compact_str::CompactString;
-use fairlead_api::{Clock, Node, StatusResult, UserInfo};
+use fairlead_api::{Clock, GroupVersionKind, GroupVersionResource, Node, StatusResult, UserInfo};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Everything a plugin is given besides the request.
 pub struct Cluster {
     pub lookup: Arc<dyn Lookup>,
     pub writer: Arc<dyn QuotaWriter>,
     pub permissions: Arc<dyn Permissions>,
+    pub webhooks: Arc<dyn WebhookClient>,
+    pub versions: Arc<dyn Versions>,
+    /// `None` where conditions cannot be decided: they then count as met.
+    pub conditions: Option<Arc<dyn MatchConditions>>,
     pub clock: Arc<dyn Clock>,
     /// A random number, for generated names.
     pub random: Arc<dyn Fn() -> u64 + Send + Sync>,
@@ -57,6 +64,64 @@ pub trait QuotaWriter: Send + Sync {
     fn write_status(&self, quota: Node) -> BoxFuture<'_, StatusResult<()>>;
 }
 
+/// Posts to webhooks.
+pub trait WebhookClient: Send + Sync {
+    /// Posts `body` to a `clientConfig`, and returns the body of a successful answer.
+    ///
+    /// # Errors
+    /// Why there is no answer, as clients are told behind "failed to call webhook: ".
+    fn call<'a>(
+        &'a self,
+        config: &'a Node,
+        body: Vec<u8>,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<Vec<u8>, String>>;
+}
+
+/// One of the versions that objects are served in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    pub resource: GroupVersionResource,
+    /// Of the resource, or of its subresource where that was asked for.
+    pub kind: GroupVersionKind,
+}
+
+/// The versions of resources.
+pub trait Versions: Send + Sync {
+    /// The other versions and groups that serve the same objects.
+    fn equivalents(&self, resource: &GroupVersionResource, subresource: &str) -> Vec<Served>;
+
+    /// An object of one version in another.
+    ///
+    /// # Errors
+    /// What a conversion webhook answers.
+    fn convert<'a>(
+        &'a self,
+        object: Node,
+        from: &'a GroupVersionResource,
+        to: &'a GroupVersionResource,
+    ) -> BoxFuture<'a, StatusResult<Node>>;
+
+    /// Reads an object that somebody changed as if it came from a client: types are checked, defaults filled in.
+    ///
+    /// # Errors
+    /// Go's words for what cannot be read.
+    fn reread(&self, object: &mut Node, resource: &GroupVersionResource, kind: &GroupVersionKind) -> Result<(), String>;
+}
+
+/// Decides the `matchConditions` of webhooks.
+pub trait MatchConditions: Send + Sync {
+    /// # Errors
+    /// Why it cannot be decided, as clients are told.
+    fn matches<'a>(
+        &'a self,
+        hook: &'a Node,
+        attributes: &'a Attributes,
+        invocation: &'a Invocation<'a>,
+        objects: &'a Objects<'a>,
+    ) -> BoxFuture<'a, Result<bool, String>>;
+}
+
 /// Asks the authorizer.
 pub trait Permissions: Send + Sync {
     fn allowed<'a>(&'a self, user: &'a Arc<UserInfo>, action: Action<'a>) -> BoxFuture<'a, bool>;
@@ -81,6 +146,15 @@ impl Cluster {
             Some(object) => Some(object),
             None => self.lookup.latest(group, plural, namespace, name).await,
         }
+    }
+
+    /// A random (version 4) UUID.
+    pub fn generate_uid(&self) -> String {
+        let (high, low) = ((self.random)(), (self.random)());
+        let high = high & !0xf000 | 0x4000;
+        let low = low & !(3 << 62) | 2 << 62;
+        let text = format!("{high:016x}{low:016x}");
+        format!("{}-{}-{}-{}-{}", &text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..])
     }
 
     /// `prefix` with five random letters, as for `generateName`.

@@ -3,6 +3,7 @@
 //! - [`Admission`]: the whole of it, as the engine calls it; [`Chain`] is the one the server has.
 //! - [`plugins`]: one file each, and their order.
 //! - [`cluster`]: what plugins may look at, by traits the binary implements.
+//! - [`webhook`]: asking webhooks.
 //! - [`quota`]: what objects count as towards a ResourceQuota.
 //!
 //! Related: `fairlead-resource` calls in here; `fairlead-gateway` calls webhooks.
@@ -13,11 +14,12 @@ pub mod cluster;
 pub mod plugins;
 pub mod pod;
 pub mod quota;
+pub mod webhook;
 
 #[cfg(test)]
 mod testing;
 
-pub use attributes::{Attributes, Operation};
+pub use attributes::{Attributes, Operation, Reinvocation};
 pub use chain::Chain;
 pub use cluster::{Cluster, Lookup};
 

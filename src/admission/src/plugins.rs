@@ -74,7 +74,7 @@ plugins! {
     "LimitPodHardAntiAffinityTopology" off;
     "LimitRanger" on limit_ranger::LimitRanger;
     "ServiceAccount" on service_account::ServiceAccount;
-    "NodeRestriction" off;
+    "NodeRestriction" off node_restriction::NodeRestriction;
     "TaintNodesByCondition" on taint_nodes_by_condition::TaintNodesByCondition;
     "AlwaysPullImages" off;
     "ImagePolicyWebhook" off;
@@ -99,13 +99,13 @@ plugins! {
     "DenyServiceExternalIPs" off;
     "PodTopologyLabels" on pod_topology_labels::PodTopologyLabels;
     "PodGroupWorkloadExists" on;
-    "NodeDeclaredFeatureValidator" on;
+    "NodeDeclaredFeatureValidator" on node_declared_feature_validator::NodeDeclaredFeatureValidator;
     "JobValidation" on;
-    "PodResizeValidator" on;
+    "PodResizeValidator" on pod_resize_validator::PodResizeValidator;
     "MutatingAdmissionPolicy" on;
-    "MutatingAdmissionWebhook" on;
+    "MutatingAdmissionWebhook" on mutating_admission_webhook::MutatingAdmissionWebhook;
     "ValidatingAdmissionPolicy" on;
-    "ValidatingAdmissionWebhook" on;
+    "ValidatingAdmissionWebhook" on validating_admission_webhook::ValidatingAdmissionWebhook;
     "ResourceQuota" on resource_quota::ResourceQuota;
     "AlwaysDeny" off;
 }

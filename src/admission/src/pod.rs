@@ -162,3 +162,17 @@ pub fn references_secrets(spec: &Node) -> bool {
         || containers(spec).any(|(_, container)| by_container(container))
         || spec.list("volumes").iter().any(by_volume)
 }
+
+/// Whether anything in a pod's spec names a ConfigMap.
+pub fn references_config_maps(spec: &Node) -> bool {
+    let named = |node: Option<&Node>| node.is_some_and(|node| !node.str("name").is_empty());
+    let by_container = |container: &Node| {
+        container.list("envFrom").iter().any(|env| named(env.get("configMapRef")))
+            || container.list("env").iter().any(|env| named(env.at(&["valueFrom", "configMapKeyRef"])))
+    };
+    let by_volume = |volume: &Node| {
+        let sources = volume.get("projected").map_or(&[][..], |projected| projected.list("sources"));
+        named(volume.get("configMap")) || sources.iter().any(|source| named(source.get("configMap")))
+    };
+    containers(spec).any(|(_, container)| by_container(container)) || spec.list("volumes").iter().any(by_volume)
+}

@@ -1,14 +1,15 @@
 //! A cluster in memory and requests for it, for the tests of plugins.
 
-use crate::cluster::{Action, Cluster, Lookup, Permissions, QuotaWriter, Settings};
+use crate::cluster::{Action, Cluster, Lookup, Permissions, QuotaWriter, Served, Settings, Versions, WebhookClient};
 use crate::plugins::Plugin;
 use crate::{Attributes, Operation};
 use fairlead_api::time::FixedClock;
-use fairlead_api::{GroupVersionKind, GroupVersionResource, Node, StatusResult, Timestamp, UserInfo};
+use fairlead_api::{GroupVersionKind, GroupVersionResource, Node, StatusResult, Timestamp, UserInfo, json, node};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 type Place = (String, String, String);
 
@@ -17,6 +18,10 @@ type Place = (String, String, String);
 pub struct Fake {
     objects: Arc<Mutex<BTreeMap<Place, Arc<Node>>>>,
     allowed: Vec<&'static str>,
+    /// What webhooks answer beside the uid, by their URL.
+    answers: BTreeMap<String, Node>,
+    /// The URLs that were called, in order.
+    called: Arc<Mutex<Vec<String>>>,
 }
 
 impl Fake {
@@ -30,6 +35,16 @@ impl Fake {
         self
     }
 
+    /// A webhook at `url` that answers so.
+    pub fn answering(mut self, url: &str, response: Node) -> Fake {
+        self.answers.insert(url.to_owned(), response);
+        self
+    }
+
+    pub fn called(&self) -> Vec<String> {
+        self.called.lock().unwrap().clone()
+    }
+
     pub fn object(&self, plural: &str, namespace: &str, name: &str) -> Option<Arc<Node>> {
         self.objects.lock().unwrap().get(&(plural.into(), namespace.into(), name.into())).cloned()
     }
@@ -39,6 +54,9 @@ impl Fake {
             lookup: Arc::new(self.clone()),
             writer: Arc::new(self.clone()),
             permissions: Arc::new(self.clone()),
+            webhooks: Arc::new(self.clone()),
+            versions: Arc::new(self.clone()),
+            conditions: None,
             clock: Arc::new(FixedClock(Timestamp::from_unix_seconds(1_700_000_000))),
             random: Arc::new(|| 0),
             settings: Settings::default(),
@@ -76,6 +94,43 @@ impl Permissions for Fake {
     }
 }
 
+impl WebhookClient for Fake {
+    fn call<'a>(&'a self, config: &'a Node, body: Vec<u8>, _: Duration) -> BoxFuture<'a, Result<Vec<u8>, String>> {
+        let url = config.str("url");
+        self.called.lock().unwrap().push(url.to_owned());
+        let answer = self.answers.get(url).cloned().ok_or_else(|| "connection refused".to_owned());
+        Box::pin(std::future::ready(answer.map(|mut response| {
+            let review = json::parse(&body).unwrap();
+            response.set("uid", review.str_at(&["request", "uid"]));
+            let mut answer = node!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"});
+            answer.set("response", response);
+            json::to_vec(&answer)
+        })))
+    }
+}
+
+impl Versions for Fake {
+    fn equivalents(&self, resource: &GroupVersionResource, _: &str) -> Vec<Served> {
+        let resource = GroupVersionResource { version: "v2".into(), ..resource.clone() };
+        let kind = GroupVersionKind { group: resource.group.clone(), version: "v2".into(), kind: "Two".into() };
+        vec![Served { resource, kind }]
+    }
+
+    fn convert<'a>(
+        &'a self,
+        mut object: Node,
+        _: &'a GroupVersionResource,
+        to: &'a GroupVersionResource,
+    ) -> BoxFuture<'a, StatusResult<Node>> {
+        object.set("apiVersion", to.version.as_str());
+        Box::pin(std::future::ready(Ok(object)))
+    }
+
+    fn reread(&self, _: &mut Node, _: &GroupVersionResource, _: &GroupVersionKind) -> Result<(), String> {
+        Ok(())
+    }
+}
+
 /// A create of a core object in namespace `ns`, by nobody in particular.
 pub fn create(plural: &str, object: Node) -> Attributes {
     let kind = object.str("kind");
@@ -93,6 +148,7 @@ pub fn create(plural: &str, object: Node) -> Attributes {
         user: Arc::new(UserInfo::new("someone", &[])),
         warnings: Vec::new(),
         audit: Vec::new(),
+        reinvocation: Default::default(),
     }
 }
 

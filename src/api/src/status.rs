@@ -5,6 +5,7 @@
 use crate::field::FieldErrors;
 use crate::gvk::{GroupKind, GroupResource};
 use crate::node::{Node, json};
+use std::borrow::Cow;
 use std::fmt;
 
 pub type StatusResult<T> = Result<T, Status>;
@@ -16,8 +17,8 @@ pub struct Status(Box<Content>);
 #[derive(Clone, Debug, PartialEq)]
 pub struct Content {
     pub code: u16,
-    /// Empty where upstream sends none.
-    pub reason: &'static str,
+    /// Empty where upstream sends none. Webhooks make up their own.
+    pub reason: Cow<'static, str>,
     pub message: String,
     pub details: Option<Details>,
     /// `metadata.continue`: how to go on with a list whose state is gone.
@@ -44,10 +45,10 @@ pub struct Cause {
 
 impl Status {
     /// Any failure that has no constructor of its own.
-    pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Status {
+    pub fn new(code: u16, reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Status {
         Status(Box::new(Content {
             code,
-            reason,
+            reason: reason.into(),
             message: message.into(),
             details: None,
             continue_token: String::new(),
@@ -244,8 +245,8 @@ impl Status {
         self.0.code
     }
 
-    pub fn reason(&self) -> &'static str {
-        self.0.reason
+    pub fn reason(&self) -> &str {
+        &self.0.reason
     }
 
     pub fn message(&self) -> &str {
@@ -265,7 +266,7 @@ impl Status {
         let mut node = Node::from(json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": self.0.code,
         }));
-        for (key, value) in [("message", self.0.message.as_str()), ("reason", self.0.reason)] {
+        for (key, value) in [("message", self.0.message.as_str()), ("reason", &*self.0.reason)] {
             if !value.is_empty() {
                 node.set(key, value);
             }

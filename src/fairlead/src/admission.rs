@@ -6,19 +6,28 @@ use crate::config::Config;
 use crate::entropy::RandomEntropy;
 use anyhow::{Context, Result};
 use dashmap::DashMap;
-use fairlead_admission::cluster::{Action, Permissions, QuotaWriter, Settings};
+use fairlead_admission::cluster::{Action, Permissions, QuotaWriter, Served, Settings, Versions, WebhookClient};
 use fairlead_admission::{Chain, Cluster, Lookup};
-use fairlead_api::{Clock, Node, Status, StatusResult, UserInfo, json};
+use fairlead_api::{Clock, GroupVersionKind, GroupVersionResource, Node, Status, StatusResult, UserInfo, json};
 use fairlead_auth::{Authorizer, AuthzAttributes, Decision};
 use fairlead_discovery::{Route, Router};
-use fairlead_resource::Client;
+use fairlead_gateway::{WebhookClient as _, Webhooks};
 use fairlead_resource::hooks::Entropy;
+use fairlead_resource::{Client, ResourceDefinition, Subresource, SubresourceBehavior, versions};
 use fairlead_storage::{Cached, Revision};
 use futures_util::future::BoxFuture;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-/// Filled in once there is an engine: plugins write through it, and it is made with the plugins.
-pub type LateClient = Arc<OnceLock<(Client, Router)>>;
+/// What plugins use and what is made with the plugins: filled in once there is an engine and a gateway.
+pub type Late = Arc<OnceLock<Outside>>;
+
+/// The parts of the server that plugins reach beyond the caches.
+pub struct Outside {
+    pub client: Client,
+    pub router: Router,
+    pub webhooks: Webhooks,
+}
 
 /// # Errors
 /// A flag names a plugin that does not exist.
@@ -27,13 +36,16 @@ pub fn chain(
     caches: CacheSet,
     authorizer: Arc<dyn Authorizer>,
     clock: Arc<dyn Clock>,
-    client: LateClient,
+    late: Late,
 ) -> Result<Chain> {
     let (not_ready_seconds, unreachable_seconds) = config.tolerations;
     let cluster = Cluster {
         lookup: Arc::new(CacheLookup { caches, parsed: DashMap::new() }),
-        writer: Arc::new(EngineWriter(client)),
+        writer: Arc::new(EngineWriter(late.clone())),
         permissions: Arc::new(AuthorizerPermissions(authorizer)),
+        webhooks: Arc::new(GatewayWebhooks(late.clone())),
+        versions: Arc::new(RoutedVersions(late)),
+        conditions: None,
         clock,
         random: Arc::new(|| RandomEntropy.bits()),
         settings: Settings { not_ready_seconds, unreachable_seconds },
@@ -106,18 +118,80 @@ impl Lookup for CacheLookup {
     }
 }
 
-struct EngineWriter(LateClient);
+struct EngineWriter(Late);
 
 impl QuotaWriter for EngineWriter {
     fn write_status(&self, quota: Node) -> BoxFuture<'_, StatusResult<()>> {
         Box::pin(async move {
             let not_ready = || Status::internal("quotas cannot be written yet");
-            let (client, router) = self.0.get().ok_or_else(not_ready)?;
-            match router.load().route("", "v1", "resourcequotas") {
-                Some(Route::Local(definition)) => client.update_subresource(&definition, "status", &quota).await.map(drop),
+            let outside = self.0.get().ok_or_else(not_ready)?;
+            match outside.router.load().route("", "v1", "resourcequotas") {
+                Some(Route::Local(definition)) => outside.client.update_subresource(&definition, "status", &quota).await.map(drop),
                 _ => Err(not_ready()),
             }
         })
+    }
+}
+
+struct GatewayWebhooks(Late);
+
+impl WebhookClient for GatewayWebhooks {
+    fn call<'a>(&'a self, config: &'a Node, body: Vec<u8>, timeout: Duration) -> BoxFuture<'a, Result<Vec<u8>, String>> {
+        Box::pin(async move {
+            let outside = self.0.get().ok_or("the server is starting")?;
+            let answer = outside.webhooks.call(config, body.into(), timeout).await;
+            answer.map(|bytes| bytes.to_vec()).map_err(|error| error.to_string())
+        })
+    }
+}
+
+struct RoutedVersions(Late);
+
+impl RoutedVersions {
+    fn definition(&self, resource: &GroupVersionResource) -> Option<Arc<ResourceDefinition>> {
+        match self.0.get()?.router.load().route(&resource.group, &resource.version, &resource.resource)? {
+            Route::Local(definition) => Some(definition),
+            Route::Remote(_) => None,
+        }
+    }
+}
+
+impl Versions for RoutedVersions {
+    fn equivalents(&self, resource: &GroupVersionResource, subresource: &str) -> Vec<Served> {
+        let (Some(own), Some(outside)) = (self.definition(resource), self.0.get()) else { return Vec::new() };
+        let snapshot = outside.router.load();
+        let others = snapshot.definitions().filter(|other| {
+            other.plural == own.plural && other.storage.prefix == own.storage.prefix && other.gvr() != *resource
+        });
+        let kind = |definition: &ResourceDefinition| match subresource {
+            "" => Some(definition.gvk()),
+            name => match definition.subresource(name)? {
+                Subresource { behavior: SubresourceBehavior::Status, .. } => Some(definition.gvk()),
+                subresource => Some(subresource.kind.clone()),
+            },
+        };
+        others.filter_map(|other| Some(Served { resource: other.gvr(), kind: kind(other)? })).collect()
+    }
+
+    fn convert<'a>(
+        &'a self,
+        object: Node,
+        from: &'a GroupVersionResource,
+        to: &'a GroupVersionResource,
+    ) -> BoxFuture<'a, StatusResult<Node>> {
+        Box::pin(async move {
+            match (self.definition(from), self.definition(to)) {
+                (Some(from), Some(to)) => versions::between(&from, object, &to).await,
+                _ => Err(Status::internal(format!("unable to convert to {}: unknown kind", to.resource))),
+            }
+        })
+    }
+
+    fn reread(&self, object: &mut Node, resource: &GroupVersionResource, kind: &GroupVersionKind) -> Result<(), String> {
+        match self.definition(resource) {
+            Some(definition) => versions::reread(object, &definition, kind),
+            None => Ok(()),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Composition: from a configuration to a running server. Values are made once, in the order they need each other.
 
 use crate::access::{Access, CreateByUpdate};
-use crate::admission::{self, LateClient};
+use crate::admission::{self, Late, Outside};
 use crate::aggregation::{EngineApiServices, GatewayObjects, GatewayRemote};
 use crate::bootstrap::Bootstrap;
 use crate::caches::CacheSet;
@@ -95,8 +95,8 @@ pub async fn start(config: Config) -> Result<Running> {
     published.get_or_init(|| routes.clone());
     let router = routes.router();
 
-    let late_client = LateClient::default();
-    let admission = admission::chain(&config, caches.clone(), access.authorizer.clone(), clock.clone(), late_client.clone())?;
+    let late = Late::default();
+    let admission = admission::chain(&config, caches.clone(), access.authorizer.clone(), clock.clone(), late.clone())?;
     let engine = Engine::new(EngineConfig {
         caches: Arc::new(caches.clone()),
         scheme: Arc::new(AllKinds { built_in: kinds.clone(), router: router.clone() }),
@@ -106,9 +106,9 @@ pub async fn start(config: Config) -> Result<Running> {
         entropy: entropy.clone(),
     });
     let client = Client::new(engine.clone(), "kube-apiserver");
-    late_client.get_or_init(|| (client.clone(), router.clone()));
     let api_services = Arc::new(EngineApiServices { client: client.clone(), router: router.clone() });
     let gateway = gateway(&config, &identity, gateway_objects.clone(), api_services.clone(), address, &families)?;
+    late.get_or_init(|| Outside { client: client.clone(), router: router.clone(), webhooks: gateway.webhooks(None) });
     routes.set_gateway(gateway.clone());
 
     for cache in caches.all() {

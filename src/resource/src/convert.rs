@@ -92,7 +92,11 @@ pub async fn to_stored(definition: &ResourceDefinition, mut object: Node) -> Sta
     Ok(object)
 }
 
-async fn nodes_to_request(definition: &ResourceDefinition, mut nodes: Vec<Node>) -> StatusResult<Vec<Node>> {
+/// Objects of the stored version in the definition's.
+///
+/// # Errors
+/// What a conversion webhook answers.
+pub async fn nodes_to_request(definition: &ResourceDefinition, mut nodes: Vec<Node>) -> StatusResult<Vec<Node>> {
     let version = definition.group_version().to_string();
     match &definition.conversion {
         Conversion::None => {}

@@ -37,6 +37,7 @@ mod subresource;
 pub mod table;
 mod typed;
 mod update;
+pub mod versions;
 mod view;
 mod watch;
 

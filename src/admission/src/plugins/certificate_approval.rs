@@ -54,3 +54,22 @@ pub(super) async fn may(attributes: &Attributes, cluster: &Cluster, verb: &str, 
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Fake, run, update};
+    use fairlead_api::node;
+
+    #[test]
+    fn approval_needs_permission_for_the_signer() {
+        let request = node!({"kind": "CertificateSigningRequest", "metadata": {"name": "r"}, "spec": {"signerName": "a.b/c"}});
+        let mut attributes = update(REQUESTS, request.clone(), request);
+        attributes.resource.group = GROUP.into();
+        attributes.subresource = "approval".into();
+        let refused = run(&CertificateApproval, &mut attributes, &Fake::default().cluster()).unwrap_err();
+        assert!(refused.ends_with("user not permitted to approve requests with signerName \"a.b/c\""), "{refused}");
+        let allowed = Fake::default().allowing("approve").cluster();
+        assert_eq!(run(&CertificateApproval, &mut attributes, &allowed), Ok(()));
+    }
+}

@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use fairlead_api::StatusResult;
 use futures_util::future::BoxFuture;
 use x509_parser::asn1_rs::Tag;
-use x509_parser::prelude::{FromDer, X509CertificationRequest};
+use x509_parser::prelude::{AttributeTypeAndValue, FromDer, X509CertificationRequest};
 
 #[derive(Default)]
 pub struct CertificateSubjectRestriction;
@@ -27,9 +27,9 @@ impl Plugin for CertificateSubjectRestriction {
     }
 
     fn validate<'a>(&'a self, attributes: &'a mut Attributes, _: &'a Cluster) -> BoxFuture<'a, StatusResult<()>> {
-        now(match organizations(attributes.object.str_at(&["spec", "request"])) {
+        now(match subject(attributes.object.str_at(&["spec", "request"])) {
             Err(why) => Err(attributes.forbidden(format_args!("failed to parse CSR: {why}"))),
-            Ok(names) if names.iter().any(|name| name == "system:masters") => Err(attributes.forbidden(format_args!(
+            Ok(subject) if subject.organizations.iter().any(|name| name == "system:masters") => Err(attributes.forbidden(format_args!(
                 "use of {CLIENT_SIGNER} signer with system:masters group is not allowed"
             ))),
             Ok(_) => Ok(()),
@@ -37,8 +37,18 @@ impl Plugin for CertificateSubjectRestriction {
     }
 }
 
-/// The organizations of the subject of a request, given as base64 of PEM.
-fn organizations(request: &str) -> Result<Vec<String>, String> {
+/// Whom a request is for.
+pub(super) struct Subject {
+    pub organizations: Vec<String>,
+    /// The last one, as signers read it.
+    pub common_name: String,
+}
+
+/// The subject of a request, given as base64 of PEM.
+///
+/// # Errors
+/// Why it cannot be read.
+pub(super) fn subject(request: &str) -> Result<Subject, String> {
     const NOT_PEM: &str = "PEM block type must be CERTIFICATE REQUEST";
     let pem = BASE64_STANDARD.decode(request).map_err(|_| NOT_PEM)?;
     let (_, block) = x509_parser::pem::parse_x509_pem(&pem).map_err(|_| NOT_PEM)?;
@@ -46,8 +56,14 @@ fn organizations(request: &str) -> Result<Vec<String>, String> {
         return Err(NOT_PEM.into());
     }
     let (_, request) = X509CertificationRequest::from_der(&block.contents).map_err(|error| error.to_string())?;
-    let names = request.certification_request_info.subject.iter_organization();
-    Ok(names.map(|name| text(name.attr_value().tag() == Tag::BmpString, name.as_slice())).collect())
+    let name = &request.certification_request_info.subject;
+    let text = |attribute: &AttributeTypeAndValue| {
+        text(attribute.attr_value().tag() == Tag::BmpString, attribute.as_slice())
+    };
+    Ok(Subject {
+        organizations: name.iter_organization().map(text).collect(),
+        common_name: name.iter_common_name().last().map(text).unwrap_or_default(),
+    })
 }
 
 /// A name in any of the encodings that signers read.

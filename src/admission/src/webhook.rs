@@ -1,0 +1,115 @@
+//! Admission webhooks: which are asked ([`select`]), what they are asked and answer ([`review`]), what becomes of it.
+//!
+//! Source of the rules and texts: kubernetes/apiserver pkg/admission/plugin/webhook.
+// PERFORMANCE: per-request path
+
+pub mod review;
+pub mod select;
+
+use crate::{Attributes, Cluster};
+use fairlead_api::field::go_quote;
+use fairlead_api::{Node, Status, StatusResult};
+use review::{Answer, Version};
+use select::Invocation;
+use std::time::Duration;
+
+/// The configurations of webhooks are kept in this group.
+pub const GROUP: &str = "admissionregistration.k8s.io";
+
+/// What went wrong with a webhook.
+pub enum Failure {
+    /// It could not be asked, or its answer made no sense: the failure policy decides.
+    Call(String),
+    /// The request fails whatever the policy.
+    Fatal(Status),
+}
+
+/// Asks one webhook. Its warnings and annotations are in the answer, which may be a refusal.
+pub async fn ask(
+    invocation: &Invocation<'_>,
+    attributes: &Attributes,
+    cluster: &Cluster,
+    mutating: bool,
+) -> Result<Answer, Failure> {
+    let hook = invocation.hook;
+    let name = hook.str("name");
+    if attributes.dry_run && !matches!(hook.str("sideEffects"), "None" | "NoneOnDryRun") {
+        let why = format!("admission webhook {} does not support dry run", go_quote(name));
+        return Err(Failure::Fatal(Status::bad_request(why)));
+    }
+    let failed = |why: String| Failure::Call(format!("failed calling webhook {}: {why}", go_quote(name)));
+    let versions = hook.list("admissionReviewVersions").iter().filter_map(Node::as_str);
+    let version = versions.into_iter().find_map(Version::parse).ok_or_else(|| {
+        failed(
+            "could not create admission objects: webhook does not accept known AdmissionReview versions (v1, v1beta1)"
+                .into(),
+        )
+    })?;
+    let objects = invocation.objects(attributes, cluster).await.map_err(Failure::Fatal)?;
+    let uid = cluster.generate_uid();
+    let body = review::request(version, &uid, attributes, invocation, objects);
+    let seconds = hook.get("timeoutSeconds").and_then(Node::as_i64).unwrap_or(10).clamp(1, 30);
+    let config = hook.get("clientConfig").unwrap_or(&Node::Null);
+    let timeout = Duration::from_secs(seconds.unsigned_abs());
+    let bytes = cluster.webhooks.call(config, body, timeout).await;
+    let bytes = bytes.map_err(|why| failed(format!("failed to call webhook: {why}")))?;
+    let response =
+        review::decode(version, &bytes).map_err(|why| failed(format!("failed to call webhook: {why}")))?;
+    review::verify(version, &uid, response, mutating)
+        .map_err(|why| failed(format!("received invalid webhook response: {why}")))
+}
+
+/// Whether a webhook that cannot be asked is passed over.
+pub fn ignores_failures(hook: &Node) -> bool {
+    hook.str("failurePolicy") == "Ignore"
+}
+
+/// What a webhook answered beside its verdict, for client and audit.
+pub fn note(answer: &mut Answer, hook: &Node, attributes: &mut Attributes) {
+    let name = hook.str("name");
+    let annotations = std::mem::take(&mut answer.audit);
+    attributes.audit.extend(annotations.into_iter().map(|(key, value)| (format!("{name}/{key}"), value)));
+    attributes.warnings.append(&mut answer.warnings);
+}
+
+/// All webhooks of a kind of configuration that such a request goes to, in order, with their place among all.
+///
+/// # Errors
+/// A namespace that cannot be found, a selector that cannot be read, what match conditions cannot be decided on.
+pub async fn selected<'a>(
+    configurations: &'a [std::sync::Arc<Node>],
+    attributes: &Attributes,
+    cluster: &Cluster,
+) -> StatusResult<Vec<Invocation<'a>>> {
+    let mut invocations = Vec::new();
+    for (place, configuration, hook) in all(configurations) {
+        if let Some(mut invocation) = select::select(hook, attributes, cluster).await? {
+            invocation.place = place;
+            invocation.configuration = configuration.name();
+            invocations.push(invocation);
+        }
+    }
+    Ok(invocations)
+}
+
+/// The webhooks of all configurations, numbered through.
+pub fn all(configurations: &[std::sync::Arc<Node>]) -> impl Iterator<Item = (usize, &Node, &Node)> {
+    let hooks = configurations.iter().flat_map(|configuration| {
+        configuration.list("webhooks").iter().map(|hook| (&**configuration, hook))
+    });
+    hooks.enumerate().map(|(place, (configuration, hook))| (place, configuration, hook))
+}
+
+/// Whether a request is about what decides about requests; webhooks and policies must not lock themselves in.
+pub fn is_exempt(attributes: &Attributes) -> bool {
+    attributes.kind.group == GROUP
+        && matches!(
+            attributes.kind.kind.as_str(),
+            "ValidatingWebhookConfiguration"
+                | "MutatingWebhookConfiguration"
+                | "ValidatingAdmissionPolicy"
+                | "ValidatingAdmissionPolicyBinding"
+                | "MutatingAdmissionPolicy"
+                | "MutatingAdmissionPolicyBinding"
+        )
+}
