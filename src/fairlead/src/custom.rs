@@ -36,8 +36,10 @@ pub fn lifecycle(routes: Arc<OnceLock<Routes>>, clock: Arc<dyn Clock>, builtins:
 /// Lets writes of definitions reach the lifecycle.
 pub fn attach(definitions: &mut [Arc<ResourceDefinition>], lifecycle: Arc<Lifecycle>) {
     let ours = definitions.iter_mut().find(|d| d.group == GROUP && d.plural == PLURAL);
-    if let Some(definition) = ours.and_then(Arc::get_mut) {
-        definition.hooks = Arc::new(DefinitionHooks { lifecycle });
+    if let Some(definition) = ours {
+        // Built-in resources that look at each other hold on to it: it cannot be changed in place.
+        let hooks = Arc::new(DefinitionHooks { lifecycle });
+        *definition = Arc::new(ResourceDefinition { hooks, ..(**definition).clone() });
     }
 }
 

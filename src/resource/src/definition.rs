@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
 /// One served version of one resource.
+#[derive(Clone)]
 pub struct ResourceDefinition {
     pub group: CompactString,
     pub version: CompactString,
