@@ -1,114 +1,218 @@
-//! [`follow`]: the changes of every deletable resource, in one channel.
+//! [`Feed`]: the changes of many resources in one channel, with enough said to know when nothing is missing.
 
 use crate::Context;
-use fairlead_api::Node;
-use fairlead_resource::client::parse;
-use fairlead_resource::request::{EventKind, WatchEvent};
+use fairlead_discovery::snapshot::Serves;
+use fairlead_resource::client::Cached;
+use fairlead_resource::request::{EventKind, WatchEvent, WatchStream};
 use fairlead_resource::{ResourceDefinition, Verb};
+use futures_util::FutureExt;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::task::unconstrained;
 
-/// A change of one object.
-pub struct Change {
-    pub definition: Arc<ResourceDefinition>,
-    pub deleted: bool,
-    pub uid: String,
-    /// The object where it may be of interest; parsing every object that is written would cost too much.
-    pub object: Option<Node>,
+/// One watch of one resource, for as long as its definition is served.
+pub type SourceId = u64;
+
+/// What a source says. Everything from one source comes in order.
+pub enum Event {
+    /// An object was written or deleted.
+    Change { source: SourceId, deleted: bool, object: Arc<Cached> },
+    /// The watch broke off: until [`Event::Complete`] anything may be missing.
+    Broken(SourceId),
+    /// All objects there are have been told. What was told before and not again is gone.
+    Complete(SourceId),
+    /// Everything that had happened when [`Feed::flush`] answered this number has been told.
+    Flushed(SourceId, u64),
+    /// The resource is no longer served, or by another definition: nothing more comes from here.
+    Ended(SourceId),
 }
 
-/// One definition of each stored resource: its first version in discovery's order.
-pub fn resources(context: &Context) -> HashMap<String, Arc<ResourceDefinition>> {
+/// Follows resources. Dropping it ends all watches.
+pub struct Feed {
+    context: Context,
+    events: mpsc::Sender<Event>,
+    running: HashMap<String, Running>,
+    next: SourceId,
+    flush: watch::Sender<u64>,
+}
+
+struct Running {
+    definition: Arc<ResourceDefinition>,
+    source: SourceId,
+    stop: watch::Sender<bool>,
+}
+
+/// How many events may wait for the one who reads them.
+const CHANNEL: usize = 1024;
+/// Between a watch that broke off and the next.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// One definition of each stored resource that `fits`: that of the stored version where it is served, so that nothing
+/// has to be converted; else the first in discovery's order.
+pub fn stored(context: &Context, fits: fn(&ResourceDefinition) -> bool) -> HashMap<String, Arc<ResourceDefinition>> {
     let mut found: HashMap<String, Arc<ResourceDefinition>> = HashMap::new();
     let snapshot = context.router.load();
     for version in snapshot.groups().iter().flat_map(|g| &g.versions) {
-        let fairlead_discovery::snapshot::Serves::Local(definitions) = &version.serves else { continue };
-        for definition in definitions {
-            let followed = [Verb::List, Verb::Watch, Verb::Delete].iter().all(|v| definition.verbs.contains(v));
-            if followed && !definition.storage.prefix.is_empty() {
-                found.entry(definition.storage.prefix.clone()).or_insert_with(|| definition.clone());
+        let Serves::Local(definitions) = &version.serves else { continue };
+        for definition in definitions.iter().filter(|d| d.is_stored() && fits(d)) {
+            let stored = definition.gvk() == definition.storage.kind;
+            if stored || !found.contains_key(&definition.storage.prefix) {
+                found.insert(definition.storage.prefix.clone(), definition.clone());
             }
         }
     }
     found
 }
 
-/// Watches every resource until the drain; only objects whose bytes `wanted` accepts are parsed.
-pub async fn follow(mut context: Context, wanted: fn(&[u8]) -> bool, changes: mpsc::Sender<Change>) {
-    let mut running: HashMap<String, (Arc<ResourceDefinition>, watch::Sender<bool>)> = HashMap::new();
-    loop {
-        let current = resources(&context);
-        running.retain(|prefix, (definition, stop)| {
-            let keep = current.get(prefix).is_some_and(|d| Arc::ptr_eq(d, definition));
+/// Whether objects of a resource come, change and go, and can be followed.
+pub fn followed(definition: &ResourceDefinition) -> bool {
+    [Verb::List, Verb::Watch, Verb::Delete].iter().all(|v| definition.verbs.contains(v))
+}
+
+impl Feed {
+    pub fn new(context: Context) -> (Feed, mpsc::Receiver<Event>) {
+        let (events, receiver) = mpsc::channel(CHANNEL);
+        let feed = Feed { context, events, running: HashMap::new(), next: 0, flush: watch::Sender::new(0) };
+        (feed, receiver)
+    }
+
+    /// Follows exactly these resources from now on. Answers the sources that are new; each will say when it is complete.
+    pub fn follow(&mut self, wanted: HashMap<String, Arc<ResourceDefinition>>) -> Vec<(SourceId, Arc<ResourceDefinition>)> {
+        self.running.retain(|prefix, running| {
+            let keep = wanted.get(prefix).is_some_and(|d| Arc::ptr_eq(d, &running.definition));
             if !keep {
-                stop.send_replace(true);
+                running.stop.send_replace(true);
             }
             keep
         });
-        for (prefix, definition) in current {
-            if running.contains_key(&prefix) {
+        let mut started = Vec::new();
+        for (prefix, definition) in wanted {
+            if self.running.contains_key(&prefix) {
                 continue;
             }
+            self.next += 1;
             let (stop, stopped) = watch::channel(false);
-            let one = one(context.clone(), definition.clone(), wanted, changes.clone(), stopped);
-            fairlead_telemetry::task::spawn("controller-watch", one);
-            running.insert(prefix, (definition, stop));
+            let source = Source {
+                id: self.next,
+                context: self.context.clone(),
+                definition: definition.clone(),
+                events: self.events.clone(),
+                stopped,
+                flush: self.flush.subscribe(),
+            };
+            fairlead_telemetry::task::spawn("controller-watch", source.run());
+            started.push((self.next, definition.clone()));
+            self.running.insert(prefix, Running { definition, source: self.next, stop });
         }
-        tokio::select! {
-            changed = context.routes.changed() => if changed.is_err() { return },
-            _ = context.drain.changed() => {
-                for (_, stop) in running.values() {
-                    stop.send_replace(true);
-                }
-                return;
-            }
-        }
+        started
+    }
+
+    /// The source of a resource that is followed.
+    pub fn source(&self, prefix: &str) -> Option<SourceId> {
+        self.running.get(prefix).map(|r| r.source)
+    }
+
+    /// Asks all sources to tell at once what they know, and then to say so under the number answered here.
+    pub fn flush(&self) -> u64 {
+        self.flush.send_modify(|n| *n += 1);
+        *self.flush.borrow()
     }
 }
 
-async fn one(
+struct Source {
+    id: SourceId,
     context: Context,
     definition: Arc<ResourceDefinition>,
-    wanted: fn(&[u8]) -> bool,
-    changes: mpsc::Sender<Change>,
-    mut stopped: watch::Receiver<bool>,
-) {
-    loop {
-        let stream = tokio::select! {
-            stream = context.client.watch(&definition) => stream,
-            _ = stopped.changed() => return,
-        };
-        if let Ok(mut stream) = stream {
-            loop {
-                let event = tokio::select! {
-                    event = stream.next() => event,
-                    _ = stopped.changed() => return,
-                };
-                let Some(event) = event else { break };
-                let (kind, uid, object) = match event {
-                    WatchEvent::Object { kind, object } => {
-                        let parsed = wanted(&object.json).then(|| parse(&object.json).ok()).flatten();
-                        (kind, object.header.uid.to_string(), parsed)
+    events: mpsc::Sender<Event>,
+    stopped: watch::Receiver<bool>,
+    flush: watch::Receiver<u64>,
+}
+
+impl Source {
+    async fn run(mut self) {
+        loop {
+            let stream = tokio::select! {
+                stream = self.context.client.follow(&self.definition, "", "") => stream,
+                _ = self.stopped.changed() => break,
+            };
+            if let Ok(mut stream) = stream
+                && !self.tell(stream.as_mut()).await
+            {
+                break;
+            }
+            // The store is away, or this reader was too slow. Begin again, not in a hurry.
+            if self.events.send(Event::Broken(self.id)).await.is_err() {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE) => {}
+                _ = self.stopped.changed() => break,
+            }
+        }
+        let _nobody_reads = self.events.send(Event::Ended(self.id)).await;
+    }
+
+    /// Passes on what a watch says until it breaks off. False when nothing shall follow.
+    async fn tell(&mut self, stream: &mut dyn WatchStream) -> bool {
+        let mut complete = false;
+        loop {
+            let event = tokio::select! {
+                event = stream.next() => event,
+                changed = self.flush.changed(), if complete => match changed {
+                    Ok(()) => {
+                        let number = *self.flush.borrow_and_update();
+                        if !self.tell_ready(stream).await {
+                            return false;
+                        }
+                        if self.events.send(Event::Flushed(self.id, number)).await.is_err() {
+                            return false;
+                        }
+                        continue;
                     }
-                    WatchEvent::Node { kind, node } => (kind, node.uid().to_owned(), Some(node)),
-                };
-                match kind {
-                    EventKind::Bookmark => continue,
-                    EventKind::Error => break,
-                    _ => {}
+                    Err(_) => return false,
+                },
+                _ = self.stopped.changed() => {
+                    // Whoever took the resource away may have emptied it just before.
+                    self.tell_ready(stream).await;
+                    return false;
                 }
-                let change = Change { definition: definition.clone(), deleted: kind == EventKind::Deleted, uid, object };
-                if changes.send(change).await.is_err() {
-                    return;
+            };
+            let Some(event) = event else { return true };
+            let first = !complete;
+            let said = match event {
+                WatchEvent::Object { kind, object } => {
+                    Event::Change { source: self.id, deleted: kind == EventKind::Deleted, object }
+                }
+                WatchEvent::Node { kind: EventKind::Bookmark, .. } if first => {
+                    complete = true;
+                    let number = *self.flush.borrow_and_update();
+                    if self.events.send(Event::Complete(self.id)).await.is_err() {
+                        return false;
+                    }
+                    Event::Flushed(self.id, number)
+                }
+                // A bookmark in between; or an object that could not be converted.
+                WatchEvent::Node { .. } => continue,
+            };
+            if self.events.send(said).await.is_err() {
+                return false;
+            }
+        }
+    }
+
+    /// Passes on what is there without waiting. False when nobody reads any more.
+    async fn tell_ready(&mut self, stream: &mut dyn WatchStream) -> bool {
+        // Unconstrained: else a busy task is told that nothing is there, to make it yield.
+        while let Some(Some(event)) = unconstrained(stream.next()).now_or_never() {
+            if let WatchEvent::Object { kind, object } = event {
+                let said = Event::Change { source: self.id, deleted: kind == EventKind::Deleted, object };
+                if self.events.send(said).await.is_err() {
+                    return false;
                 }
             }
         }
-        // A watch ended: by its age, or because the store is away. Begin again, not in a hurry.
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_secs(1)) => {}
-            _ = stopped.changed() => return,
-        }
+        true
     }
 }

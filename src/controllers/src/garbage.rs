@@ -1,282 +1,355 @@
 //! Garbage collection: dependents follow their owners, unless they shall be orphaned.
 //!
-//! Source of the rules: kubernetes/kubernetes pkg/controller/garbagecollector/garbagecollector.go.
+//! One task owns the [`graph`] and decides what is to be looked at; [`work`] looks at objects as they are now and
+//! writes, many at a time. Nothing is done while a watch is incomplete, and no owner is let go before every watch has
+//! told what happened before: a dependent that is not known yet would be lost. Nothing happens at rest.
+//!
+//! Source of the rules: kubernetes/kubernetes pkg/controller/garbagecollector.
 
 use crate::Context;
-use crate::events::{Change, follow};
-use fairlead_api::{GroupVersion, Node, StatusResult, node};
-use fairlead_resource::{ResourceDefinition, client::Client};
-use std::collections::{HashMap, HashSet};
+use crate::events::{Event, Feed, SourceId, followed, stored};
+use fairlead_resource::ResourceDefinition;
+use fairlead_resource::client::{Cached, parse};
+use futures_util::future::BoxFuture;
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use graph::{Deletion, Graph, Object, Uid};
+use memchr::memmem;
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
+use work::{Case, Outcome, Place, Tools};
 
-type Uid = String;
+mod graph;
+mod work;
 
-/// An object that has owners, or is being deleted in a way that waits for its dependents.
-struct Entry {
-    definition: Arc<ResourceDefinition>,
-    namespace: String,
-    name: String,
-    owners: Vec<Owner>,
-}
-
-#[derive(Clone, PartialEq, Eq)]
-struct Owner {
-    uid: Uid,
-    api_version: String,
-    kind: String,
-    name: String,
-    blocks: bool,
-}
-
-/// What is known of owners and dependents.
-#[derive(Default)]
-struct Graph {
-    entries: HashMap<Uid, Entry>,
-    dependents: HashMap<Uid, HashSet<Uid>>,
-}
+/// How many objects are worked on at a time.
+const WORKERS: usize = 64;
+/// After a first failure; each further one in a row waits twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// Runs until the drain.
-pub async fn run(context: Context) {
-    let (sender, mut changes) = mpsc::channel(1024);
+pub async fn run(mut context: Context) {
+    let (mut feed, mut events) = Feed::new(context.clone());
+    let mut collector = Collector::new(Tools { client: context.client.clone(), router: context.router.clone() });
     let mut drain = context.drain.clone();
-    fairlead_telemetry::task::spawn("garbage-watches", follow(context.clone(), concerns, sender));
-    let mut collector = Collector { context, graph: Graph::default(), deleting: HashMap::new() };
+    collector.follow(&mut feed, &context);
     loop {
+        collector.begin_work(&feed);
+        let retry = collector.next_retry();
         tokio::select! {
-            change = changes.recv() => match change {
-                Some(change) => collector.change(change).await,
+            event = events.recv() => match event {
+                Some(event) => collector.take(event),
                 None => return,
             },
+            Some((uid, routes, outcome)) = collector.running.next() => collector.finished(uid, routes, outcome),
+            changed = context.routes.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                collector.follow(&mut feed, &context);
+            }
+            () = sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => collector.retry(Instant::now()),
             _ = drain.changed() => return,
         }
     }
 }
 
-/// Whether an object may have owners or wait for its dependents. Costs a scan of its bytes.
-fn concerns(json: &[u8]) -> bool {
-    std::str::from_utf8(json).is_ok_and(|text| text.contains("\"ownerReferences\"") || text.contains("\"deletionTimestamp\""))
+/// A watch, as far as it has got.
+struct Source {
+    definition: Arc<ResourceDefinition>,
+    complete: bool,
+    /// Whether it has been complete once.
+    known: bool,
+    flushed: u64,
+    /// Objects of before a break that have not been told again.
+    unseen: HashSet<Uid>,
 }
 
 struct Collector {
-    context: Context,
+    tools: Tools,
     graph: Graph,
-    /// Owners that wait for dependents (foreground) or for their orphaning.
-    deleting: HashMap<Uid, (Arc<ResourceDefinition>, String, String)>,
+    sources: HashMap<SourceId, Source>,
+    ready: VecDeque<Uid>,
+    queued: HashSet<Uid>,
+    /// Owners that wait, and what every watch must have told before one may go.
+    behind: VecDeque<(u64, Uid)>,
+    /// Being worked on; true where that has to be repeated.
+    busy: HashMap<Uid, bool>,
+    running: FuturesUnordered<BoxFuture<'static, (Uid, u64, Outcome)>>,
+    unresolved: HashSet<Uid>,
+    /// How often routes have changed.
+    routes: u64,
+    failures: HashMap<Uid, u32>,
+    later: BTreeSet<(Instant, Uid)>,
 }
 
 impl Collector {
-    async fn change(&mut self, change: Change) {
-        let uid: Uid = change.uid;
-        if change.deleted {
-            let owners = self.graph.remove(&uid);
-            self.deleting.remove(&uid);
-            for dependent in self.graph.dependents_of(&uid) {
-                self.attempt(&dependent).await;
-            }
-            for owner in owners {
-                self.advance(&owner.uid).await;
-            }
-            return;
-        }
-        let Some(object) = &change.object else {
-            for owner in self.graph.remove(&uid) {
-                self.advance(&owner.uid).await;
-            }
-            return;
-        };
-        let owners = owners(object);
-        let waits = object.deletion_timestamp().is_some()
-            && object.finalizers().any(|f| f == "foregroundDeletion" || f == "orphan");
-        if waits {
-            let place = (change.definition.clone(), object.namespace().to_owned(), object.name().to_owned());
-            self.deleting.insert(uid.clone(), place);
-        }
-        let had_owners = self.graph.entries.contains_key(&uid);
-        if !owners.is_empty() {
-            self.graph.insert(uid.clone(), Entry {
-                definition: change.definition,
-                namespace: object.namespace().to_owned(),
-                name: object.name().to_owned(),
-                owners: owners.clone(),
-            });
-            self.attempt(&uid).await;
-        } else if had_owners {
-            for owner in self.graph.remove(&uid) {
-                self.advance(&owner.uid).await;
-            }
-        }
-        if waits {
-            self.advance(&uid).await;
+    fn new(tools: Tools) -> Collector {
+        Collector {
+            tools,
+            graph: Graph::default(),
+            sources: HashMap::new(),
+            ready: VecDeque::new(),
+            queued: HashSet::new(),
+            behind: VecDeque::new(),
+            busy: HashMap::new(),
+            running: FuturesUnordered::new(),
+            unresolved: HashSet::new(),
+            routes: 0,
+            failures: HashMap::new(),
+            later: BTreeSet::new(),
         }
     }
 
-    /// Deletes a dependent whose owners are all gone, and takes owners off that are gone where others are not.
-    async fn attempt(&mut self, uid: &str) {
-        let Some(entry) = self.graph.entries.get(uid) else { return };
-        let client = self.context.client.clone();
-        let (mut gone, mut solid, mut foreground) = (Vec::new(), 0, false);
-        for owner in &entry.owners {
-            match self.owner(entry, owner).await {
-                Ok(Some(found)) => {
-                    solid += 1;
-                    foreground |= found.deletion_timestamp().is_some() && found.finalizers().any(|f| f == "foregroundDeletion");
+    /// Follows what is served now, and looks again at objects whose owners' kinds were not known.
+    fn follow(&mut self, feed: &mut Feed, context: &Context) {
+        let collected = |definition: &ResourceDefinition| followed(definition) && definition.hooks.garbage_collected();
+        for (id, definition) in feed.follow(stored(context, collected)) {
+            let unseen = self.objects_of(&definition.storage.prefix);
+            let known = !unseen.is_empty();
+            self.sources.insert(id, Source { definition, complete: false, known, flushed: 0, unseen });
+        }
+        self.routes += 1;
+        for uid in std::mem::take(&mut self.unresolved) {
+            self.queue(uid);
+        }
+    }
+
+    fn objects_of(&self, prefix: &str) -> HashSet<Uid> {
+        self.graph.iter().filter(|(_, o)| o.definition.storage.prefix == prefix).map(|(uid, _)| uid.clone()).collect()
+    }
+
+    // === what watches say ===
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Change { source, deleted, object } => self.change(source, deleted, &object),
+            Event::Broken(id) => {
+                let Some(prefix) = self.sources.get(&id).map(|s| s.definition.storage.prefix.clone()) else { return };
+                let unseen = self.objects_of(&prefix);
+                if let Some(source) = self.sources.get_mut(&id) {
+                    source.complete = false;
+                    source.unseen = unseen;
                 }
-                Ok(None) => gone.push(owner.uid.clone()),
-                Err(()) => solid += 1,
+            }
+            Event::Complete(id) => self.complete(id),
+            Event::Flushed(id, number) => {
+                if let Some(source) = self.sources.get_mut(&id) {
+                    source.flushed = number;
+                }
+            }
+            Event::Ended(id) => self.ended(id),
+        }
+    }
+
+    fn complete(&mut self, id: SourceId) {
+        let Some(source) = self.sources.get_mut(&id) else { return };
+        source.complete = true;
+        let again = std::mem::replace(&mut source.known, true);
+        let kind = graph::kind(&source.definition);
+        for uid in std::mem::take(&mut source.unseen) {
+            let namespace = self.graph.get(&uid).map(|o| o.namespace().to_owned()).unwrap_or_default();
+            self.gone(&uid, &namespace);
+        }
+        if again {
+            // Owners of this kind may have gone unnoticed.
+            let owned = |o: &Object| o.owners.iter().any(|owner| owner.kind == kind);
+            let doubtful: Vec<Uid> = self.graph.iter().filter(|(_, o)| owned(o)).map(|(uid, _)| uid.clone()).collect();
+            doubtful.into_iter().for_each(|uid| self.queue(uid));
+        }
+    }
+
+    /// Forgets objects that are no longer served; that says nothing about what they own.
+    fn ended(&mut self, id: SourceId) {
+        let Some(source) = self.sources.remove(&id) else { return };
+        let prefix = &source.definition.storage.prefix;
+        if self.sources.values().any(|s| s.definition.storage.prefix == *prefix) {
+            return;
+        }
+        for uid in self.objects_of(prefix) {
+            self.graph.remove(&uid);
+        }
+    }
+
+    fn change(&mut self, id: SourceId, deleted: bool, cached: &Cached) {
+        let Some(source) = self.sources.get_mut(&id) else { return };
+        let uid: Uid = cached.header.uid.as_str().into();
+        source.unseen.remove(&uid);
+        if deleted {
+            self.gone(&uid, cached.namespace());
+            return;
+        }
+        let concerned = concerns(&cached.json);
+        if !concerned && self.graph.get(&uid).is_none() {
+            return;
+        }
+        let node = concerned.then(|| parse(&cached.json).ok()).flatten();
+        let object = Object::read(&source.definition, cached, node.as_ref());
+        let (owners, deletion) = (object.owners.clone(), object.deletion);
+        let before = self.graph.put(&uid, object);
+        let (owners_before, deletion_before) = match before {
+            Some(object) => (object.owners, object.deletion),
+            None => (Vec::new(), Deletion::No),
+        };
+        if owners != owners_before && !owners.is_empty() {
+            self.queue(uid.clone());
+        }
+        for owner in owners_before.iter().filter(|o| o.blocks) {
+            if !owners.iter().any(|o| o.uid == owner.uid && o.blocks) {
+                self.unblocked(&owner.uid);
             }
         }
-        let result = if solid == 0 || (foreground && solid == 1) {
-            remove(&client, entry, uid, foreground).await
-        } else if !gone.is_empty() {
-            disown(&client, entry, &gone).await
-        } else {
-            Ok(())
-        };
-        if let Err(status) = result
-            && !matches!(status.code(), 404 | 409)
+        if deletion != deletion_before {
+            if deletion == Deletion::Foreground {
+                self.queue_dependents(&uid);
+            }
+            if matches!(deletion, Deletion::Foreground | Deletion::Orphan) {
+                self.queue(uid);
+            }
+        }
+    }
+
+    fn gone(&mut self, uid: &Uid, namespace: &str) {
+        if self.graph.dependents(uid).next().is_some() {
+            self.graph.note_absent(uid, namespace);
+            self.queue_dependents(uid);
+        }
+        if let Some(object) = self.graph.remove(uid) {
+            object.owners.iter().for_each(|owner| self.unblocked(&owner.uid));
+        }
+        self.failures.remove(uid);
+        self.unresolved.remove(uid);
+    }
+
+    /// An owner that waits has one dependent less.
+    fn unblocked(&mut self, owner: &Uid) {
+        let waits = self.graph.get(owner).is_some_and(|o| o.deletion == Deletion::Foreground);
+        if waits && !self.graph.is_blocked(owner) {
+            self.queue(owner.clone());
+        }
+    }
+
+    fn queue_dependents(&mut self, uid: &Uid) {
+        let dependents: Vec<Uid> = self.graph.dependents(uid).cloned().collect();
+        dependents.into_iter().for_each(|d| self.queue(d));
+    }
+
+    fn queue(&mut self, uid: Uid) {
+        if self.queued.insert(uid.clone()) {
+            self.ready.push_back(uid);
+        }
+    }
+
+    // === work ===
+
+    fn begin_work(&mut self, feed: &Feed) {
+        if self.sources.values().any(|s| !s.complete) {
+            return;
+        }
+        let told = self.sources.values().map(|s| s.flushed).min().unwrap_or(u64::MAX);
+        while self.behind.front().is_some_and(|(number, _)| *number <= told)
+            && let Some((_, uid)) = self.behind.pop_front()
         {
-            tracing::warn!(kind = %entry.definition.kind, name = %entry.name, %status, "a dependent could not be collected");
+            let work = self.let_go(&uid);
+            self.start(uid, work);
+        }
+        let mut number = None;
+        while self.running.len() < WORKERS
+            && let Some(uid) = self.ready.pop_front()
+        {
+            self.queued.remove(&uid);
+            if let Some(again) = self.busy.get_mut(&uid) {
+                *again = true;
+                continue;
+            }
+            match self.graph.get(&uid).map(|o| o.deletion) {
+                None | Some(Deletion::Plain) => {}
+                Some(Deletion::No) => {
+                    let work = self.judge(&uid);
+                    self.start(uid, work);
+                }
+                Some(Deletion::Foreground | Deletion::Orphan) => {
+                    // What happened before its deletion may still be on its way here.
+                    let number = *number.get_or_insert_with(|| feed.flush());
+                    self.behind.push_back((number, uid));
+                }
+            }
         }
     }
 
-    /// The owner as it is now: `None` when it is gone, `Err` when its kind cannot be looked at.
-    async fn owner(&self, entry: &Entry, owner: &Owner) -> Result<Option<Node>, ()> {
-        let gv = GroupVersion::parse(&owner.api_version).ok_or(())?;
-        let snapshot = self.context.router.load();
-        let definition = snapshot.kind(&gv.group, &gv.version, &owner.kind).ok_or(())?;
-        let namespace = if definition.namespaced() { entry.namespace.as_str() } else { "" };
-        if definition.namespaced() && namespace.is_empty() {
-            // A cluster-scoped dependent cannot be owned by a namespaced object: never resolvable, never collected.
-            return Err(());
-        }
-        match self.context.client.get(definition, namespace, &owner.name).await {
-            Ok(found) if found.uid() == owner.uid => Ok(Some(found)),
-            Ok(_) => Ok(None),
-            Err(status) if status.code() == 404 => Ok(None),
-            Err(_) => Err(()),
-        }
-    }
-
-    /// Goes on with an owner that waits: orphans its dependents, or removes its finalizer once none blocks it.
-    async fn advance(&mut self, uid: &str) {
-        let Some((definition, namespace, name)) = self.deleting.get(uid).cloned() else { return };
-        let Ok(object) = self.context.client.get(&definition, &namespace, &name).await else { return };
-        if object.uid() != uid || object.deletion_timestamp().is_none() {
+    fn start(&mut self, uid: Uid, work: Option<BoxFuture<'static, Outcome>>) {
+        let Some(work) = work else { return };
+        if let Some(again) = self.busy.get_mut(&uid) {
+            *again = true;
             return;
         }
-        let dependents = self.graph.dependents_of(uid);
-        let client = self.context.client.clone();
-        if object.finalizers().any(|f| f == "orphan") {
-            for dependent in &dependents {
-                if let Some(entry) = self.graph.entries.get(dependent) {
-                    let _ = disown(&client, entry, &[uid.to_owned()]).await;
-                }
+        self.busy.insert(uid.clone(), false);
+        let routes = self.routes;
+        self.running.push(Box::pin(async move { (uid, routes, work.await) }));
+    }
+
+    fn judge(&self, uid: &Uid) -> Option<BoxFuture<'static, Outcome>> {
+        let object = self.graph.get(uid)?;
+        let absent = |owner: &&graph::Owner| self.graph.is_absent(&owner.uid, object.namespace());
+        let case = Case {
+            place: Place::of(uid, object),
+            has_dependents: self.graph.dependents(uid).next().is_some(),
+            has_waiting_dependent: self.graph.has_waiting_dependent(uid),
+            absent: object.owners.iter().filter(absent).map(|o| o.uid.clone()).collect(),
+        };
+        Some(Box::pin(work::judge(self.tools.clone(), case)))
+    }
+
+    /// Lets an owner go that nothing keeps; `None` where something does.
+    fn let_go(&self, uid: &Uid) -> Option<BoxFuture<'static, Outcome>> {
+        let object = self.graph.get(uid)?;
+        let (tools, place) = (self.tools.clone(), Place::of(uid, object));
+        match object.deletion {
+            Deletion::No | Deletion::Plain => None,
+            Deletion::Orphan => {
+                let places = |d: &Uid| self.graph.get(d).map(|o| Place::of(d, o));
+                let dependents = self.graph.dependents(uid).filter_map(places).collect();
+                Some(Box::pin(work::orphan(tools, place, dependents)))
             }
-            let _ = unfinalize(&client, &definition, &object, "orphan").await;
-            return;
+            Deletion::Foreground if self.graph.is_blocked(uid) => None,
+            Deletion::Foreground => Some(Box::pin(work::release(tools, place, "foregroundDeletion"))),
         }
-        if object.finalizers().any(|f| f == "foregroundDeletion") {
-            let blocking = dependents.iter().any(|d| {
-                self.graph.entries.get(d).is_some_and(|e| e.owners.iter().any(|o| o.uid == uid && o.blocks))
-            });
-            if blocking {
-                for dependent in dependents {
-                    self.attempt(&dependent).await;
-                }
-            } else {
-                let _ = unfinalize(&client, &definition, &object, "foregroundDeletion").await;
+    }
+
+    fn finished(&mut self, uid: Uid, routes: u64, outcome: Outcome) {
+        if self.busy.remove(&uid) == Some(true) {
+            self.queue(uid.clone());
+        }
+        match outcome {
+            Outcome::Done => drop(self.failures.remove(&uid)),
+            Outcome::Unresolved if routes != self.routes => self.queue(uid),
+            Outcome::Unresolved => drop(self.unresolved.insert(uid)),
+            Outcome::Failed => {
+                let failures = self.failures.entry(uid.clone()).or_default();
+                let pause = (FIRST_PAUSE * (1 << (*failures).min(10))).min(MAX_PAUSE);
+                *failures += 1;
+                self.later.insert((Instant::now() + pause, uid));
             }
         }
     }
-}
 
-impl Graph {
-    fn insert(&mut self, uid: Uid, entry: Entry) {
-        self.remove(&uid);
-        for owner in &entry.owners {
-            self.dependents.entry(owner.uid.clone()).or_default().insert(uid.clone());
+    fn next_retry(&self) -> Option<Instant> {
+        self.later.first().map(|(at, _)| *at)
+    }
+
+    fn retry(&mut self, now: Instant) {
+        while self.next_retry().is_some_and(|at| at <= now)
+            && let Some((_, uid)) = self.later.pop_first()
+        {
+            self.queue(uid);
         }
-        self.entries.insert(uid, entry);
-    }
-
-    fn remove(&mut self, uid: &str) -> Vec<Owner> {
-        let Some(entry) = self.entries.remove(uid) else { return Vec::new() };
-        for owner in &entry.owners {
-            if let Some(set) = self.dependents.get_mut(&owner.uid) {
-                set.remove(uid);
-                if set.is_empty() {
-                    self.dependents.remove(&owner.uid);
-                }
-            }
-        }
-        entry.owners
-    }
-
-    fn dependents_of(&self, uid: &str) -> Vec<Uid> {
-        self.dependents.get(uid).into_iter().flatten().cloned().collect()
     }
 }
 
-fn owners(object: &Node) -> Vec<Owner> {
-    let owner = |reference: &Node| Owner {
-        uid: reference.str("uid").into(),
-        api_version: reference.str("apiVersion").into(),
-        kind: reference.str("kind").into(),
-        name: reference.str("name").into(),
-        blocks: reference.get("blockOwnerDeletion").and_then(Node::as_bool) == Some(true),
-    };
-    object.owner_references().iter().map(owner).collect()
-}
-
-async fn remove(client: &Client, entry: &Entry, uid: &str, foreground: bool) -> StatusResult<()> {
-    let object = client.get(&entry.definition, &entry.namespace, &entry.name).await?;
-    if object.uid() != uid || (object.deletion_timestamp().is_some() && !foreground) {
-        return Ok(());
-    }
-    if object.deletion_timestamp().is_some() {
-        return Ok(());
-    }
-    let has = |finalizer: &str| object.finalizers().any(|f| f == finalizer);
-    let policy = match () {
-        () if has("orphan") => "Orphan",
-        () if has("foregroundDeletion") || foreground => "Foreground",
-        () => "Background",
-    };
-    let options = node!({"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}, "propagationPolicy": policy});
-    client.delete(&entry.definition, &entry.namespace, &entry.name, &options).await.map(drop)
-}
-
-/// Takes owner references off a dependent.
-async fn disown(client: &Client, entry: &Entry, owners: &[Uid]) -> StatusResult<()> {
-    let object = client.get(&entry.definition, &entry.namespace, &entry.name).await?;
-    let kept: Vec<Node> =
-        object.owner_references().iter().filter(|r| !owners.iter().any(|o| o == r.str("uid"))).cloned().collect();
-    let mut patch = node!({});
-    patch.set_at(&["metadata", "uid"], object.uid());
-    patch.set_at(&["metadata", "resourceVersion"], object.resource_version());
-    patch.set_at(&["metadata", "ownerReferences"], if kept.is_empty() { Node::Null } else { Node::List(kept) });
-    client.merge_patch(&entry.definition, &entry.namespace, &entry.name, "", &patch).await.map(drop)
-}
-
-async fn unfinalize(client: &Client, definition: &Arc<ResourceDefinition>, object: &Node, finalizer: &str) -> StatusResult<()> {
-    let kept: Vec<Node> = object.finalizers().filter(|f| *f != finalizer).map(Node::from).collect();
-    let mut patch = node!({});
-    patch.set_at(&["metadata", "resourceVersion"], object.resource_version());
-    patch.set_at(&["metadata", "finalizers"], if kept.is_empty() { Node::Null } else { Node::List(kept) });
-    client.merge_patch(definition, object.namespace(), object.name(), "", &patch).await.map(drop)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn owners_are_read_from_metadata() {
-        let object = node!({"metadata": {"ownerReferences": [
-            {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "u", "blockOwnerDeletion": true},
-        ]}});
-        let found = owners(&object);
-        assert_eq!((found[0].uid.as_str(), found[0].blocks), ("u", true));
-    }
+/// Whether an object may have owners or wait for its dependents. Costs a scan of its bytes.
+// PERFORMANCE: once for every write there is
+fn concerns(json: &[u8]) -> bool {
+    memmem::find(json, b"\"ownerReferences\"").is_some() || memmem::find(json, b"\"deletionTimestamp\"").is_some()
 }

@@ -1,6 +1,6 @@
 //! The hooks of custom resources, and of CustomResourceDefinitions themselves.
 
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{self, Lifecycle};
 use crate::objects::{self, Part};
 use crate::{names, validation};
 use fairlead_api::{FieldErrors, Node};
@@ -68,8 +68,8 @@ impl Hooks for DefinitionHooks {
 
     fn after_write<'a>(&'a self, request: &'a Request, engine: &'a Engine) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            // The lifecycle's own writes come back here.
-            if request.internal {
+            // The lifecycle's own writes come back here; those of other loops (garbage collection) count.
+            if request.internal && request.user_agent == lifecycle::MANAGER {
                 return;
             }
             if let Err(status) = self.lifecycle.sync(engine).await {

@@ -23,6 +23,9 @@ pub type Hash = fn(&str, &str, &str) -> compact_str::CompactString;
 /// The finalizer under which custom objects are deleted before their definition.
 pub const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 
+/// Whom managed fields name for what the lifecycle writes.
+pub const MANAGER: &str = "kube-apiserver";
+
 /// Follows all CustomResourceDefinitions. One of it exists.
 pub struct Lifecycle {
     converter: MakeConverter,
@@ -30,7 +33,7 @@ pub struct Lifecycle {
     hash: Hash,
     clock: Arc<dyn Clock>,
     /// Of `autoscaling/v1 Scale`, which scale subresources take and answer.
-    scale: OnceLock<Schema>,
+    scale: Option<Schema>,
     /// The resource `customresourcedefinitions` itself.
     resource: OnceLock<Arc<ResourceDefinition>>,
     /// Serialises syncs; they are few.
@@ -51,9 +54,10 @@ impl Lifecycle {
         publish: Publish,
         hash: Hash,
         clock: Arc<dyn Clock>,
+        scale: Option<Schema>,
     ) -> Lifecycle {
         Lifecycle {
-            scale: OnceLock::new(),
+            scale,
             converter,
             publish,
             hash,
@@ -64,20 +68,11 @@ impl Lifecycle {
         }
     }
 
-    /// Serves what the store holds. Called once, before the first request; `scale` is the schema of
-    /// `autoscaling/v1 Scale`.
+    /// Serves what the store holds. Called once, before the first request.
     ///
     /// # Errors
     /// What the store says.
-    pub async fn start(
-        &self,
-        resource: Arc<ResourceDefinition>,
-        scale: Option<Schema>,
-        engine: &Engine,
-    ) -> StatusResult<()> {
-        if let Some(scale) = scale {
-            self.scale.get_or_init(|| scale);
-        }
+    pub async fn start(&self, resource: Arc<ResourceDefinition>, engine: &Engine) -> StatusResult<()> {
         self.resource.get_or_init(|| resource);
         self.sync(engine).await
     }
@@ -89,7 +84,7 @@ impl Lifecycle {
     pub async fn sync(&self, engine: &Engine) -> StatusResult<()> {
         let Some(resource) = self.resource.get() else { return Ok(()) };
         let _turn = self.turn.lock().await;
-        let client = Client::new(engine.clone(), "kube-apiserver");
+        let client = Client::new(engine.clone(), MANAGER);
         let mut crds = client.list(resource, "").await?;
         // Older definitions keep their names.
         crds.sort_by(|a, b| created(a).cmp(&created(b)).then_with(|| a.name().cmp(b.name())));
@@ -198,7 +193,7 @@ impl Lifecycle {
             if served.get(crd.name()).is_some_and(|s| s.basis == basis) {
                 continue;
             }
-            match crate::definition::definitions(crd, self.converter.as_ref(), self.hash, self.scale.get()) {
+            match crate::definition::definitions(crd, self.converter.as_ref(), self.hash, self.scale.as_ref()) {
                 Ok(definitions) => {
                     served.insert(crd.name().to_owned(), Served { basis, definitions });
                     changed = true;

@@ -1,5 +1,6 @@
 //! [`Config`]: what the flags mean, checked as far as it can be without touching anything.
 
+use crate::controllers;
 use crate::flags::{Flags, ports};
 use anyhow::{Context, Result, bail, ensure};
 use fairlead_auth::authentication::request_header::IdentityHeaders;
@@ -21,7 +22,8 @@ pub struct Config {
     pub data: DataDir,
     pub kubeconfig_out: Option<PathBuf>,
     pub ready_file: Option<PathBuf>,
-    pub controllers: Vec<String>,
+    /// The loops that run, by name.
+    pub controllers: Vec<&'static str>,
     pub verbosity: u8,
     pub tls: Tls,
     pub limits: Limits,
@@ -149,7 +151,7 @@ impl Config {
             data: DataDir::Directory(flags.some("data-dir").context("--data-dir must not be empty")?.into()),
             kubeconfig_out: flags.some("kubeconfig-out").map(PathBuf::from),
             ready_file: flags.some("ready-file").map(PathBuf::from),
-            controllers: controllers(flags),
+            controllers: controllers(flags)?,
             verbosity: u8::try_from(flags.int("v")).unwrap_or(u8::MAX),
             tls: tls(flags)?,
             limits: Limits {
@@ -185,12 +187,6 @@ impl Config {
         })
     }
 
-    /// Whether a built-in loop runs.
-    pub fn runs(&self, controller: &str) -> bool {
-        let excluded = self.controllers.iter().any(|c| c.strip_prefix('-') == Some(controller));
-        !excluded && self.controllers.iter().any(|c| c == "*" || c == controller)
-    }
-
     /// The address of the `kubernetes` service: the first of the service range.
     pub fn service_address(&self) -> IpAddr {
         self.network.service_ranges.first().and_then(|r| r.hosts().next()).unwrap_or(IpAddr::from([10, 0, 0, 1]))
@@ -206,12 +202,10 @@ impl DataDir {
     }
 }
 
-fn controllers(flags: &Flags) -> Vec<String> {
-    let mut controllers = flags.list("controllers");
-    if !flags.bool("enable-garbage-collector") {
-        controllers.push("-garbage-collector".into());
-    }
-    controllers
+fn controllers(flags: &Flags) -> Result<Vec<&'static str>> {
+    let mut enabled = controllers::enabled(&flags.list("controllers"))?;
+    enabled.retain(|name| *name != controllers::GARBAGE_COLLECTOR || flags.bool("enable-garbage-collector"));
+    Ok(enabled)
 }
 
 fn address(flags: &Flags, name: &str) -> Result<Option<IpAddr>> {
@@ -395,14 +389,16 @@ mod tests {
         assert_eq!(config.listen.port(), 6443);
         assert_eq!(config.authorization_modes, [Mode::Node, Mode::Rbac]);
         assert_eq!(config.service_address().to_string(), "10.0.0.1");
-        assert!(config.runs("namespace"));
+        assert!(config.controllers.contains(&controllers::NAMESPACE));
     }
 
     #[test]
     fn controllers_can_be_left_out() {
-        assert!(!config(&["--controllers=*,-namespace"]).unwrap().runs("namespace"));
-        assert!(!config(&["--controllers="]).unwrap().runs("namespace"));
-        assert!(config(&["--controllers=namespace"]).unwrap().runs("namespace"));
+        let runs = |flag: &str, name| config(&[flag]).unwrap().controllers.contains(&name);
+        assert!(!runs("--controllers=*,-namespace", controllers::NAMESPACE));
+        assert!(!runs("--controllers=", controllers::NAMESPACE));
+        assert!(runs("--controllers=namespace", controllers::NAMESPACE));
+        assert!(!runs("--enable-garbage-collector=false", controllers::GARBAGE_COLLECTOR));
     }
 
     #[test]
@@ -413,6 +409,7 @@ mod tests {
             ("--authorization-mode=Nope", "--authorization-mode=Nope"),
             ("--service-cluster-ip-range=10.0.0.0/31", "too few addresses"),
             ("--service-cluster-ip-range=10.0.0.0/24,10.1.0.0/24", "two ranges of one family"),
+            ("--controllers=nope", "--controllers"),
             ("--cors-allowed-origins=(", "--cors-allowed-origins"),
             ("--tls-min-version=VersionTLS10", "VersionTLS12"),
             ("--strict-transport-security-directives=x", "max-age"),

@@ -1,30 +1,121 @@
 //! Which of the built-in loops run, and what they are given.
 
 use crate::config::Config;
+use crate::remote_content::GatewayContent;
 use crate::routes::Routes;
+use anyhow::{Result, bail};
 use fairlead_api::Clock;
-use fairlead_controllers::namespace::NoRemoteContent;
-use fairlead_controllers::{Context, garbage, namespace};
-use fairlead_resource::Client;
+use fairlead_controllers::{Context, cluster_roles, every_namespace, garbage, namespace, quota};
+use fairlead_gateway::Gateway;
+use fairlead_resource::{Client, Engine};
 use fairlead_server::drain::Drain;
 use fairlead_telemetry::task;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
 
+pub const NAMESPACE: &str = "namespace-controller";
+pub const GARBAGE_COLLECTOR: &str = "garbage-collector-controller";
+pub const SERVICE_ACCOUNT: &str = "serviceaccount-controller";
+pub const ROOT_CA: &str = "root-ca-certificate-publisher-controller";
+pub const CLUSTER_ROLES: &str = "clusterrole-aggregation-controller";
+pub const RESOURCE_QUOTA: &str = "resourcequota-controller";
+
+/// Names as kube-controller-manager has them, and shorter ones.
+const NAMES: [(&str, &[&str]); 6] = [
+    (NAMESPACE, &["namespace"]),
+    (GARBAGE_COLLECTOR, &["garbagecollector", "garbage-collector"]),
+    (SERVICE_ACCOUNT, &["serviceaccount", "service-account"]),
+    (ROOT_CA, &["root-ca-cert-publisher", "root-ca"]),
+    (CLUSTER_ROLES, &["clusterrole-aggregation"]),
+    (RESOURCE_QUOTA, &["resourcequota", "resource-quota"]),
+];
+
+/// Reads a list as kube-controller-manager does: what is named first about a loop counts, then `*`.
+///
+/// # Errors
+/// There is no loop of that name.
+pub fn enabled(list: &[String]) -> Result<Vec<&'static str>> {
+    for item in list {
+        let name = item.strip_prefix('-').unwrap_or(item);
+        if name != "*" && canonical(name).is_none() {
+            let known: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();
+            bail!("--controllers: there is no {name:?}, only {}", known.join(", "));
+        }
+    }
+    let runs = |loop_name: &str| {
+        let named = list.iter().find_map(|item| match item.strip_prefix('-') {
+            Some(name) => (canonical(name) == Some(loop_name)).then_some(false),
+            None => (canonical(item) == Some(loop_name)).then_some(true),
+        });
+        named.unwrap_or_else(|| list.iter().any(|item| item == "*"))
+    };
+    Ok(NAMES.iter().map(|(name, _)| *name).filter(|name| runs(name)).collect())
+}
+
+fn canonical(name: &str) -> Option<&'static str> {
+    NAMES.iter().find(|(full, others)| *full == name || others.contains(&name)).map(|(full, _)| *full)
+}
+
+/// What loops act on.
+pub struct Acted<'a> {
+    pub engine: &'a Engine,
+    pub routes: &'a Routes,
+    pub gateway: &'a Gateway,
+    pub drain: &'a Drain,
+    pub clock: Arc<dyn Clock>,
+    /// What clients inside the cluster verify this server by.
+    pub root_ca_pem: &'a str,
+}
+
 /// Starts the loops that `--controllers` names.
-pub fn start(config: &Config, client: &Client, routes: &Routes, drain: &Drain, clock: Arc<dyn Clock>) -> Vec<JoinHandle<()>> {
+pub fn start(config: &Config, acted: &Acted<'_>) -> Vec<JoinHandle<()>> {
+    // COMPAT: managed fields name whom clients know to do this.
+    let client = Client::new(acted.engine.clone(), "kube-controller-manager");
     let context = || Context {
         client: client.clone(),
-        router: routes.router(),
-        routes: routes.changes(),
-        drain: drain.subscribe(),
+        router: acted.routes.router(),
+        routes: acted.routes.changes(),
+        drain: acted.drain.subscribe(),
+        clock: acted.clock.clone(),
     };
-    let mut running = Vec::new();
-    if config.runs("namespace") {
-        running.push(task::spawn("namespace", namespace::run(context(), Arc::new(NoRemoteContent), clock)));
+    let start = |name: &&'static str| match *name {
+        NAMESPACE => {
+            let remote = Arc::new(GatewayContent::new(acted.gateway.clone()));
+            task::spawn(NAMESPACE, namespace::run(context(), remote))
+        }
+        GARBAGE_COLLECTOR => task::spawn(GARBAGE_COLLECTOR, garbage::run(context())),
+        SERVICE_ACCOUNT => {
+            task::spawn(SERVICE_ACCOUNT, every_namespace::run(context(), every_namespace::default_service_account()))
+        }
+        ROOT_CA => {
+            let wanted = every_namespace::root_ca(acted.root_ca_pem);
+            task::spawn(ROOT_CA, every_namespace::run(context(), wanted))
+        }
+        CLUSTER_ROLES => task::spawn(CLUSTER_ROLES, cluster_roles::run(context())),
+        _ => task::spawn(RESOURCE_QUOTA, quota::run(context())),
+    };
+    config.controllers.iter().map(start).collect()
+}
+
+#[cfg(test)]
+mod served;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_read_as_upstream_reads_them() {
+        let of = |text: &str| {
+            let list: Vec<String> = text.split(',').filter(|t| !t.is_empty()).map(str::to_owned).collect();
+            enabled(&list).map_err(|e| e.to_string())
+        };
+        assert_eq!(of("*").unwrap().len(), NAMES.len());
+        assert_eq!(of(""), Ok(vec![]));
+        assert_eq!(of("namespace,resourcequota-controller"), Ok(vec![NAMESPACE, RESOURCE_QUOTA]));
+        let rest = of("*,-garbagecollector,-namespace-controller").unwrap();
+        assert!(!rest.contains(&GARBAGE_COLLECTOR) && !rest.contains(&NAMESPACE) && rest.contains(&ROOT_CA));
+        assert_eq!(of("-namespace,namespace"), Ok(vec![]));
+        assert!(of("*,-nope").unwrap_err().contains("there is no \"nope\""));
     }
-    if config.runs("garbage-collector") {
-        running.push(task::spawn("garbage-collector", garbage::run(context())));
-    }
-    running
 }

@@ -71,31 +71,38 @@ impl Identity {
         })
     }
 
+    /// What clients verify this server by.
+    ///
+    /// # Errors
+    /// The certificate that was given cannot be read.
+    pub fn root_ca_pem(&self, config: &Config) -> Result<String> {
+        match &config.tls.certificate {
+            // A certificate that was given is its own anchor, unless its file holds the chain.
+            Some(files) => read(&files.certificate),
+            None => Ok(self.authority_pem.clone()),
+        }
+    }
+
     /// Writes the administrator's kubeconfig and answers its path.
     ///
     /// # Errors
     /// It cannot be written.
     pub fn write_kubeconfig(&self, config: &Config, address: SocketAddr) -> Result<PathBuf> {
         let path = config.kubeconfig_out.clone().unwrap_or_else(|| config.data.path().join("admin.kubeconfig"));
-        let read = |path: &Path| fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
-        let given;
-        let authority_pem = match &config.tls.certificate {
-            // A certificate that was given is its own anchor, unless its file holds the chain.
-            Some(files) => {
-                given = read(&files.certificate)?;
-                &given
-            }
-            None => &self.authority_pem,
-        };
+        let authority_pem = self.root_ca_pem(config)?;
         let text = kubeconfig::write(&Admin {
             server: &url(address),
-            authority_pem,
+            authority_pem: &authority_pem,
             certificate_pem: &read(&self.admin.certificate)?,
             key_pem: &read(&self.admin.key)?,
         });
         files::write_private(&path, text.as_bytes())?;
         Ok(path)
     }
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// How a client on this machine reaches the server.

@@ -3,7 +3,7 @@
 //! - [`flags`]: raw text. [`config`]: what it means, checked. [`compose`]: from there to a running server.
 //! - [`identity`], [`pki`], [`kubeconfig`]: certificates and keys. [`access`]: who may do what. [`admission`]: what may be written.
 //! - [`caches`], [`objects`]: stored objects for everyone who reads them. [`bootstrap`]: those every server has.
-//! - [`routes`], [`custom`], [`aggregation`]: what is served, by whom. [`controllers`]: the loops beside it.
+//! - [`routes`], [`custom`], [`aggregation`]: what is served, by whom. [`controllers`], [`remote_content`]: the loops beside it.
 //! - [`testing`]: a server for tests.
 
 pub mod access;
@@ -24,6 +24,7 @@ pub mod kubeconfig;
 pub mod objects;
 pub mod observer;
 pub mod pki;
+pub mod remote_content;
 pub mod routes;
 pub mod scheme;
 pub mod testing;

@@ -1,10 +1,15 @@
 //! [`Client`]: the verbs for the server's own loops, in process and in Nodes. Their writes skip admission.
 
+pub use fairlead_storage::Cached;
+
 use crate::definition::{ResourceDefinition, Verb};
 use crate::engine::Engine;
 use crate::request::{Body, Request, Response, View, WatchStream};
 use fairlead_api::{Node, Status, StatusResult, UserInfo, json};
 use std::sync::Arc;
+
+/// Ten years: longer than any process.
+const FOLLOW_SECONDS: u64 = 315_360_000;
 
 /// Acts as one user on everything the engine serves. Cheap to clone.
 #[derive(Clone)]
@@ -128,6 +133,43 @@ impl Client {
             Response::Watch(stream) => Ok(stream),
             _ => Err(Status::internal("a watch was answered with something else")),
         }
+    }
+
+    /// Everything that exists as added objects, then a bookmark, then changes: of one namespace, or of all where it is
+    /// empty, and of one `name` only where that is not empty. Ends when something is wrong, not with age.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn follow(
+        &self,
+        definition: &Arc<ResourceDefinition>,
+        namespace: &str,
+        name: &str,
+    ) -> StatusResult<Box<dyn WatchStream>> {
+        let mut request = self.request(Verb::Watch, definition, namespace, "");
+        let mut ask = |key: &str, value: String| request.query.push((key.to_owned(), value));
+        ask("sendInitialEvents", "true".into());
+        ask("resourceVersionMatch", "NotOlderThan".into());
+        ask("allowWatchBookmarks", "true".into());
+        ask("timeoutSeconds", FOLLOW_SECONDS.to_string());
+        if !name.is_empty() {
+            ask("fieldSelector", format!("metadata.name={name}"));
+        }
+        match self.engine.handle(request).await.result? {
+            Response::Watch(stream) => Ok(stream),
+            _ => Err(Status::internal("a watch was answered with something else")),
+        }
+    }
+
+    /// Server-side apply of a whole object, taking fields over from others.
+    ///
+    /// # Errors
+    /// What is wrong with the object, and what the store says.
+    pub async fn apply(&self, definition: &Arc<ResourceDefinition>, manager: &str, object: &Node) -> StatusResult<Node> {
+        let request = self.request(Verb::Patch, definition, object.namespace(), object.name());
+        let query = vec![("fieldManager".to_owned(), manager.to_owned()), ("force".to_owned(), "true".to_owned())];
+        let body = body(object, "application/apply-patch+yaml");
+        self.node(Request { body, query, ..request }).await
     }
 
     async fn node(&self, request: Request) -> StatusResult<Node> {
