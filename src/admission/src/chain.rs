@@ -16,11 +16,19 @@ impl Chain {
     /// The default plugins, those in `enable`, and not those in `disable`.
     ///
     /// # Errors
-    /// The first name there is no plugin of.
-    pub fn new(cluster: Cluster, enable: &[String], disable: &[String]) -> Result<Chain, UnknownPlugin> {
-        let known = |name: &&String| !plugins::is_known(name);
-        if let Some(unknown) = enable.iter().chain(disable).find(known) {
-            return Err(UnknownPlugin(unknown.clone()));
+    /// The first name there is no plugin of, or the first plugin that was asked for and that this server does not have.
+    pub fn new(cluster: Cluster, enable: &[String], disable: &[String]) -> Result<Chain, PluginError> {
+        let entry = |name: &str| plugins::ORDER.iter().find(|entry| entry.name == name);
+        for name in enable.iter().chain(disable) {
+            if entry(name).is_none() {
+                return Err(PluginError::Unknown(name.clone()));
+            }
+        }
+        for name in enable.iter().filter(|name| !disable.contains(name)) {
+            let missing = entry(name).is_some_and(|entry| entry.make.is_none() && !entry.default_on);
+            if missing && name != "AlwaysAdmit" {
+                return Err(PluginError::Unsupported(name.clone()));
+            }
         }
         let chosen = plugins::ORDER.iter().filter(|entry| {
             let enabled = entry.default_on || enable.iter().any(|name| name == entry.name);
@@ -47,10 +55,14 @@ impl Chain {
     }
 }
 
-/// A flag names a plugin that does not exist.
+/// A flag names a plugin that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("admission-control plugin {0:?} is unknown")]
-pub struct UnknownPlugin(String);
+pub enum PluginError {
+    #[error("admission-control plugin {0:?} is unknown")]
+    Unknown(String),
+    #[error("admission-control plugin {0:?} is not supported by this version")]
+    Unsupported(String),
+}
 
 impl Admission for Chain {
     fn mutate<'a>(&'a self, attributes: &'a mut Attributes) -> BoxFuture<'a, StatusResult<()>> {
@@ -73,5 +85,25 @@ impl Admission for Chain {
             }
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Fake;
+
+    #[test]
+    fn plugins_that_cannot_be_used_are_told() {
+        let chain = |enable: &[&str]| {
+            let enable: Vec<String> = enable.iter().map(|name| (*name).to_owned()).collect();
+            Chain::new(Fake::default().cluster(), &enable, &[]).map(|chain| chain.plugins.len())
+        };
+        let default = chain(&[]).unwrap();
+        assert_eq!(chain(&["NodeRestriction"]).unwrap(), default + 1);
+        assert_eq!(chain(&["AlwaysAdmit"]).unwrap(), default);
+        let why = |enable: &str| chain(&[enable]).unwrap_err().to_string();
+        assert_eq!(why("Nope"), "admission-control plugin \"Nope\" is unknown");
+        assert_eq!(why("AlwaysDeny"), "admission-control plugin \"AlwaysDeny\" is not supported by this version");
     }
 }

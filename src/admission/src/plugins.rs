@@ -36,17 +36,13 @@ pub trait Plugin: Send + Sync {
 pub struct Entry {
     pub name: &'static str,
     pub default_on: bool,
-    /// `None` for what is accepted in flags and does nothing here.
+    /// `None` for what this server does not have. What is on by default and missing has nothing to do (yet).
     pub make: Option<fn() -> Box<dyn Plugin>>,
 }
 
 /// The result of something that did not have to wait.
 pub(crate) fn now<'a>(result: StatusResult<()>) -> BoxFuture<'a, StatusResult<()>> {
     Box::pin(std::future::ready(result))
-}
-
-pub(crate) fn is_known(name: &str) -> bool {
-    ORDER.iter().any(|entry| entry.name == name)
 }
 
 macro_rules! plugins {

@@ -11,6 +11,7 @@ use fairlead_api::field::go_quote;
 use fairlead_api::{Node, Status, StatusResult};
 use review::{Answer, Version};
 use select::Invocation;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The configurations of webhooks are kept in this group.
@@ -77,12 +78,12 @@ pub fn note(answer: &mut Answer, hook: &Node, attributes: &mut Attributes) {
 /// # Errors
 /// A namespace that cannot be found, a selector that cannot be read, what match conditions cannot be decided on.
 pub async fn selected<'a>(
-    configurations: &'a [std::sync::Arc<Node>],
+    configurations: &'a [Arc<Node>],
     attributes: &Attributes,
     cluster: &Cluster,
 ) -> StatusResult<Vec<Invocation<'a>>> {
     let mut invocations = Vec::new();
-    for (place, configuration, hook) in all(configurations) {
+    for (place, (configuration, _, hook)) in all(configurations).enumerate() {
         if let Some(mut invocation) = select::select(hook, attributes, cluster).await? {
             invocation.place = place;
             invocation.configuration = configuration.name();
@@ -92,12 +93,12 @@ pub async fn selected<'a>(
     Ok(invocations)
 }
 
-/// The webhooks of all configurations, numbered through.
-pub fn all(configurations: &[std::sync::Arc<Node>]) -> impl Iterator<Item = (usize, &Node, &Node)> {
-    let hooks = configurations.iter().flat_map(|configuration| {
-        configuration.list("webhooks").iter().map(|hook| (&**configuration, hook))
-    });
-    hooks.enumerate().map(|(place, (configuration, hook))| (place, configuration, hook))
+/// The webhooks of all configurations, with their place in their own.
+pub fn all(configurations: &[Arc<Node>]) -> impl Iterator<Item = (&Node, usize, &Node)> {
+    configurations.iter().flat_map(|configuration| {
+        let hooks = configuration.list("webhooks").iter().enumerate();
+        hooks.map(|(index, hook)| (&**configuration, index, hook))
+    })
 }
 
 /// Whether a request is about what decides about requests; webhooks and policies must not lock themselves in.

@@ -16,6 +16,8 @@ pub struct Deps {
     /// `None` in tools that only look at definitions.
     pub auth: Option<Arc<Auth>>,
     pub allocators: Allocators,
+    /// The hooks of `customresourcedefinitions`: `None` in tools.
+    pub custom: Option<Arc<dyn Hooks>>,
 }
 
 impl Default for Deps {
@@ -24,6 +26,7 @@ impl Default for Deps {
         let range = "10.0.0.0/24".parse().expect("a range in CIDR notation");
         Deps {
             auth: None,
+            custom: None,
             allocators: Allocators::new(vec![range], 30000..=32767),
         }
     }
@@ -56,7 +59,7 @@ pub fn of(group: &str, plural: &str, deps: &Deps, peers: &Peers) -> Arc<dyn Hook
         ("admissionregistration.k8s.io", "validatingadmissionpolicies") => Arc::new(admissionregistration::policies::Policies { rules: "validations" }),
         ("admissionregistration.k8s.io", "validatingadmissionpolicybindings") => Arc::new(admissionregistration::policies::PolicyBindings),
         ("admissionregistration.k8s.io", "validatingwebhookconfigurations") => Arc::new(admissionregistration::webhooks::ValidatingWebhookConfigurations),
-        ("apiextensions.k8s.io", "customresourcedefinitions") => Arc::new(apiextensions::customresourcedefinitions::CustomResourceDefinitions),
+        ("apiextensions.k8s.io", "customresourcedefinitions") => deps.custom.clone().unwrap_or_else(|| Arc::new(apiextensions::customresourcedefinitions::CustomResourceDefinitions)),
         ("apiregistration.k8s.io", "apiservices") => Arc::new(apiregistration::apiservices::APIServices),
         ("apps", "controllerrevisions") => Arc::new(apps::controllerrevisions::ControllerRevisions),
         ("apps", "daemonsets") => Arc::new(apps::daemonsets::DaemonSets),

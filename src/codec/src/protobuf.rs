@@ -78,6 +78,11 @@ impl Protobuf {
         self.message(group, version, kind)
     }
 
+    /// The message of a message's field.
+    pub fn field(&self, id: TypeId, name: &str) -> Option<TypeId> {
+        self.messages.get(id.0 as usize)?.field(name)
+    }
+
     /// The message of `node`, without an envelope.
     pub fn encode(&self, node: &Node, id: TypeId) -> Vec<u8> {
         encode::message(&self.messages, id, node)
@@ -106,7 +111,7 @@ impl Protobuf {
     fn name_metadata(&mut self) {
         let (Some(item), Some(list)) = (
             self.message("", "v1", "PartialObjectMetadata"),
-            self.message("", "v1", "Status").and_then(|id| self.messages[id.0 as usize].field("metadata")),
+            self.message("", "v1", "Status").and_then(|id| self.field(id, "metadata")),
         ) else {
             return;
         };

@@ -33,7 +33,7 @@ pub struct Lifecycle {
     hash: Hash,
     clock: Arc<dyn Clock>,
     /// Of `autoscaling/v1 Scale`, which scale subresources take and answer.
-    scale: Option<Schema>,
+    scale: OnceLock<Schema>,
     /// The resource `customresourcedefinitions` itself.
     resource: OnceLock<Arc<ResourceDefinition>>,
     /// Serialises syncs; they are few.
@@ -54,10 +54,9 @@ impl Lifecycle {
         publish: Publish,
         hash: Hash,
         clock: Arc<dyn Clock>,
-        scale: Option<Schema>,
     ) -> Lifecycle {
         Lifecycle {
-            scale,
+            scale: OnceLock::new(),
             converter,
             publish,
             hash,
@@ -68,11 +67,20 @@ impl Lifecycle {
         }
     }
 
-    /// Serves what the store holds. Called once, before the first request.
+    /// Serves what the store holds. Called once, before the first request; `scale` is the schema of
+    /// `autoscaling/v1 Scale`.
     ///
     /// # Errors
     /// What the store says.
-    pub async fn start(&self, resource: Arc<ResourceDefinition>, engine: &Engine) -> StatusResult<()> {
+    pub async fn start(
+        &self,
+        resource: Arc<ResourceDefinition>,
+        scale: Option<Schema>,
+        engine: &Engine,
+    ) -> StatusResult<()> {
+        if let Some(scale) = scale {
+            self.scale.get_or_init(|| scale);
+        }
         self.resource.get_or_init(|| resource);
         self.sync(engine).await
     }
@@ -193,7 +201,7 @@ impl Lifecycle {
             if served.get(crd.name()).is_some_and(|s| s.basis == basis) {
                 continue;
             }
-            match crate::definition::definitions(crd, self.converter.as_ref(), self.hash, self.scale.as_ref()) {
+            match crate::definition::definitions(crd, self.converter.as_ref(), self.hash, self.scale.get()) {
                 Ok(definitions) => {
                     served.insert(crd.name().to_owned(), Served { basis, definitions });
                     changed = true;

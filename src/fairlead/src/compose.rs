@@ -20,6 +20,7 @@ use fairlead_api::json;
 use fairlead_auth::authentication::keys;
 use fairlead_builtin::Deps;
 use fairlead_builtin::allocators::Allocators;
+use fairlead_crd::hooks::DefinitionHooks;
 use fairlead_gateway::availability::Probing;
 use fairlead_gateway::objects::{ObjectSource, SERVICES};
 use fairlead_gateway::tls::ClientIdentity;
@@ -83,12 +84,15 @@ pub async fn start(config: Config) -> Result<Running> {
     let hooks = Arc::new(access.hooks(&config, signing, objects.clone()));
     let (first, last) = config.network.node_ports;
     let allocators = Allocators::new(config.network.service_ranges.clone(), first..=last);
-    let mut builtins = fairlead_builtin::load(&Deps { auth: Some(hooks), allocators: allocators.clone() });
 
     // Custom definitions are published to the routes, which are made of definitions with the hook that publishes.
     let published: Arc<OnceLock<Routes>> = Arc::default();
-    let lifecycle = custom::lifecycle(published.clone(), clock.clone(), &builtins);
-    custom::attach(&mut builtins.definitions, lifecycle.clone());
+    let lifecycle = custom::lifecycle(published.clone(), clock.clone());
+    let builtins = fairlead_builtin::load(&Deps {
+        auth: Some(hooks),
+        allocators: allocators.clone(),
+        custom: Some(Arc::new(DefinitionHooks { lifecycle: lifecycle.clone() })),
+    });
     let kinds = BuiltinKinds(Arc::new(builtins));
     let gateway_objects = Arc::new(GatewayObjects::new(objects, caches.clone()));
     let routes = Routes::new(kinds.0.definitions.clone(), caches.clone(), gateway_objects.clone());
@@ -121,7 +125,7 @@ pub async fn start(config: Config) -> Result<Running> {
     let mut registrar = Registrar::new(gateway_objects.clone(), api_services, routes.wanted());
     registrar.reconcile().await;
     steps.finish("kube-apiserver-autoregistration");
-    custom::start(&lifecycle, &router, &engine).await?;
+    custom::start(&lifecycle, &router, &engine, &kinds.0).await?;
     steps.finish("crd-informer-synced");
 
     let drain = Drain::default();

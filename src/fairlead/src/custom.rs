@@ -4,7 +4,6 @@ use crate::routes::Routes;
 use anyhow::{Result, anyhow};
 use fairlead_api::{Clock, GroupVersionKind, Node, Status, StatusResult};
 use fairlead_builtin::Builtins;
-use fairlead_crd::hooks::DefinitionHooks;
 use fairlead_crd::lifecycle::Lifecycle;
 use fairlead_discovery::{Route, Router};
 use fairlead_resource::definition::Converter;
@@ -18,7 +17,7 @@ const GROUP: &str = "apiextensions.k8s.io";
 const PLURAL: &str = "customresourcedefinitions";
 
 /// The lifecycle, publishing to the routes once there are any.
-pub fn lifecycle(routes: Arc<OnceLock<Routes>>, clock: Arc<dyn Clock>, builtins: &Builtins) -> Arc<Lifecycle> {
+pub fn lifecycle(routes: Arc<OnceLock<Routes>>, clock: Arc<dyn Clock>) -> Arc<Lifecycle> {
     let publish = move |definitions: &[Arc<ResourceDefinition>]| {
         if let Some(routes) = routes.get() {
             routes.publish_custom(definitions);
@@ -27,29 +26,19 @@ pub fn lifecycle(routes: Arc<OnceLock<Routes>>, clock: Arc<dyn Clock>, builtins:
     let hash = |group: &str, version: &str, kind: &str| {
         fairlead_builtin::storage_version_hash(&GroupVersionKind::new(group, version, kind))
     };
-    let scale = builtins
-        .kind(&GroupVersionKind::new("autoscaling", "v1", "Scale"))
-        .map(|root| Schema { types: builtins.types.clone(), root });
-    Arc::new(Lifecycle::new(Box::new(|_| Arc::new(NoConverter)), Box::new(publish), hash, clock, scale))
-}
-
-/// Lets writes of definitions reach the lifecycle.
-pub fn attach(definitions: &mut [Arc<ResourceDefinition>], lifecycle: Arc<Lifecycle>) {
-    let ours = definitions.iter_mut().find(|d| d.group == GROUP && d.plural == PLURAL);
-    if let Some(definition) = ours {
-        // Built-in resources that look at each other hold on to it: it cannot be changed in place.
-        let hooks = Arc::new(DefinitionHooks { lifecycle });
-        *definition = Arc::new(ResourceDefinition { hooks, ..(**definition).clone() });
-    }
+    Arc::new(Lifecycle::new(Box::new(|_| Arc::new(NoConverter)), Box::new(publish), hash, clock))
 }
 
 /// Serves the definitions that are stored.
 ///
 /// # Errors
 /// What the store says.
-pub async fn start(lifecycle: &Lifecycle, router: &Router, engine: &Engine) -> Result<()> {
+pub async fn start(lifecycle: &Lifecycle, router: &Router, engine: &Engine, builtins: &Builtins) -> Result<()> {
     let Some(Route::Local(resource)) = router.load().route(GROUP, "v1", PLURAL) else { return Ok(()) };
-    lifecycle.start(resource, engine).await.map_err(|status| anyhow!("custom resource definitions cannot be served: {status}"))
+    let scale = builtins
+        .kind(&GroupVersionKind::new("autoscaling", "v1", "Scale"))
+        .map(|root| Schema { types: builtins.types.clone(), root });
+    lifecycle.start(resource, scale, engine).await.map_err(|status| anyhow!("custom resource definitions cannot be served: {status}"))
 }
 
 /// Refuses to convert.

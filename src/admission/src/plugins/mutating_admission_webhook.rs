@@ -36,12 +36,13 @@ impl Plugin for MutatingAdmissionWebhook {
             if memory.second && memory.left.as_deref().is_some_and(|left| *left != attributes.object) {
                 memory.again.append(&mut memory.called);
             }
-            for (place, configuration, hook) in webhook::all(&configurations) {
+            for (place, (configuration, index, hook)) in webhook::all(&configurations).enumerate() {
                 let Some(mut invocation) = select(hook, attributes, cluster).await? else {
                     continue;
                 };
                 (invocation.place, invocation.configuration) = (place, configuration.name());
-                let id = (configuration.name().to_owned(), place);
+                // The place among all may be another in the second round.
+                let id = (configuration.name().to_owned(), index);
                 let memory = &attributes.reinvocation;
                 if !memory.second || memory.again.contains(&id) {
                     call(&invocation, id, attributes, cluster).await?;

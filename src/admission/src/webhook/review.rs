@@ -8,6 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use fairlead_api::field::go_quote;
 use fairlead_api::status::{Cause, Details};
 use fairlead_api::{GroupVersionKind, GroupVersionResource, Map, Node, Status, UserInfo, json, node};
+use fairlead_codec::yaml;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
@@ -135,7 +136,8 @@ pub struct Response {
 /// Go's words for what cannot be read.
 pub fn decode(version: Version, bytes: &[u8]) -> Result<Response, String> {
     const KINDLESS: &str = "couldn't get version/kind; json parse error: ";
-    let mut review = json::parse(bytes).map_err(|why| format!("{KINDLESS}{why}"))?;
+    // COMPAT: what is not JSON is read as YAML, in which nearly everything is a string.
+    let mut review = json::parse(bytes).or_else(|why| yaml::parse(bytes).map_err(|_| format!("{KINDLESS}{why}")))?;
     if !matches!(review, Node::Map(_) | Node::Null) {
         let kind = go_kind(&review);
         return Err(format!(
@@ -313,6 +315,11 @@ mod tests {
         let typed = r#""apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview""#;
         for (body, why) in [
             ("{}".to_owned(), "webhook response was absent"),
+            (
+                "no review".to_owned(),
+                "couldn't get version/kind; json parse error: json: cannot unmarshal string into Go value of type struct { \
+                 APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }",
+            ),
             (format!(r#"{{{typed},"response":{{"uid":"x"}}}}"#), "expected response.uid=\"u\", got \"x\""),
             (
                 r#"{"apiVersion":"v1","kind":"Status"}"#.to_owned(),

@@ -79,7 +79,8 @@ impl Pieces {
     fn new(list: &List, definition: &ResourceDefinition, protobuf: &Protobuf) -> Result<Pieces, Status> {
         let made = |item: &Arc<Cached>| message(item, definition.schema.root, protobuf);
         let items: Vec<Bytes> = list.items.iter().map(made).collect::<Result<_, _>>()?;
-        let metadata = match protobuf.message("", "v1", "ListMeta") {
+        let kind = protobuf.message_of(&list.api_version, &list.kind);
+        let metadata = match kind.and_then(|id| protobuf.field(id, "metadata")) {
             Some(id) => protobuf.encode(&list.metadata, id),
             None => return Err(negotiate::not_acceptable(Offer::Resource { protobuf: false }, false)),
         };
