@@ -122,6 +122,3 @@ impl Protobuf {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

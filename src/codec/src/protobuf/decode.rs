@@ -18,8 +18,11 @@ pub fn message(messages: &[Message], id: TypeId, bytes: &[u8]) -> Result<Node, E
         messages,
         moves: MOVES,
     };
-    decoder.message(id, bytes, None, MAX_DEPTH)
+    decoder.message(id, bytes, None, MAX_MESSAGES)
 }
+
+/// How deep messages may nest. What JSON shows of one level of a schema are two: this is not less than JSON may nest.
+const MAX_MESSAGES: usize = MAX_DEPTH / 2;
 
 /// A message that stands several times in another is put together; how many fields may be moved for that.
 const MOVES: usize = 1_000_000;
@@ -64,15 +67,7 @@ impl<'a> Decoder<'a> {
         let outer = std::mem::take(&mut open.maps);
         let mut reader = Reader::new(bytes);
         while let Some((wire, number, wire_type)) = reader.key()? {
-            if wire_type == 4 {
-                let name = &message.name;
-                return Err(Error::Other(format!("proto: {name}: wiretype end group for non-group")));
-            }
-            let Ok(number @ 1..) = u32::try_from(number) else {
-                let name = &message.name;
-                return Err(Error::Other(format!("proto: {name}: illegal tag {number} (wire type {wire})")));
-            };
-            match message.slot(number) {
+            match message.slot(scalar::checked(&message.name, wire, number, wire_type)?) {
                 Some((at, slot)) => self.field(slot, at, wire_type, &mut reader, open, depth)?,
                 None => reader.skip(wire_type)?,
             }
@@ -96,12 +91,7 @@ impl<'a> Decoder<'a> {
         let seen = bit == 0 || open.seen & bit != 0;
         open.seen |= bit;
         if slot.label == Label::List && wire_type == BYTES && slot.value.wire_type() == VARINT {
-            // Packed numbers are read although they are not written.
-            let mut packed = Reader::new(reader.bytes()?);
-            while let Some(number) = packed.packed()? {
-                open.push(&slot.name, seen, slot.value.number(number));
-            }
-            return Ok(());
+            return open.packed(slot, seen, reader.bytes()?);
         }
         if wire_type != slot.value.wire_type_of(slot.label) {
             return expect(wire_type, u8::MAX, &slot.go_name(self.messages));
@@ -109,71 +99,61 @@ impl<'a> Decoder<'a> {
         match slot.label {
             Label::Inline => {
                 let Value::Message(id) = slot.value else { return Ok(()) };
-                if seen {
-                    open.seen = u128::MAX;
-                }
                 let outer = std::mem::replace(&mut open.seen, if seen { u128::MAX } else { 0 });
                 self.fields(id, reader.bytes()?, open, depth)?;
                 open.seen = outer;
+                Ok(())
             }
             Label::List => {
                 let item = self.value(slot, reader, None, depth)?;
                 open.push(&slot.name, seen, item);
+                Ok(())
             }
             Label::Map => {
                 let entry = self.entry(slot, reader.bytes()?, depth)?;
-                match open.maps.iter_mut().find(|(place, _)| *place == at) {
-                    Some((_, entries)) => entries.push(entry),
-                    None => {
-                        let mut entries = match open.remove(&slot.name) {
-                            Some(Node::Map(map)) if seen => {
-                                self.moves = self.moves.checked_sub(map.len()).ok_or(Error::TooComplex)?;
-                                map.into_iter().collect()
-                            }
-                            _ => Vec::new(),
-                        };
-                        entries.push(entry);
-                        open.maps.push((at, entries));
-                    }
-                }
+                self.keep(slot, at, seen, entry, open)
             }
             Label::Single => {
                 let before = if seen { open.remove(&slot.name) } else { None };
                 let value = self.value(slot, reader, before, depth)?;
-                if !slot.leaves_out(&value) {
-                    open.entries.push((slot.name.clone(), value));
-                }
+                open.keep(slot, value);
+                Ok(())
             }
         }
+    }
+
+    /// Puts an entry to the others of its map.
+    fn keep(&mut self, slot: &Slot, at: usize, seen: bool, entry: (Key, Node), open: &mut Open) -> Result<(), Error> {
+        if let Some((_, entries)) = open.maps.iter_mut().find(|(place, _)| *place == at) {
+            entries.push(entry);
+            return Ok(());
+        }
+        let mut entries = Vec::new();
+        if let Some(Node::Map(map)) = seen.then(|| open.remove(&slot.name)).flatten() {
+            self.moves = self.moves.checked_sub(map.len()).ok_or(Error::TooComplex)?;
+            entries = map.into_iter().collect();
+        }
+        entries.push(entry);
+        open.maps.push((at, entries));
         Ok(())
     }
 
     /// One value whose key has been read; `before` is what the field held already.
-    fn value(&mut self, slot: &'a Slot, reader: &mut Reader, before: Option<Node>, depth: usize) -> Result<Node, Error> {
-        match slot.value {
-            Value::Bool | Value::Int { .. } => Ok(slot.value.number(reader.varint()?)),
-            Value::Double => Ok(float(f64::from_bits(reader.fixed64()?))),
-            value => self.content(value, reader.bytes()?, before, depth),
+    fn value(&mut self, slot: &Slot, reader: &mut Reader, before: Option<Node>, depth: usize) -> Result<Node, Error> {
+        match slot.value.wire_type() {
+            BYTES => self.content(slot.value, reader.bytes()?, before, depth),
+            _ => number(slot.value, reader),
         }
     }
 
-    /// A value that has a length.
+    /// A value that has a length. What recurses does nothing else: frames are small.
     fn content(&mut self, value: Value, bytes: &[u8], before: Option<Node>, depth: usize) -> Result<Node, Error> {
         match value {
-            Value::Bool | Value::Int { .. } | Value::Double => Ok(Node::Null),
-            Value::String => Ok(scalar::text(bytes)),
-            Value::Bytes => Ok(Node::string(STANDARD.encode(bytes))),
-            Value::Quantity => scalar::read_quantity(bytes),
-            Value::Time => scalar::read_time(bytes, false),
-            Value::MicroTime => scalar::read_time(bytes, true),
-            Value::Duration => scalar::read_duration(bytes),
-            Value::IntOrString => scalar::read_int_or_string(bytes),
-            Value::Raw => scalar::read_raw(bytes),
-            Value::Strings => scalar::read_strings(bytes, "ExtraValue"),
+            Value::Message(id) => self.message(id, bytes, before, depth),
             Value::SchemaOrBool(schema) => self.schema_or(bytes, schema, Or::Bool, depth),
             Value::SchemaOrList(schema) => self.schema_or(bytes, schema, Or::List, depth),
             Value::SchemaOrStrings(schema) => self.schema_or(bytes, schema, Or::Strings, depth),
-            Value::Message(id) => self.message(id, bytes, before, depth),
+            scalar => text(scalar, bytes),
         }
     }
 
@@ -252,6 +232,27 @@ impl Or {
     }
 }
 
+fn number(value: Value, reader: &mut Reader) -> Result<Node, Error> {
+    match value {
+        Value::Double => Ok(float(f64::from_bits(reader.fixed64()?))),
+        value => Ok(value.number(reader.varint()?)),
+    }
+}
+
+fn text(value: Value, bytes: &[u8]) -> Result<Node, Error> {
+    match value {
+        Value::Bytes => Ok(Node::string(STANDARD.encode(bytes))),
+        Value::Quantity => scalar::read_quantity(bytes),
+        Value::Time => scalar::read_time(bytes, false),
+        Value::MicroTime => scalar::read_time(bytes, true),
+        Value::Duration => scalar::read_duration(bytes),
+        Value::IntOrString => scalar::read_int_or_string(bytes),
+        Value::Raw => scalar::read_raw(bytes),
+        Value::Strings => scalar::read_strings(bytes, "ExtraValue"),
+        _ => Ok(scalar::text(bytes)),
+    }
+}
+
 fn float(value: f64) -> Node {
     // The same numbers that JSON would have: whole ones are integers, what JSON cannot say is nothing.
     if value.fract() == 0.0 && value.abs() < 9.0e15 {
@@ -269,6 +270,22 @@ impl Open {
     fn remove(&mut self, name: &str) -> Option<Node> {
         let at = self.entries.iter().position(|(key, _)| key == name)?;
         Some(self.entries.swap_remove(at).1)
+    }
+
+    fn keep(&mut self, slot: &Slot, value: Node) {
+        if !slot.leaves_out(&value) {
+            self.entries.push((slot.name.clone(), value));
+        }
+    }
+
+    /// Packed numbers are read although they are not written.
+    fn packed(&mut self, slot: &Slot, seen: bool, bytes: &[u8]) -> Result<(), Error> {
+        let mut packed = Reader::new(bytes);
+        while !packed.is_empty() {
+            let number = packed.varint()?;
+            self.push(&slot.name, seen, slot.value.number(number));
+        }
+        Ok(())
     }
 
     fn set(&mut self, name: &Key, value: Node) {
@@ -331,16 +348,6 @@ impl Slot {
                 let plain = matches!(self.value, Value::Bool | Value::Int { .. } | Value::Double | Value::String | Value::Bytes | Value::Strings);
                 plain && self.omit_empty && !self.pointer && value.is_zero()
             }
-        }
-    }
-}
-
-impl Reader<'_> {
-    /// The next of packed numbers.
-    fn packed(&mut self) -> Result<Option<u64>, Error> {
-        match self.is_empty() {
-            true => Ok(None),
-            false => self.varint().map(Some),
         }
     }
 }

@@ -18,17 +18,23 @@ pub fn fields<'a>(
 ) -> Result<(), Error> {
     let mut reader = Reader::new(bytes);
     while let Some((wire, number, wire_type)) = reader.key()? {
-        if wire_type == 4 {
-            return Err(Error::Other(format!("proto: {name}: wiretype end group for non-group")));
-        }
-        let Ok(number @ 1..) = u32::try_from(number) else {
-            return Err(Error::Other(format!("proto: {name}: illegal tag {number} (wire type {wire})")));
-        };
+        let number = checked(name, wire, number, wire_type)?;
         if !field(number, wire_type, &mut reader)? {
             reader.skip(wire_type)?;
         }
     }
     Ok(())
+}
+
+/// The number of a field as it stands in its key, where it is one.
+pub fn checked(message: &str, wire: u64, number: i32, wire_type: u8) -> Result<u32, Error> {
+    if wire_type == 4 {
+        return Err(Error::Other(format!("proto: {message}: wiretype end group for non-group")));
+    }
+    match u32::try_from(number) {
+        Ok(number @ 1..) => Ok(number),
+        _ => Err(Error::Other(format!("proto: {message}: illegal tag {number} (wire type {wire})"))),
+    }
 }
 
 pub fn expect(wire_type: u8, wanted: u8, field: &str) -> Result<(), Error> {
