@@ -8,10 +8,13 @@
 pub mod at;
 pub mod claims;
 pub mod common;
+mod cron;
 pub mod difference;
+pub mod jobs;
 pub mod paths;
 pub mod pod;
 pub mod resource_names;
 pub mod shown;
 pub mod signers;
 pub mod volume_sources;
+pub mod workloads;

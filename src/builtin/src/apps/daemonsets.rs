@@ -3,8 +3,9 @@
 use crate::cells::Row;
 use crate::gated::drop_from_pod_spec;
 use crate::pod_spec::default_template;
+use crate::validation::workloads;
 use crate::value::{or, or_empty};
-use fairlead_api::{Map, Node};
+use fairlead_api::{FieldErrors, Map, Node};
 use fairlead_resource::{HookContext, Hooks};
 
 /// How often the template changed, counted before there was a revision history.
@@ -43,6 +44,18 @@ impl Hooks for DaemonSets {
         const TEMPLATE: &[&str] = &["spec", "template"];
         let generation = template_generation(old) + i64::from(object.at(TEMPLATE) != old.at(TEMPLATE));
         set_template_generation(object, generation);
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        workloads::daemon_set(object, None, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        workloads::daemon_set(object, Some(old), errors);
+    }
+
+    fn validate_status(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        workloads::daemon_set_status(object, old, errors);
     }
 
     fn prepare_status(&self, object: &mut Node, old: &Node, _: &HookContext) {

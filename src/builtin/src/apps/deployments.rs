@@ -3,9 +3,10 @@
 use crate::cells::Row;
 use crate::gated::drop_from_pod_spec;
 use crate::pod_spec::default_template;
+use crate::validation::workloads;
 use crate::value::{bump_generation, copy, int, or, or_empty};
 use fairlead_api::selector::LabelSelector;
-use fairlead_api::{Map, Node};
+use fairlead_api::{FieldErrors, Map, Node};
 use fairlead_resource::{HookContext, Hooks};
 
 const POD_SPEC: &[&str] = &["spec", "template", "spec"];
@@ -36,6 +37,18 @@ impl Hooks for Deployments {
     fn prepare_update(&self, object: &mut Node, old: &Node, _: &HookContext) {
         drop_from_pod_spec(object, Some(old), POD_SPEC);
         bump_generation(object, old, &[&["spec"], &["metadata", "annotations"]]);
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        workloads::deployment(object, None, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        workloads::deployment(object, Some(old), errors);
+    }
+
+    fn validate_status(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        workloads::deployment_status(object, old, errors);
     }
 
     fn prepare_status(&self, object: &mut Node, old: &Node, _: &HookContext) {

@@ -3,8 +3,9 @@
 use crate::cells::Row;
 use crate::gated::drop_from_pod_spec;
 use crate::pod_spec::default_template;
+use crate::validation::workloads;
 use crate::value::or;
-use fairlead_api::Node;
+use fairlead_api::{FieldErrors, Node};
 use fairlead_resource::{HookContext, Hooks};
 
 const POD_SPEC: &[&str] = &["spec", "template", "spec"];
@@ -23,6 +24,18 @@ impl Hooks for ReplicaSets {
 
     fn prepare_update(&self, object: &mut Node, old: &Node, _: &HookContext) {
         drop_from_pod_spec(object, Some(old), POD_SPEC);
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        workloads::replica_set(object, None, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        workloads::replica_set(object, Some(old), errors);
+    }
+
+    fn validate_status(&self, object: &Node, _: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        workloads::replicas_status(object, errors);
     }
 
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {

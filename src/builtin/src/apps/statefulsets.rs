@@ -3,8 +3,9 @@
 use crate::cells::Row;
 use crate::gated::{drop_from_pod_spec, drop_unless_used};
 use crate::pod_spec::{default_claim_spec, default_template};
+use crate::validation::workloads;
 use crate::value::{each, int, or, or_empty, with};
-use fairlead_api::{Map, Node};
+use fairlead_api::{FieldErrors, Map, Node};
 use fairlead_resource::{HookContext, Hooks};
 
 const POD_SPEC: &[&str] = &["spec", "template", "spec"];
@@ -47,6 +48,18 @@ impl Hooks for StatefulSets {
     fn prepare_update(&self, object: &mut Node, old: &Node, _: &HookContext) {
         drop_from_pod_spec(object, Some(old), POD_SPEC);
         drop_unless_used(object, Some(old), MAX_UNAVAILABLE);
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        workloads::stateful_set(object, None, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        workloads::stateful_set(object, Some(old), errors);
+    }
+
+    fn validate_status(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        workloads::stateful_set_status(object, old, errors);
     }
 
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {

@@ -3,8 +3,9 @@
 use super::jobs::default_spec;
 use crate::cells::{NONE, Row, UNSET};
 use crate::gated::drop_from_pod_spec;
+use crate::validation::jobs;
 use crate::value::{or, or_empty, with};
-use fairlead_api::Node;
+use fairlead_api::{FieldErrors, Node};
 use fairlead_resource::{HookContext, Hooks};
 
 const POD_SPEC: &[&str] = &["spec", "jobTemplate", "spec", "template", "spec"];
@@ -27,6 +28,14 @@ impl Hooks for CronJobs {
 
     fn prepare_update(&self, object: &mut Node, old: &Node, _: &HookContext) {
         drop_from_pod_spec(object, Some(old), POD_SPEC);
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        jobs::cron_job(object, None, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        jobs::cron_job(object, Some(old), errors);
     }
 
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {

@@ -3,9 +3,10 @@
 use crate::cells::Row;
 use crate::gated::drop_from_pod_spec;
 use crate::pod_spec::default_template;
+use crate::validation::jobs;
 use crate::value::{each, flag, int, list, or, or_empty};
 use compact_str::CompactString;
-use fairlead_api::{Node, Timestamp};
+use fairlead_api::{FieldErrors, Node, Timestamp};
 use fairlead_resource::{HookContext, Hooks};
 
 const POD_SPEC: &[&str] = &["spec", "template", "spec"];
@@ -60,6 +61,18 @@ impl Hooks for Jobs {
             "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them \
              or set propagationPolicy=Orphan to suppress this warning",
         )
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        jobs::validate(object, None, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        jobs::validate(object, Some(old), errors);
+    }
+
+    fn validate_status(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        jobs::validate_status(object, old, errors);
     }
 
     fn selectable(&self, object: &Node) -> Vec<(CompactString, CompactString)> {

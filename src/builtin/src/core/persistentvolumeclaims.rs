@@ -3,8 +3,9 @@
 use super::persistentvolumes::{access_modes, phase, storage_class};
 use crate::cells::{Row, UNSET};
 use crate::pod_spec::{default_claim_spec, round_quantities};
+use crate::validation::claims;
 use crate::value::{list, or, with};
-use fairlead_api::Node;
+use fairlead_api::{FieldErrors, Node};
 use fairlead_resource::{HookContext, Hooks};
 
 pub struct PersistentVolumeClaims;
@@ -27,6 +28,18 @@ impl Hooks for PersistentVolumeClaims {
 
     fn prepare_update(&self, object: &mut Node, old: &Node, _: &HookContext) {
         prepare_sources(object.make_at(&["spec"]), old.get("spec"));
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        claims::validate_create(object, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        claims::validate_update(object, old, errors);
+    }
+
+    fn validate_status(&self, object: &Node, _: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        claims::validate_status(object, errors);
     }
 
     fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {

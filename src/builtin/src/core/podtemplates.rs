@@ -3,7 +3,8 @@
 use crate::cells::Row;
 use crate::gated::drop_from_pod_spec;
 use crate::pod_spec::default_template;
-use fairlead_api::Node;
+use crate::validation::pod::pod_template;
+use fairlead_api::{FieldErrors, Node};
 use fairlead_resource::{HookContext, Hooks};
 
 const POD_SPEC: &[&str] = &["template", "spec"];
@@ -21,6 +22,14 @@ impl Hooks for PodTemplates {
 
     fn prepare_update(&self, object: &mut Node, old: &Node, _: &HookContext) {
         drop_from_pod_spec(object, Some(old), POD_SPEC);
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        pod_template(object, None, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        pod_template(object, Some(old), errors);
     }
 
     fn returns_deleted_object(&self) -> bool {

@@ -3,8 +3,9 @@
 use crate::cells::Row;
 use crate::gated::drop_from_pod_spec;
 use crate::pod_spec::default_template;
+use crate::validation::workloads;
 use crate::value::or;
-use fairlead_api::Node;
+use fairlead_api::{FieldErrors, Node};
 use fairlead_resource::{HookContext, Hooks};
 
 const POD_SPEC: &[&str] = &["spec", "template", "spec"];
@@ -32,6 +33,18 @@ impl Hooks for ReplicationControllers {
 
     fn orphans_dependents(&self) -> bool {
         true
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        workloads::replication_controller(object, None, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        workloads::replication_controller(object, Some(old), errors);
+    }
+
+    fn validate_status(&self, object: &Node, _: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        workloads::replicas_status(object, errors);
     }
 
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {

@@ -25,7 +25,7 @@ mod windows;
 
 pub use leniency::Leniency;
 pub use resize::validate_resize;
-pub use spec::{template, validate_spec};
+pub use spec::{template, template_metadata};
 pub use status::validate_status;
 pub use update::{validate_ephemeral_containers, validate_update};
 
@@ -56,7 +56,7 @@ fn validate_whole(pod: &Node, leniency: &Leniency, errors: &mut FieldErrors) {
     let root = At::root(pod);
     let spec = root.part("spec");
     annotations::validate(pod, &spec, leniency, errors);
-    validate_spec(&spec, pod.meta(), leniency, errors);
+    spec::validate_spec(&spec, pod.meta(), leniency, errors);
     if spec.str("serviceAccountName").is_empty() {
         token_needs_account(&spec, errors);
     }
@@ -79,6 +79,16 @@ fn token_needs_account(spec: &At, errors: &mut FieldErrors) {
             }
         }
     }
+}
+
+/// A PodTemplate object.
+pub fn pod_template(new: &Node, old: Option<&Node>, errors: &mut FieldErrors) {
+    match old {
+        None => common::object_meta(new, true, name::name_is_dns_subdomain, errors),
+        Some(_) => common::finalizers(new, errors),
+    }
+    let leniency = Leniency::of_template(old.and_then(|old| old.get("template")));
+    template(&At::root(new), "template", &leniency, errors);
 }
 
 /// Runs on every container: init containers, containers, ephemeral containers.

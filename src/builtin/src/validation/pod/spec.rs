@@ -115,20 +115,29 @@ fn validate_rest(spec: &At, pod: &Pod, errors: &mut FieldErrors) {
 
 /// A template of pods, the member `key` of a spec.
 pub fn template(at: &At, key: &str, leniency: &Leniency, errors: &mut FieldErrors) {
+    template_metadata(at, key, leniency, errors);
     let template = at.part(key);
-    // COMPAT: metadata of templates is reported without its own step.
-    let of = |field: &str| (template.node.at(&["metadata", field]), template.path_of(field));
-    let (labels, path) = of("labels");
-    errors.extend(validate_labels(labels, &path));
-    let (found, path) = of("annotations");
-    errors.extend(validate_annotations(found, &path));
     let spec = template.part("spec");
-    annotations::validate(template.node, &spec, leniency, errors);
     validate_spec(&spec, None, leniency, errors);
     annotations::seccomp_agrees(template.node, &spec, errors);
     annotations::apparmor_agrees(template.node, &spec, errors);
     if spec.len("ephemeralContainers") > 0 {
         let detail = "ephemeral containers not allowed in pod template";
         spec.forbidden("ephemeralContainers", detail, errors);
+    }
+}
+
+/// Labels and annotations of a template.
+pub fn template_metadata(at: &At, key: &str, leniency: &Leniency, errors: &mut FieldErrors) {
+    let template = at.part(key);
+    // COMPAT: metadata of templates is reported without its own step.
+    let labels = template.node.at(&["metadata", "labels"]);
+    if labels.is_some() {
+        errors.extend(validate_labels(labels, &template.path_of("labels")));
+    }
+    let found = template.node.at(&["metadata", "annotations"]);
+    if found.is_some() {
+        errors.extend(validate_annotations(found, &template.path_of("annotations")));
+        annotations::validate(template.node, &template.part("spec"), leniency, errors);
     }
 }
