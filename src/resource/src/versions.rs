@@ -32,8 +32,14 @@ pub async fn between(from: &ResourceDefinition, object: Node, to: &ResourceDefin
 pub fn reread(object: &mut Node, definition: &ResourceDefinition, kind: &GroupVersionKind) -> Result<(), String> {
     if definition.is_custom() && *kind == definition.gvk() {
         // Read without a type; what is wrong with it is found by validation.
+        typed::prune(object, definition);
         typed::default(object, definition);
         return Ok(());
+    }
+    for (field, value) in [("kind", kind.kind.to_string()), ("apiVersion", kind.group_version().to_string())] {
+        if object.str(field).is_empty() {
+            object.set(field, value);
+        }
     }
     if object.type_meta() != *kind {
         let (given, version) = (go_quote(object.str("kind")), go_quote(object.str("apiVersion")));
