@@ -32,6 +32,7 @@ pub(crate) struct Documents {
     pub(crate) aggregated_core: OnceLock<Document>,
     pub(crate) aggregated: OnceLock<Document>,
     pub(crate) openapi_v2: OnceLock<Document>,
+    pub(crate) openapi_v2_protobuf: OnceLock<Document>,
     pub(crate) openapi_v3_index: OnceLock<Document>,
 }
 
@@ -240,6 +241,14 @@ impl RoutingSnapshot {
     /// `/openapi/v2`.
     pub fn openapi_v2(&self, components: &dyn Components) -> &Document {
         self.documents.openapi_v2.get_or_init(|| Document::tagged(&openapi::v2::document(&self.groups, components)))
+    }
+
+    /// `/openapi/v2` in another form, made by `encode` once.
+    pub fn openapi_v2_encoded(&self, components: &dyn Components, encode: fn(&Node) -> Vec<u8>) -> &Document {
+        self.documents.openapi_v2_protobuf.get_or_init(|| {
+            let bytes = encode(&openapi::v2::document(&self.groups, components));
+            Document { etag: self.openapi_v2(components).etag.clone(), json: bytes.into() }
+        })
     }
 
     /// `/openapi/v3`: the paths of all documents, each with its hash.

@@ -5,6 +5,7 @@ use crate::encode;
 use crate::negotiate;
 use crate::request::{Known, header};
 use crate::router::Shared;
+use fairlead_codec::gnostic;
 use fairlead_discovery::{Document, RoutingSnapshot};
 use http::header::{ACCEPT, CACHE_CONTROL, ETAG, IF_NONE_MATCH, LOCATION, VARY};
 use http::{HeaderValue, StatusCode};
@@ -13,7 +14,13 @@ use http::{HeaderValue, StatusCode};
 pub fn serve(shared: &Shared, snapshot: &RoutingSnapshot, known: &Known) -> Option<Response> {
     let components = &*shared.services.components;
     match known.info.path.strip_prefix("/openapi/")? {
-        "v2" => Some(v2(snapshot.openapi_v2(components), known)),
+        "v2" => Some(match form(known) {
+            Some(Form::Json) => v2(snapshot.openapi_v2(components), "application/json", known),
+            Some(Form::Protobuf) => {
+                v2(snapshot.openapi_v2_encoded(components, gnostic::encode), gnostic::MEDIA_TYPE, known)
+            }
+            None => not_acceptable(),
+        }),
         "v3" | "v3/" => {
             let index = snapshot.openapi_v3_index(components);
             // COMPAT: upstream leaves the media type to be guessed, and gives no tag.
@@ -27,11 +34,30 @@ pub fn serve(shared: &Shared, snapshot: &RoutingSnapshot, known: &Known) -> Opti
     }
 }
 
-fn v2(found: &Document, known: &Known) -> Response {
-    if !accepts_json(known) {
-        return not_acceptable();
+/// The forms of the v2 document.
+enum Form {
+    Json,
+    Protobuf,
+}
+
+/// The form the client likes best; `None` where it likes none.
+fn form(known: &Known) -> Option<Form> {
+    let accept = header(&known.parts.headers, ACCEPT);
+    if accept.is_empty() {
+        return Some(Form::Json);
     }
-    let mut response = document(found, "application/json", known);
+    negotiate::clauses(accept).iter().find_map(|c| match (c.kind, c.subtype) {
+        ("*", "*") | ("application", "*" | "json") => Some(Form::Json),
+        // COMPAT: client-go spells it with an `@`.
+        ("application", "com.github.proto-openapi.spec.v2.v1.0+protobuf" | "com.github.proto-openapi.spec.v2@v1.0+protobuf") => {
+            Some(Form::Protobuf)
+        }
+        _ => None,
+    })
+}
+
+fn v2(found: &Document, media_type: &'static str, known: &Known) -> Response {
+    let mut response = document(found, media_type, known);
     response.headers_mut().append(VARY, HeaderValue::from_static("Accept"));
     response
 }
