@@ -19,6 +19,7 @@ pub struct Extension {
 impl Extension {
     pub fn start(server: &Server, port: u16) -> Result<Extension> {
         let (ca, log) = (server.path("extension-ca.crt"), server.path("extension.log"));
+        let _ = std::fs::remove_file(&ca);
         let child = Command::new(binary("extension-server")?)
             .arg(format!("--port={port}"))
             .arg(format!("--print-ca={}", ca.display()))
@@ -28,14 +29,14 @@ impl Extension {
             .stdout(std::fs::File::create(&log)?)
             .stderr(std::fs::File::create(server.path("extension.err"))?)
             .spawn()?;
-        let mut extension = Extension { child, port, ca: String::new() };
+        let mut extension = Extension { child, port: 0, ca: String::new() };
         let begun = Instant::now();
-        while port == 0 && extension.port == 0 {
+        while extension.port == 0 || !ca.exists() {
             ensure!(begun.elapsed() < Duration::from_secs(20), "the extension server did not start");
             std::thread::sleep(Duration::from_millis(10));
             let mut text = std::fs::read_to_string(&log)?;
             std::fs::File::open(server.path("extension.err"))?.read_to_string(&mut text)?;
-            extension.port = listening_port(&text).unwrap_or(0);
+            extension.port = if port == 0 { listening_port(&text).unwrap_or(0) } else { port };
         }
         let pem = std::fs::read(&ca).context("the extension server wrote no CA")?;
         extension.ca = base64::engine::general_purpose::STANDARD.encode(pem);
