@@ -16,5 +16,6 @@ pub mod pod;
 pub mod resource_names;
 pub mod shown;
 pub mod signers;
+pub mod values;
 pub mod volume_sources;
 pub mod workloads;

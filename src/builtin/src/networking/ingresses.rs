@@ -1,13 +1,27 @@
 //! Ingresses.
 
+pub mod validation;
+
 use crate::cells::{NONE, Row, load_balancer};
 use crate::value::list;
-use fairlead_api::Node;
-use fairlead_resource::Hooks;
+use fairlead_api::{FieldErrors, Node};
+use fairlead_resource::{HookContext, Hooks};
 
 pub struct Ingresses;
 
 impl Hooks for Ingresses {
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validation::create(object, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validation::update(object, old, errors);
+    }
+
+    fn validate_status(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validation::status(object, old, errors);
+    }
+
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {
         let ports = if list(object, &["spec", "tls"]).is_empty() {
             "80"

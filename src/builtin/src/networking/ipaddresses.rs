@@ -1,12 +1,31 @@
 //! IPAddresses.
 
+use crate::validation::at::At;
+use crate::validation::{common, values};
 use crate::cells::{NONE, Row};
-use fairlead_api::Node;
-use fairlead_resource::Hooks;
+use fairlead_api::name::ip;
+use fairlead_api::{FieldErrors, Node};
+use fairlead_resource::{HookContext, Hooks};
 
 pub struct IPAddresses;
 
 impl Hooks for IPAddresses {
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validate(object, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validate(object, errors);
+        values::metadata_update(object, old, errors);
+        let at = At::root(object);
+        let old = old.get("spec").unwrap_or(&Node::Null);
+        common::immutable(&at.part("spec"), old, "parentRef", "*networking.ParentReference", errors);
+    }
+
+    fn repeats_metadata_checks(&self) -> bool {
+        false
+    }
+
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {
         let parent = match object.at(&["spec", "parentRef"]) {
             None => NONE.to_owned(),
@@ -21,5 +40,23 @@ impl Hooks for IPAddresses {
             }
         };
         Row::named(object, now_seconds).cell(parent).age().done()
+    }
+}
+
+/// Source of the rules, their order and wording: kubernetes pkg/apis/networking/validation/validation.go.
+fn validate(object: &Node, errors: &mut FieldErrors) {
+    common::object_meta(object, false, |name, _| ip::is_valid_ip(name), errors);
+    let at = At::root(object);
+    let spec = at.part("spec");
+    let Some(parent) = spec.get("parentRef") else {
+        return spec.required("parentRef", "", errors);
+    };
+    if !parent.str("group").is_empty() {
+        common::dns_subdomain(&parent, "group", errors);
+    }
+    values::required_path_segment(&parent, "resource", errors);
+    values::required_path_segment(&parent, "name", errors);
+    if !parent.str("namespace").is_empty() {
+        values::path_segment(&parent, "namespace", errors);
     }
 }

@@ -1,9 +1,11 @@
 //! NetworkPolicies.
 
+mod validation;
+
 use crate::cells::Row;
 use crate::value::{each, list, or};
-use fairlead_api::Node;
-use fairlead_resource::Hooks;
+use fairlead_api::{FieldErrors, Node};
+use fairlead_resource::{HookContext, Hooks};
 
 pub struct NetworkPolicies;
 
@@ -22,6 +24,14 @@ impl Hooks for NetworkPolicies {
             }
             spec.set("policyTypes", types);
         }
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validation::create(object, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validation::update(object, old, errors);
     }
 
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {
