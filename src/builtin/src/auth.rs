@@ -44,9 +44,6 @@ enum Kind {
 /// `serviceaccounts/<name>/token`
 pub struct Token(pub Arc<Auth>);
 
-/// Roles, cluster roles and their bindings: nobody grants more than they hold.
-pub struct Grants(pub Arc<Auth>);
-
 /// The hooks of a review resource; `None` for any other.
 pub fn review(group: &str, plural: &str, auth: &Arc<Auth>) -> Option<Review> {
     let kind = match (group, plural) {
@@ -82,17 +79,6 @@ pub fn permit<'a>(
         };
         escalation::check(&auth.rbac, auth.authorizer.as_ref(), &write).await
     })
-}
-
-impl Hooks for Grants {
-    fn permit<'a>(
-        &'a self,
-        object: &'a Node,
-        old: Option<&'a Node>,
-        context: &'a HookContext<'a>,
-    ) -> BoxFuture<'a, StatusResult<()>> {
-        permit(&self.0, object, old, context)
-    }
 }
 
 impl Hooks for Review {

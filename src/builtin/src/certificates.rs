@@ -1,3 +1,5 @@
 //! The group `certificates.k8s.io`.
 
 pub mod certificatesigningrequests;
+mod pem;
+mod validation;

@@ -1,7 +1,7 @@
 //! The hook table: which resource has which hooks.
 
 use crate::allocators::Allocators;
-use crate::auth::{self, Auth, Grants, Token};
+use crate::auth::{self, Auth, Token};
 use crate::peers::Peers;
 use crate::{
     admissionregistration, apiextensions, apiregistration, apps, autoscaling, batch, certificates, coordination, core,
@@ -83,10 +83,7 @@ pub fn of(group: &str, plural: &str, deps: &Deps, peers: &Peers) -> Arc<dyn Hook
         ("node.k8s.io", "runtimeclasses") => Arc::new(node::runtimeclasses::RuntimeClasses),
         ("policy", "poddisruptionbudgets") => Arc::new(policy::poddisruptionbudgets::PodDisruptionBudgets),
         ("rbac.authorization.k8s.io", "clusterrolebindings" | "rolebindings") => Arc::new(rbac::bindings::Bindings { auth: auth() }),
-        ("rbac.authorization.k8s.io", _) => match auth() {
-            Some(auth) => Arc::new(Grants(auth)),
-            None => Arc::new(NoHooks),
-        },
+        ("rbac.authorization.k8s.io", "clusterroles" | "roles") => Arc::new(rbac::roles::Roles { auth: auth() }),
         ("resource.k8s.io", "deviceclasses") => Arc::new(resource::resourceslices::DeviceClasses),
         ("resource.k8s.io", "resourceclaims") => Arc::new(resource::resourceclaims::ResourceClaims),
         ("resource.k8s.io", "resourceclaimtemplates") => Arc::new(resource::resourceclaims::ResourceClaimTemplates),
@@ -94,6 +91,7 @@ pub fn of(group: &str, plural: &str, deps: &Deps, peers: &Peers) -> Arc<dyn Hook
         ("scheduling.k8s.io", "priorityclasses") => Arc::new(scheduling::priorityclasses::PriorityClasses),
         ("storage.k8s.io", "csidrivers") => Arc::new(storage::csidrivers::CSIDrivers),
         ("storage.k8s.io", "csinodes") => Arc::new(storage::csinodes::CSINodes),
+        ("storage.k8s.io", "csistoragecapacities") => Arc::new(storage::csistoragecapacities::CSIStorageCapacities),
         ("storage.k8s.io", "storageclasses") => Arc::new(storage::classes::StorageClasses),
         ("storage.k8s.io", "volumeattachments") => Arc::new(storage::volumeattachments::VolumeAttachments),
         ("storage.k8s.io", "volumeattributesclasses") => Arc::new(storage::classes::VolumeAttributesClasses),

@@ -1,3 +1,5 @@
 //! The group `rbac.authorization.k8s.io`.
 
 pub mod bindings;
+pub mod roles;
+mod validation;

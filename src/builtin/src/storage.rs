@@ -3,4 +3,5 @@
 pub mod classes;
 pub mod csidrivers;
 pub mod csinodes;
+pub mod csistoragecapacities;
 pub mod volumeattachments;

@@ -1,10 +1,12 @@
 //! HorizontalPodAutoscalers, in both versions. Conversion is in [`super::conversion`].
 
+mod validation;
+
 use super::metrics;
 use crate::cells::{Row, UNSET};
 use crate::value::or;
-use fairlead_api::{Map, Node, node};
-use fairlead_resource::Hooks;
+use fairlead_api::{FieldErrors, Map, Node, node};
+use fairlead_resource::{HookContext, Hooks};
 
 pub struct HorizontalPodAutoscalers;
 
@@ -21,6 +23,18 @@ impl Hooks for HorizontalPodAutoscalers {
             spec.set("metrics", vec![default_metric(DEFAULT_UTILIZATION)]);
         }
         default_behavior(spec);
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validation::create(object, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validation::update(object, old, errors);
+    }
+
+    fn validate_status(&self, object: &Node, _: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validation::status(object, errors);
     }
 
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {

@@ -1,9 +1,10 @@
 //! CertificateSigningRequests.
 
+use super::validation;
 use crate::cells::{NONE, Row};
 use crate::value::{copy, list};
 use fairlead_api::time::{GoDuration, human_duration};
-use fairlead_api::{Map, Node};
+use fairlead_api::{FieldErrors, Map, Node};
 use fairlead_resource::{HookContext, Hooks};
 
 pub struct CertificateSigningRequests;
@@ -60,6 +61,22 @@ impl Hooks for CertificateSigningRequests {
             "approval" => &[&["spec"], &["status", "certificate"]],
             _ => &[&["spec"], &["status"]],
         }
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validation::create(object, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, context: &HookContext, errors: &mut FieldErrors) {
+        validation::update(object, old, context.subresource, errors);
+    }
+
+    fn validate_status(&self, object: &Node, old: &Node, context: &HookContext, errors: &mut FieldErrors) {
+        validation::update(object, old, context.subresource, errors);
+    }
+
+    fn repeats_metadata_checks(&self) -> bool {
+        false
     }
 
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {

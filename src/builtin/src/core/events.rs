@@ -1,10 +1,11 @@
 //! Events of the core group, and what they share with those of `events.k8s.io`.
 
 use crate::cells::{Row, or};
+use crate::events::validation;
 use crate::value::int;
 use compact_str::CompactString;
-use fairlead_api::Node;
-use fairlead_resource::Hooks;
+use fairlead_api::{FieldErrors, Node};
+use fairlead_resource::{HookContext, Hooks};
 
 pub struct Events;
 
@@ -21,6 +22,18 @@ impl Hooks for Events {
     }
 
     fn garbage_collected(&self) -> bool {
+        false
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validation::core(object, errors);
+    }
+
+    fn validate_update(&self, object: &Node, _: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validation::core(object, errors);
+    }
+
+    fn repeats_metadata_checks(&self) -> bool {
         false
     }
 

@@ -1,8 +1,10 @@
 //! EndpointSlices.
 
+pub mod validation;
+
 use crate::cells::{Row, UNSET, three};
 use crate::value::{bump_generation, each, or};
-use fairlead_api::Node;
+use fairlead_api::{FieldErrors, Node};
 use fairlead_resource::{HookContext, Hooks};
 
 pub struct EndpointSlices;
@@ -34,6 +36,18 @@ impl Hooks for EndpointSlices {
             old,
             &[&["addressType"], &["endpoints"], &["ports"], &["metadata", "labels"]],
         );
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validation::validate(object, None, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validation::validate(object, Some(old), errors);
+    }
+
+    fn repeats_metadata_checks(&self) -> bool {
+        false
     }
 
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {

@@ -1,13 +1,26 @@
 //! Events of `events.k8s.io`: those of the core group under other names.
 
 use super::conversion::convert;
-use fairlead_api::Node;
-use fairlead_resource::Hooks;
+use super::validation;
+use fairlead_api::{FieldErrors, Node};
+use fairlead_resource::{HookContext, Hooks};
 
 pub struct Events;
 
 impl Hooks for Events {
     fn garbage_collected(&self) -> bool {
+        false
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validation::create(object, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validation::update(object, old, errors);
+    }
+
+    fn repeats_metadata_checks(&self) -> bool {
         false
     }
 

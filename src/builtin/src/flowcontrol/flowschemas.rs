@@ -1,8 +1,10 @@
 //! FlowSchemas.
 
+pub mod validation;
+
 use crate::cells::{NONE, Row};
 use crate::value::{int, keep_metadata, list};
-use fairlead_api::Node;
+use fairlead_api::{FieldErrors, Node};
 use fairlead_resource::{HookContext, Hooks};
 
 pub struct FlowSchemas;
@@ -23,6 +25,22 @@ impl Hooks for FlowSchemas {
             "status" => &[&["metadata"], &["spec"]],
             _ => &[&["status"]],
         }
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validation::validate(object, errors);
+    }
+
+    fn validate_update(&self, object: &Node, _: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validation::validate(object, errors);
+    }
+
+    fn validate_status(&self, object: &Node, _: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validation::conditions(object, errors);
+    }
+
+    fn repeats_metadata_checks(&self) -> bool {
+        false
     }
 
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {

@@ -1,8 +1,11 @@
 //! PriorityLevelConfigurations.
 
+mod validation;
+
+use super::flowschemas::validation::conditions;
 use crate::cells::{NONE, Row};
 use crate::value::{int, keep_metadata, or, with};
-use fairlead_api::Node;
+use fairlead_api::{FieldErrors, Node};
 use fairlead_resource::{HookContext, Hooks};
 
 pub struct PriorityLevelConfigurations;
@@ -33,6 +36,22 @@ impl Hooks for PriorityLevelConfigurations {
             "status" => &[&["metadata"], &["spec"]],
             _ => &[&["status"]],
         }
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validation::validate(object, errors);
+    }
+
+    fn validate_update(&self, object: &Node, _: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validation::validate(object, errors);
+    }
+
+    fn validate_status(&self, object: &Node, _: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        conditions(object, errors);
+    }
+
+    fn repeats_metadata_checks(&self) -> bool {
+        false
     }
 
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {

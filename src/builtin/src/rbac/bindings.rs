@@ -1,9 +1,10 @@
 //! RoleBindings and ClusterRoleBindings. Nobody grants more than they hold.
 
+use super::validation;
 use crate::auth::{Auth, permit};
 use crate::cells::Row;
 use crate::value::{each, or, or_empty};
-use fairlead_api::{Node, StatusResult};
+use fairlead_api::{FieldErrors, Node, StatusResult};
 use fairlead_resource::{HookContext, Hooks};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
@@ -34,6 +35,18 @@ impl Hooks for Bindings {
             Some(auth) => permit(auth, object, old, context),
             None => Box::pin(std::future::ready(Ok(()))),
         }
+    }
+
+    fn validate_create(&self, object: &Node, context: &HookContext, errors: &mut FieldErrors) {
+        validation::binding(object, None, context.definition.namespaced(), errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, context: &HookContext, errors: &mut FieldErrors) {
+        validation::binding(object, Some(old), context.definition.namespaced(), errors);
+    }
+
+    fn repeats_metadata_checks(&self) -> bool {
+        false
     }
 
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {

@@ -2,8 +2,12 @@
 
 use crate::cells::Row;
 use crate::pod_spec::{default_rbd, default_scale_io, round_quantities};
+use crate::validation::at::At;
+use crate::validation::volume_sources::csi_driver_name;
+use crate::validation::common;
 use crate::value::{keep_metadata, or, with};
-use fairlead_api::Node;
+use fairlead_api::name;
+use fairlead_api::{FieldErrors, Node};
 use fairlead_resource::{HookContext, Hooks};
 
 pub struct VolumeAttachments;
@@ -34,6 +38,22 @@ impl Hooks for VolumeAttachments {
         true
     }
 
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validate(object, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        change(object, old, errors);
+    }
+
+    fn validate_status(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        change(object, old, errors);
+    }
+
+    fn repeats_metadata_checks(&self) -> bool {
+        false
+    }
+
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {
         Row::named(object, now_seconds)
             .text(&["spec", "attacher"])
@@ -43,4 +63,65 @@ impl Hooks for VolumeAttachments {
             .age()
             .done()
     }
+}
+
+const METADATA_LIMIT: usize = 256 * 1024;
+const MESSAGE_LIMIT: usize = 1024;
+
+/// Source of the rules, their order and wording: kubernetes pkg/apis/storage/validation/validation.go.
+fn validate(object: &Node, errors: &mut FieldErrors) {
+    common::object_meta(object, false, name::name_is_dns_subdomain, errors);
+    let at = At::root(object);
+    let spec = at.part("spec");
+    csi_driver_name(&spec, "attacher", errors);
+    let source = spec.part("source");
+    self::source(&source, errors);
+    common::dns_subdomain(&spec, "nodeName", errors);
+    let status = at.part("status");
+    let size: usize = status
+        .entries("attachmentMetadata")
+        .map(|(key, value)| key.len() + value.node.as_str().unwrap_or_default().len())
+        .sum();
+    if size > METADATA_LIMIT {
+        status.too_long("attachmentMetadata", METADATA_LIMIT as i64, errors);
+    }
+    for field in ["attachError", "detachError"] {
+        if let Some(error) = status.get(field) {
+            self::volume_error(&error, errors);
+        }
+    }
+    if source.has("persistentVolumeName") {
+        common::dns_subdomain(&source, "persistentVolumeName", errors);
+    }
+}
+
+fn source(at: &At, errors: &mut FieldErrors) {
+    const ONE: &str = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
+    match (at.get("inlineVolumeSpec"), at.text("persistentVolumeName")) {
+        (None, None) => at.required("", ONE, errors),
+        (Some(_), Some(_)) => at.forbidden("", ONE, errors),
+        (None, Some("")) => {
+            let detail = "must specify non empty persistentVolumeName";
+            at.required("persistentVolumeName", detail, errors);
+        }
+        (None, Some(_)) => {}
+        (Some(_spec), None) => {}
+    }
+}
+
+fn volume_error(at: &At, errors: &mut FieldErrors) {
+    if at.str("message").len() > MESSAGE_LIMIT {
+        // COMPAT: the limit that is told is not the one that is checked.
+        at.too_long("message", METADATA_LIMIT as i64, errors);
+    }
+    let code = at.int("errorCode");
+    if code < 0 {
+        let detail = format!("must be between 0 and {}, inclusive", i32::MAX);
+        at.invalid("errorCode", code, detail, errors);
+    }
+}
+
+fn change(object: &Node, old: &Node, errors: &mut FieldErrors) {
+    validate(object, errors);
+    common::immutable(&At::root(object), old, "spec", "storage.VolumeAttachmentSpec", errors);
 }
