@@ -11,6 +11,7 @@ pub mod common;
 mod cron;
 pub mod difference;
 pub mod jobs;
+pub mod node_labels;
 pub mod paths;
 pub mod pod;
 pub mod resource_names;

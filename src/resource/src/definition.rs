@@ -171,6 +171,15 @@ impl ResourceDefinition {
         self.group_version().resource(&self.plural)
     }
 
+    /// The group and kind that messages about invalid objects name.
+    pub fn invalid_kind(&self) -> GroupKind {
+        let group = self.hooks.group_in_errors().map(CompactString::from);
+        GroupKind {
+            group: group.unwrap_or_else(|| self.group.clone()),
+            kind: self.kind.clone(),
+        }
+    }
+
     pub fn group_kind(&self) -> GroupKind {
         GroupKind {
             group: self.group.clone(),

@@ -106,6 +106,11 @@ pub trait Hooks: Send + Sync {
         true
     }
 
+    /// The group that invalid objects are said to be of, where it is not the one they are served under.
+    fn group_in_errors(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Runs on an object that stays because of finalizers, when its deletion begins (a namespace's phase).
     fn begin_deletion(&self, object: &mut Node) {}
 

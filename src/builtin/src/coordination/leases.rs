@@ -1,7 +1,7 @@
 //! Leases.
 
 use crate::validation::at::At;
-use crate::validation::common;
+use crate::validation::values;
 use crate::cells::Row;
 use fairlead_api::name;
 use fairlead_api::{FieldErrors, Node};
@@ -25,12 +25,11 @@ impl Hooks for Leases {
     }
 
     fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
-        common::object_meta(object, true, name::name_is_dns_subdomain, errors);
+        values::plain_meta(object, true, name::name_is_dns_subdomain, errors);
         validate(object, errors);
     }
 
     fn validate_update(&self, object: &Node, _: &Node, _: &HookContext, errors: &mut FieldErrors) {
-        common::finalizers(object, errors);
         validate(object, errors);
     }
 

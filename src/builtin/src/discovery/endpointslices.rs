@@ -50,6 +50,10 @@ impl Hooks for EndpointSlices {
         false
     }
 
+    fn warnings(&self, object: &Node, old: Option<&Node>, _: &HookContext) -> Vec<String> {
+        validation::warnings(object, old.is_none())
+    }
+
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {
         let ports = object
             .list("ports")

@@ -20,6 +20,11 @@ impl Hooks for Events {
         validation::update(object, old, errors);
     }
 
+    /// To upstream these are Events of the core group.
+    fn group_in_errors(&self) -> Option<&'static str> {
+        Some("")
+    }
+
     fn repeats_metadata_checks(&self) -> bool {
         false
     }

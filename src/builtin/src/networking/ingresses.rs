@@ -22,6 +22,13 @@ impl Hooks for Ingresses {
         validation::status(object, old, errors);
     }
 
+    fn warnings(&self, object: &Node, old: Option<&Node>, _: &HookContext) -> Vec<String> {
+        match old {
+            None => validation::class_warning(object).into_iter().collect(),
+            Some(_) => validation::ip_warnings(object),
+        }
+    }
+
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {
         let ports = if list(object, &["spec", "tls"]).is_empty() {
             "80"

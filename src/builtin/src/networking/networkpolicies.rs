@@ -34,6 +34,10 @@ impl Hooks for NetworkPolicies {
         validation::update(object, old, errors);
     }
 
+    fn warnings(&self, object: &Node, _: Option<&Node>, _: &HookContext) -> Vec<String> {
+        validation::warnings(object)
+    }
+
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {
         Row::named(object, now_seconds)
             .selector(&["spec", "podSelector"])

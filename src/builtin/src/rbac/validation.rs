@@ -66,7 +66,7 @@ fn aggregation(at: &At, old: Option<&Node>, errors: &mut FieldErrors) {
         .find(|leniency| leniency.any_values)
         .unwrap_or(SelectorLeniency::default());
     for selector in at.each(FIELD) {
-        common::label_selector_with(&selector, "", leniency, errors);
+        values::selector(&selector, leniency, errors);
         if LabelSelector::from_node(selector.node).is_err() {
             selector.invalid("", Node::Null, "invalid label selector.", errors);
         }

@@ -3,7 +3,7 @@
 use crate::cells::{Row, or as text_or};
 use crate::networking::ingressclasses::default_name;
 use crate::validation::at::At;
-use crate::validation::{common, shown, values};
+use crate::validation::{common, node_labels, shown, values};
 use crate::value::or;
 use fairlead_api::name;
 use fairlead_api::{FieldError, FieldErrors, Node};
@@ -43,6 +43,18 @@ impl Hooks for StorageClasses {
 
     fn repeats_metadata_checks(&self) -> bool {
         false
+    }
+
+    fn warnings(&self, object: &Node, _: Option<&Node>, _: &HookContext) -> Vec<String> {
+        let at = At::root(object);
+        let mut warnings = Vec::new();
+        for term in at.each("allowedTopologies") {
+            for requirement in term.each("matchLabelExpressions") {
+                let said = node_labels::deprecation(requirement.str("key"));
+                warnings.extend(said.map(|said| format!("{}: {said}", requirement.path_of("key"))));
+            }
+        }
+        warnings
     }
 
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {

@@ -60,6 +60,16 @@ impl Hooks for CSIDrivers {
         common::immutable(&spec, old, "volumeLifecycleModes", "[]string", errors);
     }
 
+    fn warnings(&self, object: &Node, old: Option<&Node>, _: &HookContext) -> Vec<String> {
+        let requests = |object: &Node| list(object, &["spec", "tokenRequests"]).to_vec();
+        let (now, set) = (requests(object), object.at(&["spec", "serviceAccountTokenInSecrets"]).is_some());
+        let changed = old.is_none_or(|old| requests(old) != now);
+        match changed && !now.is_empty() && !set {
+            true => vec![TOKENS_IN_SECRETS.to_owned()],
+            false => Vec::new(),
+        }
+    }
+
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {
         let modes = join(
             list(object, &["spec", "volumeLifecycleModes"])
@@ -140,3 +150,5 @@ fn token_requests(spec: &At, errors: &mut FieldErrors) {
         }
     }
 }
+
+const TOKENS_IN_SECRETS: &str = "spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume attributes";

@@ -1,9 +1,9 @@
 //! CSIStorageCapacities.
 
 use crate::validation::at::At;
-use crate::validation::{common, values};
+use crate::validation::{common, node_labels, values};
 use fairlead_api::metadata::SelectorLeniency;
-use fairlead_api::{FieldErrors, Node, name};
+use fairlead_api::{FieldErrors, FieldPath, Node, name};
 use fairlead_resource::{HookContext, Hooks};
 
 pub struct CSIStorageCapacities;
@@ -19,6 +19,11 @@ impl Hooks for CSIStorageCapacities {
         let at = At::root(object);
         common::immutable(&at, old, "nodeTopology", "*labelSelector", errors);
         common::immutable(&at, old, "storageClassName", "string", errors);
+    }
+
+    fn warnings(&self, object: &Node, _: Option<&Node>, _: &HookContext) -> Vec<String> {
+        let topology = object.get("nodeTopology").unwrap_or(&Node::Null);
+        node_labels::selector_warnings(topology, &FieldPath::new("nodeTopology"))
     }
 
     fn repeats_metadata_checks(&self) -> bool {

@@ -25,6 +25,7 @@ mod windows;
 
 pub use leniency::Leniency;
 pub use resize::validate_resize;
+pub use resources::overhead;
 pub use spec::{template, template_metadata};
 pub use status::validate_status;
 pub use update::{validate_ephemeral_containers, validate_update};

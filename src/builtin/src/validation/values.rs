@@ -7,18 +7,29 @@
 
 use super::at::At;
 use super::common::{self, NEGATIVE};
-use fairlead_api::metadata::{SelectorLeniency, validate_label_selector, validate_object_meta_update};
+use fairlead_api::metadata::{SelectorLeniency, validate_label_selector, validate_object_meta, validate_object_meta_update};
 use fairlead_api::name::{self, Complaints, NameFn, ip};
 use fairlead_api::{FieldErrors, FieldPath, Node};
 use std::collections::BTreeSet;
 
 // === metadata ===
 
-/// The checks that kinds which look at metadata themselves repeat on update.
-pub fn metadata_update(object: &Node, old: &Node, errors: &mut FieldErrors) {
+/// The metadata of a new object of a kind that does not ask for qualified finalizers.
+pub fn plain_meta(object: &Node, namespaced: bool, name: NameFn, errors: &mut FieldErrors) {
+    let meta = object.meta().unwrap_or(&Node::Null);
+    errors.extend(validate_object_meta(meta, namespaced, name, &FieldPath::new("metadata")));
+}
+
+/// What such a kind repeats on update.
+pub fn plain_meta_update(object: &Node, old: &Node, errors: &mut FieldErrors) {
     let meta = |object| Node::meta(object).unwrap_or(&Node::Null);
     let path = FieldPath::new("metadata");
     errors.extend(validate_object_meta_update(meta(object), meta(old), &path));
+}
+
+/// The checks that kinds which look at metadata themselves repeat on update.
+pub fn metadata_update(object: &Node, old: &Node, errors: &mut FieldErrors) {
+    plain_meta_update(object, old, errors);
     common::finalizers(object, errors);
 }
 
@@ -84,9 +95,9 @@ fn in_path(byte: u8) -> bool {
 
 // === selectors ===
 
-/// A selector that is not a pointer in Go: absent is empty.
-pub fn selector(at: &At, field: &str, leniency: SelectorLeniency, errors: &mut FieldErrors) {
-    common::label_selector_with(at, field, leniency, errors);
+/// The value as a `metav1.LabelSelector`.
+pub fn selector(at: &At, leniency: SelectorLeniency, errors: &mut FieldErrors) {
+    errors.extend(validate_label_selector(Some(at.node), leniency, &at.path()));
 }
 
 /// What is let pass in selectors of an object whose stored selector is invalid itself.

@@ -37,6 +37,28 @@ pub fn validate(object: &Node, old: Option<&Node>, errors: &mut FieldErrors) {
     }
 }
 
+/// What to say about an accepted slice. Upstream's controllers write none of this.
+pub fn warnings(object: &Node, new: bool) -> Vec<String> {
+    const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+    const CONTROLLERS: [&str; 2] = ["endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"];
+    let mut warnings = Vec::new();
+    if new && object.str("addressType") == "FQDN" {
+        warnings.push("spec.addressType: FQDN endpoints are deprecated".to_owned());
+    }
+    let manager = object.labels().and_then(|labels| labels.get(MANAGED_BY)).and_then(Node::as_str);
+    if manager.is_some_and(|manager| CONTROLLERS.contains(&manager)) {
+        return warnings;
+    }
+    let at = At::root(object);
+    for endpoint in at.each("endpoints") {
+        for address in endpoint.each("addresses") {
+            let warning = ip::ip_warning(address.node.as_str().unwrap_or_default());
+            warnings.extend(warning.map(|warning| format!("{}: {warning}", address.path())));
+        }
+    }
+    warnings
+}
+
 // === ports ===
 
 fn ports(at: &At, errors: &mut FieldErrors) {

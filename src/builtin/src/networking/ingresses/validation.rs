@@ -92,6 +92,26 @@ fn validate(object: &Node, leniency: Leniency, errors: &mut FieldErrors) {
     }
 }
 
+// === warnings ===
+
+pub fn class_warning(object: &Node) -> Option<String> {
+    object.annotations()?.get(CLASS)?;
+    let class = object.at(&["spec", "ingressClassName"]).filter(|class| !class.is_null());
+    class
+        .is_none()
+        .then(|| format!("annotation {CLASS:?} is deprecated, please use 'spec.ingressClassName' instead"))
+}
+
+pub fn ip_warnings(object: &Node) -> Vec<String> {
+    let balancer = object.at(&["status", "loadBalancer"]);
+    let ingresses = balancer.map_or(&[][..], |balancer| balancer.list("ingress")).iter().enumerate();
+    let told = ingresses.filter_map(|(i, ingress)| {
+        let ip = Some(ingress.str("ip")).filter(|ip| !ip.is_empty())?;
+        Some(format!("status.loadBalancer.ingress[{i}]: {}", ip::ip_warning(ip)?))
+    });
+    told.collect()
+}
+
 // === rules ===
 
 fn rule(at: &At, leniency: Leniency, errors: &mut FieldErrors) {

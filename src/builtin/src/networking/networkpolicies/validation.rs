@@ -7,7 +7,7 @@ use crate::validation::at::At;
 use crate::validation::{common, shown, values};
 use fairlead_api::metadata::SelectorLeniency;
 use fairlead_api::name::{self, ip};
-use fairlead_api::{FieldErrors, Node};
+use fairlead_api::{FieldErrors, FieldPath, Node};
 
 const TYPES: &[&str] = &["Ingress", "Egress"];
 
@@ -43,6 +43,28 @@ fn ranges(object: &Node) -> Vec<&str> {
         }
     }
     found
+}
+
+/// What to say about ranges that are accepted.
+pub fn warnings(object: &Node) -> Vec<String> {
+    let at = At::root(object);
+    let spec = at.part("spec");
+    let mut warnings = Vec::new();
+    let mut warn = |path: FieldPath, range: &str| {
+        warnings.extend(ip::cidr_warnings(range).into_iter().map(|warning| format!("{path}: {warning}")));
+    };
+    for (rules, peers) in [("ingress", "from"), ("egress", "to")] {
+        for rule in spec.each(rules) {
+            for peer in rule.each(peers) {
+                let Some(block) = peer.get("ipBlock") else { continue };
+                warn(block.path_of("cidr"), block.str("cidr"));
+                for except in block.each("except") {
+                    warn(except.path(), except.node.as_str().unwrap_or_default());
+                }
+            }
+        }
+    }
+    warnings
 }
 
 fn spec(object: &Node, known: &Known, errors: &mut FieldErrors) {
