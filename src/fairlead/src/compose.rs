@@ -87,7 +87,8 @@ pub async fn start(config: Config) -> Result<Running> {
 
     // Custom definitions are published to the routes, which are made of definitions with the hook that publishes.
     let published: Arc<OnceLock<Routes>> = Arc::default();
-    let lifecycle = custom::lifecycle(published.clone(), clock.clone());
+    let late = Late::default();
+    let lifecycle = custom::lifecycle(published.clone(), clock.clone(), late.clone());
     let builtins = fairlead_builtin::load(&Deps {
         auth: Some(hooks),
         allocators: allocators.clone(),
@@ -99,7 +100,6 @@ pub async fn start(config: Config) -> Result<Running> {
     published.get_or_init(|| routes.clone());
     let router = routes.router();
 
-    let late = Late::default();
     let admission = admission::chain(&config, caches.clone(), access.authorizer.clone(), clock.clone(), late.clone())?;
     let engine = Engine::new(EngineConfig {
         caches: Arc::new(caches.clone()),

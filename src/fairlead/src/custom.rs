@@ -1,15 +1,16 @@
 //! Custom resources, put together: the lifecycle of definitions, and where it is told of writes.
 
+use crate::admission::Late;
+use crate::conversion::WebhookConverter;
 use crate::routes::Routes;
 use anyhow::{Result, anyhow};
-use fairlead_api::{Clock, GroupVersionKind, Node, Status, StatusResult};
+use fairlead_api::{Clock, GroupVersionKind, Node};
 use fairlead_builtin::Builtins;
 use fairlead_crd::lifecycle::Lifecycle;
 use fairlead_discovery::{Route, Router};
 use fairlead_resource::definition::Converter;
 use fairlead_resource::{Engine, ResourceDefinition};
 use fairlead_schema::Schema;
-use futures_util::future::BoxFuture;
 use std::sync::{Arc, OnceLock};
 
 /// The resource that custom definitions are objects of.
@@ -17,16 +18,17 @@ const GROUP: &str = "apiextensions.k8s.io";
 const PLURAL: &str = "customresourcedefinitions";
 
 /// The lifecycle, publishing to the routes once there are any.
-pub fn lifecycle(routes: Arc<OnceLock<Routes>>, clock: Arc<dyn Clock>) -> Arc<Lifecycle> {
+pub fn lifecycle(routes: Arc<OnceLock<Routes>>, clock: Arc<dyn Clock>, late: Late) -> Arc<Lifecycle> {
     let publish = move |definitions: &[Arc<ResourceDefinition>]| {
         if let Some(routes) = routes.get() {
             routes.publish_custom(definitions);
         }
     };
+    let converter = move |spec: &Node| -> Arc<dyn Converter> { Arc::new(WebhookConverter::new(spec, late.clone())) };
     let hash = |group: &str, version: &str, kind: &str| {
         fairlead_builtin::storage_version_hash(&GroupVersionKind::new(group, version, kind))
     };
-    Arc::new(Lifecycle::new(Box::new(|_| Arc::new(NoConverter)), Box::new(publish), hash, clock))
+    Arc::new(Lifecycle::new(Box::new(converter), Box::new(publish), hash, clock))
 }
 
 /// Serves the definitions that are stored.
@@ -39,14 +41,4 @@ pub async fn start(lifecycle: &Lifecycle, router: &Router, engine: &Engine, buil
         .kind(&GroupVersionKind::new("autoscaling", "v1", "Scale"))
         .map(|root| Schema { types: builtins.types.clone(), root });
     lifecycle.start(resource, scale, engine).await.map_err(|status| anyhow!("custom resource definitions cannot be served: {status}"))
-}
-
-/// Refuses to convert.
-struct NoConverter;
-
-impl Converter for NoConverter {
-    fn convert<'a>(&'a self, _: Vec<Node>, api_version: &'a str) -> BoxFuture<'a, StatusResult<Vec<Node>>> {
-        let status = Status::internal(format!("conversion to {api_version} by webhook is not available"));
-        Box::pin(std::future::ready(Err(status)))
-    }
 }

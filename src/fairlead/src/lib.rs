@@ -14,6 +14,7 @@ pub mod caches;
 pub mod compose;
 pub mod config;
 pub mod controllers;
+pub mod conversion;
 pub mod custom;
 pub mod entropy;
 pub mod files;

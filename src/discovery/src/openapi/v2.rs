@@ -17,7 +17,7 @@ pub fn document(groups: &[Arc<Group>], components: &dyn Components) -> Node {
             let Serves::Local(definitions) = &version.serves else { continue };
             let gv = &version.group_version;
             items.extend(definitions.iter().flat_map(|d| operations::paths(d)));
-            own.extend(custom::schemas(definitions, Version::V2));
+            own.extend(custom::schemas(definitions, Version::V2, components));
             if built_in {
                 let id = format!("get{}{}APIResources", operations::group_title(&gv.group), operations::title(&gv.version));
                 let root = format!("{}/", operations::root(&gv.group, &gv.version));

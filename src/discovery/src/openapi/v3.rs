@@ -16,7 +16,7 @@ pub fn document(gv: &GroupVersion, definitions: &[Arc<ResourceDefinition>], comp
         let root = format!("{}/", operations::root(&gv.group, &gv.version));
         items.push(operations::document(&root, title, operations::tag(&gv.group, &gv.version), "APIResourceList"));
     }
-    let own = custom::schemas(definitions, Version::V3);
+    let own = custom::schemas(definitions, Version::V3, components);
     finish(items, custom, &|name| {
         let schema = own.get(name).cloned().or_else(|| components.schema(name, Version::V3))?;
         Some(with_own_kind(name, schema, gv))
