@@ -79,6 +79,10 @@ fn built_in_groups() -> Result<()> {
     k.run(&["annotate", "-n", "tour", "deployment/web", "note=hello"])?;
     has(&k.run(&["get", "-n", "tour", "deploy", "-l", "tier=front", "--show-labels"])?, &["tier=front"])?;
 
+    let edited = k.command(&["edit", "-n", "tour", "configmap/settings"]).env("KUBE_EDITOR", "sed -i 's/a: .1./a: edited/'").output()?;
+    has(&String::from_utf8_lossy(&edited.stdout), &["configmap/settings edited"])?;
+    ensure!(k.run(&["get", "-n", "tour", "configmap/settings", "-o", "jsonpath={.data.a}"])? == "edited");
+
     let changed = DEPLOYMENT.replace("replicas: 2", "replicas: 3");
     let diff = k.pipe(&["diff", "-n", "tour", "-f", "-"], &changed)?;
     has(&String::from_utf8_lossy(&diff.stdout), &["-  replicas: 5", "+  replicas: 3"])?;

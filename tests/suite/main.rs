@@ -2,6 +2,7 @@
 
 mod aggregation;
 mod chart;
+mod hostile;
 mod kubectl;
 mod lifecycle;
 mod metrics;

@@ -74,10 +74,26 @@ pub fn run(root: &Path) -> Result<()> {
             }
         }
     }
+    let tree = dependencies(root)?;
+    for unwanted in ["ring", "openssl", "serde_yaml", "async-trait"] {
+        let there = tree.lines().any(|l| l.split(' ').next() == Some(unwanted));
+        require(&mut broken, !there, || format!("the product must not depend on {unwanted} (see deny.toml and docs/decisions)"));
+    }
+    for unwanted in ["serde_json feature \"preserve_order\"", "serde_json feature \"arbitrary_precision\""] {
+        require(&mut broken, !tree.contains(unwanted), || format!("somebody switches on {unwanted}"));
+    }
     broken.iter().for_each(|rule| println!("{rule}"));
     ensure!(broken.is_empty(), "{} rules of the architecture are broken", broken.len());
     println!("the architecture holds");
     Ok(())
+}
+
+/// Every package and feature in the binary, one a line.
+fn dependencies(root: &Path) -> Result<String> {
+    let arguments = ["tree", "--package=fairlead", "--edges=normal,features", "--prefix=none", "--locked"];
+    let output = std::process::Command::new("cargo").args(arguments).current_dir(root).output()?;
+    ensure!(output.status.success(), "cargo tree failed: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 fn require(broken: &mut Vec<String>, holds: bool, rule: impl Fn() -> String) {
