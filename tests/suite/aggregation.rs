@@ -89,6 +89,15 @@ pub fn registered() -> Result<Option<(Server, Kubectl, Extension)>> {
     Ok(Some((server, k, extension)))
 }
 
+/// Starts the extension server once more, on its port, and tells of its new CA.
+pub fn registered_again(server: &Server, k: &Kubectl, port: u16) -> Result<Extension> {
+    let again = Extension::start(server, port)?;
+    let address = own_address().context("the address is gone")?;
+    k.feed(&["apply", "-f", "-"], &again.manifest(&address)?)?;
+    k.run(&["wait", "--for=condition=Available", "apiservice/v1alpha1.shipping.example.com", "--timeout=30s"])?;
+    Ok(again)
+}
+
 const OBJECTS: &str = r"
 apiVersion: shipping.example.com/v1alpha1
 kind: Carrier
@@ -134,10 +143,7 @@ fn an_extension_api_comes_goes_and_comes_back() -> Result<()> {
     has(&metrics, "aggregator_unavailable_apiservice{name=\"v1alpha1.shipping.example.com\"} 1")?;
 
     // It comes back with another CA, so it is registered anew.
-    let again = Extension::start(&server, port)?;
-    let address = own_address().context("the address is gone")?;
-    k.feed(&["apply", "-f", "-"], &again.manifest(&address)?)?;
-    k.run(&["wait", "--for=condition=Available", "apiservice/v1alpha1.shipping.example.com", "--timeout=30s"])?;
+    let _again = registered_again(&server, &k, port)?;
     eventually(|| k.run(&["get", "parcels"]).map(drop))
 }
 

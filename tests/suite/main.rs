@@ -2,6 +2,7 @@
 
 mod aggregation;
 mod chart;
+mod controllers;
 mod hostile;
 mod kubectl;
 mod lifecycle;
