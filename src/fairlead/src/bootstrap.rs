@@ -190,7 +190,11 @@ impl Bootstrap {
         self.endpoints(config.advertise, address.port()).await
     }
 
+    /// A server that only this machine reaches has none: pods have another loopback.
     async fn endpoints(&self, ip: IpAddr, port: u16) -> Result<()> {
+        if ip.is_loopback() {
+            return Ok(());
+        }
         let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
         let slice = node!({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",

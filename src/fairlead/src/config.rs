@@ -137,7 +137,7 @@ impl Config {
         let bind = address(flags, "bind-address")?.unwrap_or(IpAddr::from([0, 0, 0, 0]));
         let advertise = match address(flags, "advertise-address")? {
             Some(address) => address,
-            None if !bind.is_unspecified() => bind,
+            None if !bind.is_unspecified() && !bind.is_loopback() => bind,
             None => own_address(),
         };
         ensure!(flags.list("etcd-servers").is_empty(), "--etcd-servers is not supported by this version: leave it out to store under --data-dir");
