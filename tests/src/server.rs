@@ -31,6 +31,13 @@ impl Server {
         Ok(server)
     }
 
+    /// Stops in order and starts again on the same data with other flags.
+    pub fn restart_with(&mut self, arguments: &[&str]) -> Result<()> {
+        self.stop()?;
+        self.arguments = arguments.iter().map(|a| (*a).into()).collect();
+        self.restart()
+    }
+
     /// Starts the process again on the same data and waits until it is ready.
     pub fn restart(&mut self) -> Result<()> {
         let ready = self.path("ready");

@@ -134,6 +134,30 @@ fn deletes_cascade_as_they_are_asked_to() -> Result<()> {
 }
 
 #[test]
+fn what_happened_without_the_collector_is_made_up_for() -> Result<()> {
+    let Some((mut server, k)) = session(&["--controllers=serviceaccount"])? else { return Ok(()) };
+    k.run(&["wait", "--for=create", "serviceaccount/default", "--timeout=30s"])?;
+    for name in ["background", "orphan", "foreground"] {
+        chain(&k, name)?;
+        k.run(&["delete", &format!("deployment/{name}"), &format!("--cascade={name}"), "--wait=false"])?;
+    }
+    ensure!(names(&k, "pods", "default")?.len() == 3);
+    server.restart_with(&["--controllers=garbagecollector"])?;
+    let program = kubectl().context("it was there before")?;
+    let k = Kubectl::new(program, &server);
+    for name in ["background", "foreground"] {
+        for kind in ["pod", "replicaset", "deployment"] {
+            gone(&k, &format!("{kind}/{name}"))?;
+        }
+    }
+    gone(&k, "deployment/orphan")?;
+    ensure!(names(&k, "replicasets,pods", "default")? == ["replicaset.apps/orphan", "pod/orphan"]);
+    let left = k.run(&["get", "replicaset/orphan", "-o", "jsonpath={.metadata.ownerReferences}"])?;
+    ensure!(left.is_empty(), "{left}");
+    Ok(())
+}
+
+#[test]
 fn loops_can_be_left_out() -> Result<()> {
     let Some((_server, k)) = session(&["--controllers=*,-garbagecollector,-namespace-controller"])? else { return Ok(()) };
     k.run(&["create", "namespace", "stays"])?;
