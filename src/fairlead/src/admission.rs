@@ -181,7 +181,9 @@ impl Versions for RoutedVersions {
     ) -> BoxFuture<'a, StatusResult<Node>> {
         Box::pin(async move {
             match (self.definition(from), self.definition(to)) {
-                (Some(from), Some(to)) => versions::between(&from, object, &to).await,
+                (Some(from), Some(to)) => {
+                    versions::between(&from, object, &to).await.map_err(|status| Status::internal(status.message()))
+                }
                 _ => Err(Status::internal(format!("unable to convert to {}: unknown kind", to.resource))),
             }
         })

@@ -35,7 +35,7 @@ impl CacheSet {
         for definition in definitions {
             let stored = definition.gvk() == definition.storage.kind;
             if stored && !definition.storage.prefix.is_empty() {
-                self.start(definition);
+                self.start(definition, definitions);
             }
         }
         for definition in definitions.iter().filter(|d| !d.storage.prefix.is_empty()) {
@@ -43,7 +43,7 @@ impl CacheSet {
             if let Some(cache) = self.get(&definition.storage.prefix) {
                 self.0.by_owner.entry(definition.group_resource()).or_insert(cache);
             } else {
-                self.start(definition);
+                self.start(definition, definitions);
             }
         }
     }
@@ -77,12 +77,13 @@ impl CacheSet {
         self.0.by_owner.clear();
     }
 
-    fn start(&self, definition: &Arc<ResourceDefinition>) {
+    fn start(&self, definition: &Arc<ResourceDefinition>, all: &[Arc<ResourceDefinition>]) {
         let prefix = &definition.storage.prefix;
+        let others = all.iter().filter(|d| d.is_custom() && d.storage.prefix == *prefix).cloned().collect();
         let cache = self.0.by_prefix.entry(prefix.clone()).or_insert_with(|| {
             let config = CacheConfig {
                 prefix: prefix.clone(),
-                decode: Arc::new(StoredObjects::new(definition.clone())),
+                decode: Arc::new(StoredObjects::new(definition.clone()).beside(others)),
                 ring_bytes: self.0.ring_bytes,
             };
             Cache::start(self.0.store.clone(), config)

@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fairlead_api::metadata::{validate_annotations, validate_labels};
 use fairlead_api::{FieldPath, Node, Status, StatusResult, json, node};
+use fairlead_codec::yaml;
 use fairlead_gateway::WebhookClient as _;
 use fairlead_resource::definition::Converter;
 use fairlead_resource::meta;
@@ -53,6 +54,20 @@ impl WebhookConverter {
         let answer = answer.map_err(|error| Failure::Call(error.to_string()))?;
         converted(version, &uid, &answer).map_err(Failure::Call)
     }
+
+    async fn one_by_one(&self, originals: &[Node], wanted: &str) -> StatusResult<Vec<Node>> {
+        let mut all = Vec::with_capacity(originals.len());
+        for original in originals {
+            let kind = kind(original);
+            let asked = self.ask(std::slice::from_ref(original), wanted).await;
+            let mut answers = asked.map_err(|failure| failure.status(&kind))?;
+            match answers.pop() {
+                Some(answer) if answers.is_empty() => all.push(answer),
+                last => return Err(miscounted(&kind, answers.len() + usize::from(last.is_some()))),
+            }
+        }
+        Ok(all)
+    }
 }
 
 impl Converter for WebhookConverter {
@@ -65,10 +80,13 @@ impl Converter for WebhookConverter {
             };
             let kind = kind(first);
             let (places, originals): (Vec<usize>, Vec<Node>) = asked.into_iter().unzip();
-            let answers = self.ask(&originals, api_version).await.map_err(|failure| failure.status(&kind))?;
+            let mut answers = self.ask(&originals, api_version).await.map_err(|failure| failure.status(&kind))?;
+            if answers.len() != originals.len() && originals.len() > 1 {
+                // Which object is missing is not told: kube-apiserver, which asks for one at a time, would know.
+                answers = self.one_by_one(&originals, api_version).await?;
+            }
             if answers.len() != originals.len() {
-                let (given, wanted) = (answers.len(), originals.len());
-                return Err(failed(format!("conversion webhook for {kind} returned {given} objects, expected {wanted}")));
+                return Err(miscounted(&kind, answers.len()));
             }
             let mut result = ready;
             for ((place, original), answer) in places.into_iter().zip(originals).zip(answers) {
@@ -96,6 +114,10 @@ impl Failure {
     }
 }
 
+fn miscounted(kind: &str, given: usize) -> Status {
+    failed(format!("conversion webhook for {kind} returned {given} objects, expected 1"))
+}
+
 /// COMPAT: an error that upstream has no reason for.
 fn failed(why: String) -> Status {
     Status::new(500, "", why)
@@ -121,7 +143,8 @@ fn review(version: &str, uid: &str, objects: &[Node], wanted: &str) -> Node {
 /// The objects of a successful answer.
 fn converted(version: &str, uid: &str, answer: &[u8]) -> Result<Vec<Node>, String> {
     const KINDLESS: &str = "couldn't get version/kind; json parse error: ";
-    let mut review = json::parse(answer).map_err(|why| format!("{KINDLESS}{why}"))?;
+    // COMPAT: what is not JSON is read as YAML, in which nearly everything is a string.
+    let mut review = json::parse(answer).or_else(|why| yaml::parse(answer).map_err(|_| format!("{KINDLESS}{why}")))?;
     if !matches!(review, Node::Map(_) | Node::Null) {
         return Err(format!(
             "{KINDLESS}json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \

@@ -83,15 +83,14 @@ impl Routes {
 
     /// Replaces the custom definitions. They are served when this returns.
     pub fn publish_custom(&self, definitions: &[Arc<ResourceDefinition>]) {
-        self.0.caches.register(definitions);
         {
             let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let gone = state.custom.iter().filter(|old| {
-                !definitions.iter().any(|new| new.storage.prefix == old.storage.prefix)
-            });
-            for definition in gone {
+            // A cache reads objects by the schemas it was started with: it ends with them.
+            let outdated = state.custom.iter().filter(|old| !definitions.iter().any(|new| Arc::ptr_eq(old, new)));
+            for definition in outdated {
                 self.0.caches.forget(&definition.storage.prefix, &definition.group_resource());
             }
+            self.0.caches.register(definitions);
             state.custom = definitions.to_vec();
         }
         self.rebuild();

@@ -13,6 +13,16 @@ pub fn is_stored_version(definition: &ResourceDefinition) -> bool {
     stored.version == definition.version && stored.group == definition.group
 }
 
+/// Whether a cached object is in the definition's version: custom objects may have been stored when another was.
+fn is_current(definition: &ResourceDefinition, object: &Cached) -> bool {
+    if !definition.is_custom() {
+        return true;
+    }
+    let version = storage_codec::api_version(&object.json);
+    let rest = version.and_then(|v| v.strip_prefix(definition.group.as_bytes())).and_then(|v| v.strip_prefix(b"/"));
+    rest == Some(definition.version.as_bytes())
+}
+
 /// A cached object in the definition's version: itself, or a converted copy.
 ///
 /// # Errors
@@ -29,7 +39,8 @@ pub async fn object(definition: &ResourceDefinition, object: Arc<Cached>) -> Sta
 /// # Errors
 /// What a conversion webhook answers.
 pub async fn objects(definition: &ResourceDefinition, objects: Vec<Arc<Cached>>) -> StatusResult<Vec<Arc<Cached>>> {
-    if is_stored_version(definition) || objects.is_empty() {
+    let current = is_stored_version(definition) && objects.iter().all(|object| is_current(definition, object));
+    if current || objects.is_empty() {
         return Ok(objects);
     }
     if matches!(definition.conversion, Conversion::None) && !definition.is_custom() {
@@ -60,7 +71,7 @@ pub async fn objects(definition: &ResourceDefinition, objects: Vec<Arc<Cached>>)
 /// What a conversion webhook answers.
 pub async fn node(definition: &ResourceDefinition, object: &Cached) -> StatusResult<Node> {
     let node = parse(object)?;
-    if is_stored_version(definition) {
+    if is_stored_version(definition) && is_current(definition, object) {
         return Ok(node);
     }
     let mut nodes = nodes_to_request(definition, vec![node]).await?;
@@ -90,6 +101,19 @@ pub async fn to_stored(definition: &ResourceDefinition, mut object: Node) -> Sta
     }
     object.set("apiVersion", version);
     Ok(object)
+}
+
+/// What a dry run answers: the object as it would come back from the store.
+///
+/// # Errors
+/// What a conversion webhook answers.
+pub async fn there_and_back(definition: &ResourceDefinition, object: Node) -> StatusResult<Node> {
+    if is_stored_version(definition) || !matches!(definition.conversion, Conversion::Webhook(_)) {
+        return Ok(object);
+    }
+    let stored = to_stored(definition, object).await?;
+    let mut nodes = nodes_to_request(definition, vec![stored]).await?;
+    nodes.pop().ok_or_else(|| Status::internal("the conversion lost the object"))
 }
 
 /// Objects of the stored version in the definition's.

@@ -74,6 +74,7 @@ async fn attempt(call: &mut Call<'_>, object: Node, options: &WriteOptions) -> S
         if let Some(existing) = snapshot.get(&key) {
             return Err(already_exists(call, &object, is_terminating(&existing.json)));
         }
+        let object = convert::there_and_back(call.definition, object).await?;
         return view::shape(call, 201, object);
     }
     if !matches!(object.resource_version(), "" | "0") && object.resource_version().parse::<u64>().is_ok() {

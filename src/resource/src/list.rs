@@ -3,6 +3,7 @@
 
 use crate::call::Call;
 use crate::continuation::{self, Continuation};
+use crate::definition::Conversion;
 use crate::options::{ListOptions, Match, parse_resource_version};
 use crate::request::{List, Response, View};
 use crate::selection::Selection;
@@ -202,8 +203,13 @@ pub async fn respond(call: &Call<'_>, page: Page) -> StatusResult<Response> {
             });
         }
     };
-    let mut items = Vec::with_capacity(page.items.len());
-    for item in &page.items {
+    let converted = match &definition.conversion {
+        // Labels and annotations are the webhook's to change.
+        Conversion::Webhook(_) => convert::objects(definition, page.items).await?,
+        Conversion::None | Conversion::Builtin(_) => page.items,
+    };
+    let mut items = Vec::with_capacity(converted.len());
+    for item in &converted {
         items.push(partial(&parse(item)?, version));
     }
     let mut node = Node::map();

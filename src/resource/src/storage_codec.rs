@@ -83,9 +83,18 @@ pub fn type_meta_len(json: &[u8]) -> Option<usize> {
         .then(|| KIND.len() + kind + API_VERSION.len() + version + 2)
 }
 
-/// [`Decode`] for the objects of one resource. Holds the definition of the stored version.
+/// The `apiVersion` of an object in served form.
+pub fn api_version(json: &[u8]) -> Option<&[u8]> {
+    let end = type_meta_len(json)?.checked_sub(2)?;
+    let start = json[..end].iter().rposition(|b| *b == b'"')? + 1;
+    json.get(start..end)
+}
+
+/// [`Decode`] for the objects of one resource. Holds the definition of the stored version, and of the others that
+/// objects may have been stored in.
 pub struct StoredObjects {
     definition: Arc<ResourceDefinition>,
+    others: Vec<Arc<ResourceDefinition>>,
     /// Custom resources are pruned and defaulted whenever they are read, since their schema may have changed.
     normalize: bool,
     /// Whether fields must be read that only a whole object tells.
@@ -98,9 +107,26 @@ impl StoredObjects {
         let fields = !definition.selectable_fields.is_empty();
         StoredObjects {
             definition,
+            others: Vec::new(),
             normalize,
             fields,
         }
+    }
+
+    /// Custom objects that were stored in one of these versions are read by it.
+    #[must_use]
+    pub fn beside(mut self, others: Vec<Arc<ResourceDefinition>>) -> StoredObjects {
+        self.others = others;
+        self
+    }
+
+    /// The definition of the version that an object is in, where it is served.
+    fn of(&self, object: &Node) -> Option<&ResourceDefinition> {
+        let version = object.str("apiVersion");
+        let is_its = |d: &&Arc<ResourceDefinition>| {
+            version.strip_prefix(d.group.as_str()).and_then(|rest| rest.strip_prefix('/')) == Some(d.version.as_str())
+        };
+        std::iter::once(&self.definition).chain(&self.others).find(is_its).map(|d| &**d)
     }
 }
 
@@ -114,12 +140,15 @@ impl Decode for StoredObjects {
             }
             spliced => {
                 let mut object = json::parse(value).map_err(|error| error.to_string())?;
-                let changed = self.normalize && typed::normalize(&mut object, &self.definition);
+                // Versions that are no longer served have no schema to be read by.
+                let definition = self.of(&object);
+                let changed =
+                    self.normalize && definition.is_some_and(|definition| typed::normalize(&mut object, definition));
                 let json = match spliced {
                     Some(json) if !changed => json,
                     _ => encode_served(&object, revision),
                 };
-                (json, header(&object, &self.definition))
+                (json, header(&object, definition.unwrap_or(&self.definition)))
             }
         };
         Ok(Cached {

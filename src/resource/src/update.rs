@@ -117,6 +117,7 @@ pub async fn run(call: &mut Call<'_>, mut write: Write) -> StatusResult<Response
         };
         let code = if created { 201 } else { 200 };
         if write.options.dry_run {
+            let object = if call.is_scale() { object } else { convert::there_and_back(call.definition, object).await? };
             return view::shape_view(call, code, object);
         }
         let stored = convert::to_stored(call.definition, object).await?;
@@ -398,7 +399,7 @@ async fn validate_admission(call: &mut Call<'_>, object: Node, old: &Arc<Node>, 
     }
     let (shown, old_shown) = (
         subresource::read_scale(call, &object)?,
-        subresource::read_scale(call, old)?,
+        subresource::old_scale(call, old)?,
     );
     let mut attributes = call.attributes(Operation::Update, shown, Arc::new(old_shown), options, dry_run);
     let result = call.engine.config.admission.validate(&mut attributes).await;
