@@ -12,7 +12,7 @@ pub mod envelope;
 mod message;
 mod scalar;
 mod status;
-mod wire;
+pub(crate) mod wire;
 
 pub use status::status;
 
@@ -60,7 +60,7 @@ impl Protobuf {
         for (gvk, id) in kinds {
             protobuf.name(&gvk.group, &gvk.version, &gvk.kind, id);
         }
-        protobuf.name_metadata();
+        protobuf.name_lists();
         protobuf
     }
 
@@ -107,18 +107,22 @@ impl Protobuf {
         self.kinds.entry(kind.into()).or_default().push((group.into(), version.into(), id));
     }
 
-    /// Lists of metadata, which no declaration has: the two versions differ in their numbers.
-    fn name_metadata(&mut self) {
-        let (Some(item), Some(list)) = (
-            self.message("", "v1", "PartialObjectMetadata"),
-            self.message("", "v1", "Status").and_then(|id| self.field(id, "metadata")),
-        ) else {
+    /// Lists that no declaration has. COMPAT: the two versions of metadata differ in their numbers.
+    fn name_lists(&mut self) {
+        const LISTS: [(&str, &str, &str, u32, u32); 3] = [
+            ("meta.k8s.io", "v1", "PartialObjectMetadata", 1, 2),
+            ("meta.k8s.io", "v1beta1", "PartialObjectMetadata", 2, 1),
+            ("apidiscovery.k8s.io", "v2", "APIGroupDiscovery", 1, 2),
+        ];
+        let Some(metadata) = self.message("", "v1", "Status").and_then(|id| self.field(id, "metadata")) else {
             return;
         };
-        for (version, metadata, items) in [("v1", 1, 2), ("v1beta1", 2, 1)] {
+        for (group, version, item, metadata_number, items_number) in LISTS {
+            let Some(items) = self.message(group, version, item) else { continue };
+            let kind = format!("{item}List");
             let id = TypeId(u32::try_from(self.messages.len()).expect("fewer than 2^32 messages"));
-            self.messages.push(Message::list("PartialObjectMetadataList", (metadata, list), (items, item)));
-            self.name("meta.k8s.io", version, "PartialObjectMetadataList", id);
+            self.messages.push(Message::list(&kind, (metadata_number, metadata), (items_number, items)));
+            self.name(group, version, &kind, id);
         }
     }
 }

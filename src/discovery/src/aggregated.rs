@@ -31,7 +31,7 @@ pub(crate) fn list<'a>(groups: impl Iterator<Item = &'a Arc<Group>>) -> Document
     }
     out.extend_from_slice(b"]}");
     let etag = Some(format!("\"{}\"", hash(&out)));
-    Document { json: out.into(), etag }
+    Document::new(out.into(), etag)
 }
 
 /// An `APIVersionDiscovery`.

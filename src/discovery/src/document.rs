@@ -4,6 +4,7 @@ use bytes::Bytes;
 use fairlead_api::{Node, json};
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
+use std::sync::{Arc, OnceLock};
 
 /// Bytes to serve as they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,19 +13,25 @@ pub struct Document {
     pub json: Bytes,
     /// A strong entity tag with its quotes; `None` where upstream sends none.
     pub etag: Option<String>,
+    /// The same in protobuf, made by whoever serves it when it is first asked for.
+    pub protobuf: Arc<OnceLock<Bytes>>,
 }
 
 impl Document {
+    pub fn new(json: Bytes, etag: Option<String>) -> Document {
+        Document { json, etag, protobuf: Arc::default() }
+    }
+
     /// A document without an entity tag.
     pub fn plain(node: &Node) -> Document {
-        Document { json: json::to_vec(node).into(), etag: None }
+        Document::new(json::to_vec(node).into(), None)
     }
 
     /// A document tagged by its content.
     pub fn tagged(node: &Node) -> Document {
         let json: Bytes = json::to_vec(node).into();
         let etag = Some(format!("\"{}\"", hash(&json)));
-        Document { json, etag }
+        Document::new(json, etag)
     }
 }
 

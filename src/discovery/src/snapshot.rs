@@ -32,7 +32,6 @@ pub(crate) struct Documents {
     pub(crate) aggregated_core: OnceLock<Document>,
     pub(crate) aggregated: OnceLock<Document>,
     pub(crate) openapi_v2: OnceLock<Document>,
-    pub(crate) openapi_v2_protobuf: OnceLock<Document>,
     pub(crate) openapi_v3_index: OnceLock<Document>,
 }
 
@@ -243,14 +242,6 @@ impl RoutingSnapshot {
         self.documents.openapi_v2.get_or_init(|| Document::tagged(&openapi::v2::document(&self.groups, components)))
     }
 
-    /// `/openapi/v2` in another form, made by `encode` once.
-    pub fn openapi_v2_encoded(&self, components: &dyn Components, encode: fn(&Node) -> Vec<u8>) -> &Document {
-        self.documents.openapi_v2_protobuf.get_or_init(|| {
-            let bytes = encode(&openapi::v2::document(&self.groups, components));
-            Document { etag: self.openapi_v2(components).etag.clone(), json: bytes.into() }
-        })
-    }
-
     /// `/openapi/v3`: the paths of all documents, each with its hash.
     pub fn openapi_v3_index(&self, components: &dyn Components) -> &Document {
         self.documents.openapi_v3_index.get_or_init(|| {
@@ -291,7 +282,7 @@ impl RoutingSnapshot {
             }
             Serves::Remote(remote) => {
                 let (json, hash) = remote.openapi_v3.clone()?;
-                Some(Document { json, etag: Some(format!("\"{hash}\"")) })
+                Some(Document::new(json, Some(format!("\"{hash}\""))))
             }
         }
     }

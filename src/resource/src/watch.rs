@@ -9,7 +9,7 @@ use crate::options::{ListOptions, parse_resource_version};
 use crate::request::{EventKind, MetaVersion, Response, View, WatchEvent, WatchStream};
 use crate::selection::Selection;
 use crate::table::{Include, Table};
-use crate::view::{no_list_view, partial};
+use crate::view::partial;
 use crate::{convert, storage_codec, store_error, typed};
 use fairlead_api::{Clock, Node, Status, StatusResult, json};
 use fairlead_storage::{CacheEvent, Cached, Error, Revision, Snapshot, WatchScope, Watcher};
@@ -38,7 +38,6 @@ pub async fn watch(call: &Call<'_>) -> StatusResult<Response> {
     let requested = parse_resource_version(&options.resource_version).map_err(|why| Status::new(500, "", why))?;
     let include = match call.request.view {
         View::Table(_) => Include::parse(call.request)?,
-        View::MetadataList(_) => return Err(no_list_view(call.definition)),
         _ => Include::default(),
     };
     let started = start(call, &options, &selection, requested).await;
@@ -188,6 +187,10 @@ impl WatchStream for Stream {
 impl Stream {
     async fn advance(&mut self) -> Option<WatchEvent> {
         loop {
+            if self.pending.is_some() && matches!(self.view, View::MetadataList(_)) {
+                // COMPAT: no event is a list, which shows when there is one.
+                return None;
+            }
             if let Some((kind, object)) = self.pending.clone() {
                 let event = self.show(kind, object).await;
                 self.pending = None;

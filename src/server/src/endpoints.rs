@@ -1,9 +1,9 @@
 //! The server's own paths: `/`, `/version`, `/metrics`, health, OpenID discovery. Everything else is not found.
 
 use crate::body::Response;
-use crate::encode::{self, Wanted};
+use crate::encode;
 use crate::metrics::Metrics;
-use crate::negotiate::{self, Offer, Route};
+use crate::negotiate::Route;
 use crate::request::Known;
 use crate::request_info::RequestInfo;
 use crate::router::{Shared, failure};
@@ -26,7 +26,7 @@ pub async fn serve(shared: &Shared, snapshot: &RoutingSnapshot, known: &Known) -
         }
     }
     match path {
-        "/" | "/index.html" => index(shared, snapshot, known),
+        "/" | "/index.html" => index(shared, snapshot),
         "/version" | "/version/" => version(shared, known),
         _ if path.starts_with("/version/") => failure(&Status::no_such_resource(), known),
         "/metrics" => metrics(shared),
@@ -112,12 +112,8 @@ fn openid(shared: &Shared, known: &Known) -> Response {
     response
 }
 
-/// `/`: every path there is.
-fn index(shared: &Shared, snapshot: &RoutingSnapshot, known: &Known) -> Response {
-    let agreed = match negotiate::agree(&known.parts.headers, &known.query, Offer::Plain) {
-        Ok(agreed) => agreed,
-        Err(_) => negotiate::Agreed::default(),
-    };
+/// `/`: every path there is. COMPAT: JSON, whatever is accepted.
+fn index(shared: &Shared, snapshot: &RoutingSnapshot) -> Response {
     let mut paths: Vec<String> = ["/apis", "/apis/", "/flagz", "/metrics", "/metrics/slis", "/openapi/v2"]
         .into_iter()
         .chain(["/openapi/v3", "/openapi/v3/", "/statusz", "/version"])
@@ -139,11 +135,7 @@ fn index(shared: &Shared, snapshot: &RoutingSnapshot, known: &Known) -> Response
     paths.sort();
     paths.dedup();
     let document = node!({ "paths": paths });
-    let wanted = Wanted { agreed, gzip: false, protobuf: &shared.services.protobuf };
-    if agreed.format == negotiate::Format::Json {
-        return encode::whole(200, "application/json", encode::indented(&json::to_vec(&document)).into(), false);
-    }
-    encode::node(200, &document, wanted)
+    encode::whole(200, "application/json", encode::indented(&json::to_vec(&document)).into(), false)
 }
 
 /// Counts a request the server gave up.

@@ -27,6 +27,7 @@ pub mod resources;
 pub mod router;
 pub mod tls;
 pub mod watch;
+mod websocket;
 
 pub use body::{Body, Response};
 pub use chain::{Chain, Services, Settings};

@@ -10,6 +10,7 @@ use crate::negotiate::{self, Format, Offer, Route};
 use crate::request::{Identified, Known};
 use crate::request_info::RequestInfo;
 use crate::router::{Shared, failure};
+use crate::websocket;
 use crate::watch::{self, Events, Form, Watching};
 use fairlead_api::{Status, StatusResult};
 use fairlead_resource::{Answer, Request, ResourceDefinition, Response as Outcome, Scope, Verb};
@@ -94,7 +95,7 @@ async fn handle(
     };
     let Answer { result, mut warnings, audit: _ } = shared.services.engine.handle(request).await;
     let mut response = match result {
-        Ok(outcome) => respond(shared, &definition, outcome, &known, wanted),
+        Ok(outcome) => respond(shared, &definition, outcome, &mut known, wanted),
         Err(status) => failure(&status, &known),
     };
     if let Some(warning) = &definition.warning {
@@ -110,7 +111,7 @@ fn respond(
     shared: &Arc<Shared>,
     definition: &Arc<ResourceDefinition>,
     outcome: Outcome,
-    known: &Known,
+    known: &mut Known,
     wanted: Wanted,
 ) -> Response {
     match outcome {
@@ -127,7 +128,10 @@ fn respond(
                 timeout: Some(watch_timeout(shared, known)),
                 events: Events::of(&shared.metrics, &known.info),
             };
-            watch::frames(stream, form, watching)
+            match websocket::is_wanted(&known.parts.headers) {
+                true => websocket::serve(stream, form, watching, &mut known.parts),
+                false => watch::frames(stream, form, watching),
+            }
         }
         Outcome::Warned { response, warnings } => {
             let mut response = respond(shared, definition, *response, known, wanted);

@@ -220,6 +220,7 @@ mod documents {
         match (clause.kind, clause.subtype) {
             ("application", "json" | "*") | ("*", "*") if asked => Some(Format::Json),
             ("application", "yaml") if asked => Some(Format::Yaml),
+            ("application", "vnd.kubernetes.protobuf") if asked => Some(Format::Protobuf),
             _ => None,
         }
     }

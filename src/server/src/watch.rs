@@ -40,7 +40,7 @@ impl Events {
         Events { count: metrics.watch_events.with(&labels), sizes: metrics.watch_event_sizes.with(&labels) }
     }
 
-    fn sent(&self, size: usize) {
+    pub fn sent(&self, size: usize) {
         self.count.inc();
         self.sizes.observe(size as f64);
     }
@@ -103,10 +103,20 @@ async fn next(mut state: State) -> Option<(Result<Bytes, BoxError>, State)> {
     Some((Ok(batch.into()), state))
 }
 
-async fn until(deadline: Option<Instant>) {
+/// Waits for a moment, or for ever.
+pub async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,
+    }
+}
+
+/// An event by itself, where something else says how long it is.
+pub fn message(event: &WatchEvent, form: &Form) -> Bytes {
+    let mut frame = frame(event, form);
+    match form {
+        Form::Json => frame,
+        Form::Protobuf { .. } => frame.split_off(envelope::FRAME_HEAD),
     }
 }
 

@@ -74,6 +74,9 @@ pub fn seal(api_version: &str, kind: &str, message: &[u8]) -> Vec<u8> {
     out.finish()
 }
 
+/// The length in front of a frame.
+pub const FRAME_HEAD: usize = 4;
+
 /// One event of a watch: a length in four bytes, the type, and the document.
 pub fn frame(event: &str, api_version: &str, kind: &str, message: &[u8]) -> Vec<u8> {
     let mut out = Writer::with_capacity(message.len() + api_version.len() + kind.len() + 64);
