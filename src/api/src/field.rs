@@ -17,7 +17,8 @@ pub struct FieldError {
     /// The value as the message shows it; unused by kinds that show none.
     pub value: Node,
     pub detail: String,
-    /// The value's text, where the order of its fields matters and [`Node`] does not keep it.
+    /// The value's text, where the order of its fields matters and [`Node`] does not keep it; empty where no value is
+    /// shown.
     pub shown: Option<String>,
 }
 
@@ -105,6 +106,12 @@ impl FieldError {
         self
     }
 
+    /// Shows no value at all: what objects and lists are is too much to say.
+    #[must_use]
+    pub fn omitting_value(self) -> FieldError {
+        self.showing("")
+    }
+
     pub fn required(path: &FieldPath, detail: impl Into<String>) -> FieldError {
         FieldError::new(FieldErrorKind::Required, path, Node::Null, detail)
     }
@@ -173,6 +180,7 @@ impl FieldError {
             | FieldErrorKind::TooLong
             | FieldErrorKind::Internal => label.to_owned(),
             _ => match &self.shown {
+                Some(text) if text.is_empty() => label.to_owned(),
                 Some(text) => format!("{label}: {text}"),
                 None => format!("{label}: {}", shown(&self.value)),
             },

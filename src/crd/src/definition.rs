@@ -68,7 +68,7 @@ fn definition(
             Verb::Delete, Verb::DeleteCollection, Verb::Get, Verb::List, Verb::Patch, Verb::Create, Verb::Update, Verb::Watch,
         ],
         subresources: subresources(&spec, version, kind, scale),
-        hooks: Arc::new(CustomHooks::new(&schema, scope)),
+        hooks: Arc::new(CustomHooks::new(&schema)),
         schema,
         columns: columns(version),
         selectable_fields: version

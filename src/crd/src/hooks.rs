@@ -2,24 +2,28 @@
 
 use crate::lifecycle::{self, Lifecycle};
 use crate::objects::{self, Part};
+use crate::rules::RuleTable;
 use crate::{names, validation};
 use fairlead_api::{FieldErrors, Node};
-use fairlead_resource::definition::Scope;
 use fairlead_resource::{Engine, HookContext, Hooks, Request};
-use fairlead_schema::Schema;
+use fairlead_schema::{RuleEvaluator, Schema};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
 /// What custom resources need beyond decoding and defaults.
-pub struct CustomHooks;
+pub struct CustomHooks {
+    rules: Option<RuleTable>,
+}
 
 impl CustomHooks {
-    pub fn new(_schema: &Schema, _scope: Scope) -> CustomHooks {
-        CustomHooks
+    pub fn new(schema: &Schema) -> CustomHooks {
+        CustomHooks { rules: RuleTable::new(schema) }
     }
 
     fn check(&self, object: &Node, old: Option<&Node>, part: Part, context: &HookContext, errors: &mut FieldErrors) {
-        objects::check(object, old, part, context.definition, None, errors);
+        let mut evaluator = self.rules.as_ref().map(RuleTable::evaluator);
+        let rules = evaluator.as_mut().map(|e| e as &mut dyn RuleEvaluator);
+        objects::check(object, old, part, context.definition, rules, errors);
     }
 }
 
@@ -36,8 +40,12 @@ impl Hooks for CustomHooks {
         self.check(object, Some(old), Part::Status, context, errors);
     }
 
-    fn warnings(&self, object: &Node, old: Option<&Node>, _: &HookContext) -> Vec<String> {
-        objects::finalizer_warnings(object, old)
+    fn warnings(&self, object: &Node, old: Option<&Node>, context: &HookContext) -> Vec<String> {
+        let rules = self.rules.as_ref().zip(old);
+        let mut warnings =
+            rules.map_or_else(Vec::new, |(rules, old)| rules.warnings(object, old, context.definition.schema.root()));
+        warnings.extend(objects::finalizer_warnings(object, old));
+        warnings
     }
 }
 
@@ -46,8 +54,9 @@ pub struct DefinitionHooks {
     pub lifecycle: Arc<Lifecycle>,
 }
 
-impl Hooks for DefinitionHooks {
-    fn default(&self, crd: &mut Node) {
+impl DefinitionHooks {
+    /// Fills in what a definition need not say.
+    pub(crate) fn fill_in(crd: &mut Node) {
         let kind = crd.str_at(&["spec", "names", "kind"]).to_owned();
         if !kind.is_empty() {
             for (field, value) in [("singular", kind.to_lowercase()), ("listKind", format!("{kind}List"))] {
@@ -64,6 +73,12 @@ impl Hooks for DefinitionHooks {
         {
             service.set("port", 443i64);
         }
+    }
+}
+
+impl Hooks for DefinitionHooks {
+    fn default(&self, crd: &mut Node) {
+        DefinitionHooks::fill_in(crd);
     }
 
     fn after_write<'a>(&'a self, request: &'a Request, engine: &'a Engine) -> BoxFuture<'a, ()> {

@@ -10,6 +10,9 @@ pub mod hooks;
 pub mod lifecycle;
 pub mod names;
 mod objects;
+#[cfg(test)]
+mod recorded;
+mod rules;
 pub mod validation;
 
 use fairlead_api::Node;

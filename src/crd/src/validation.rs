@@ -20,9 +20,16 @@ use crate::approval::{self, Approval};
 use fairlead_api::metadata::validate_object_meta;
 use fairlead_api::name::name_is_dns_subdomain;
 use fairlead_api::{FieldError, FieldErrors, FieldPath, Node};
+use fairlead_schema::TypeRef;
 use internal::Spec;
 use options::Options;
 use std::collections::BTreeSet;
+
+/// A rule's `fieldPath` as errors show it, below the place of the rule.
+pub fn normalized_field_path(path: &str, schema: TypeRef) -> Option<String> {
+    let found = field_path::find(path, schema, field_path::Brackets::Allowed).ok()?;
+    Some(found.path.as_str().to_owned())
+}
 
 /// What is wrong with a new definition.
 pub fn create(crd: &Node) -> FieldErrors {

@@ -13,7 +13,7 @@ mod outcome;
 mod rules;
 mod view;
 
-pub use formats::is_known_format;
+pub use formats::{is_known_format, matches_format};
 pub use rules::{RuleEvaluator, RuleSite};
 
 use crate::types::{ListSemantics, TypeRef};

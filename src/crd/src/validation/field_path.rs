@@ -4,6 +4,7 @@
 
 use super::props::{members, present};
 use fairlead_api::{FieldPath, Node};
+use fairlead_schema::{Shape, TypeRef};
 
 /// Whether a path may look into maps and quote names.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -12,21 +13,60 @@ pub enum Brackets {
     Refused,
 }
 
+/// A schema that paths can be followed in.
+pub trait Place: Copy {
+    fn has_properties(self) -> bool;
+    fn property(self, name: &str) -> Option<Self>;
+    /// The schema of other values; `None` inside where there is none but values are taken.
+    fn values(self) -> Option<Option<Self>>;
+}
+
+impl<'a> Place for &'a Node {
+    fn has_properties(self) -> bool {
+        members(self, "properties").next().is_some()
+    }
+
+    fn property(self, name: &str) -> Option<&'a Node> {
+        self.at(&["properties", name])
+    }
+
+    fn values(self) -> Option<Option<&'a Node>> {
+        present(self, "additionalProperties").map(|values| Some(values).filter(|v| matches!(v, Node::Map(_))))
+    }
+}
+
+impl Place for TypeRef<'_> {
+    fn has_properties(self) -> bool {
+        matches!(self.shape(), Shape::Struct(fields) if !fields.fields.is_empty())
+    }
+
+    fn property(self, name: &str) -> Option<Self> {
+        self.field(name).map(|f| self.with(f.ty))
+    }
+
+    fn values(self) -> Option<Option<Self>> {
+        match self.shape() {
+            Shape::Map(values) => Some(Some(self.with(*values))),
+            _ => None,
+        }
+    }
+}
+
 /// What a path leads to.
 #[derive(Debug)]
-pub struct Found<'a> {
+pub struct Found<P> {
     /// As errors show it: without the first dot, map keys in brackets.
     pub path: FieldPath,
     /// The first name.
     pub root: String,
-    pub schema: Option<&'a Node>,
+    pub schema: Option<P>,
 }
 
 /// Follows `.a.b['c']` through a schema.
 ///
 /// # Errors
 /// Upstream's words for why it leads nowhere.
-pub fn find<'a>(path: &str, schema: &'a Node, brackets: Brackets) -> Result<Found<'a>, String> {
+pub fn find<P: Place>(path: &str, schema: P, brackets: Brackets) -> Result<Found<P>, String> {
     let mut tokens = Tokens { rest: path };
     let mut found = Found { path: FieldPath::root(), root: String::new(), schema: Some(schema) };
     while let Some(token) = tokens.next() {
@@ -58,19 +98,19 @@ pub fn find<'a>(path: &str, schema: &'a Node, brackets: Brackets) -> Result<Foun
     Ok(found)
 }
 
-impl<'a> Found<'a> {
+impl<P: Place> Found<P> {
     fn step(&mut self, name: &str) -> Result<(), String> {
         const NOWHERE: &str = "does not refer to a valid field";
         if self.root.is_empty() {
             self.root = name.into();
         }
         let schema = self.schema.ok_or(NOWHERE)?;
-        if members(schema, "properties").next().is_some() {
+        if schema.has_properties() {
             self.path = self.path.child(name);
-            self.schema = Some(schema.at(&["properties", name]).ok_or(NOWHERE)?);
-        } else if let Some(values) = present(schema, "additionalProperties") {
+            self.schema = Some(schema.property(name).ok_or(NOWHERE)?);
+        } else if let Some(values) = schema.values() {
             self.path = self.path.key(name);
-            self.schema = Some(values).filter(|v| matches!(v, Node::Map(_)));
+            self.schema = values;
         } else {
             return Err(NOWHERE.into());
         }

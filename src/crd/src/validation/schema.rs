@@ -9,8 +9,9 @@ use super::options::Options;
 use super::props::{flag, print, set_fields};
 use super::rules::Scope;
 use super::structural;
+use crate::rules::RuleTable;
 use fairlead_api::{FieldError, FieldErrors, FieldPath, Node};
-use fairlead_schema::compile;
+use fairlead_schema::{RuleEvaluator, compile};
 
 /// What may stand at the root so that the schema of `status` says all there is about a status.
 const ROOT_FIELDS: [&str; 22] = [
@@ -41,7 +42,10 @@ pub fn check(schema: &Node, has_status: bool, options: &Options, path: &FieldPat
                 }
             }
             if let Some(compiled) = &compiled {
-                let mut check = defaults::Check { pruned: options.pruned_defaults, evaluator: None };
+                let table = RuleTable::new(compiled);
+                let mut evaluator = table.as_ref().map(RuleTable::evaluator);
+                let evaluator = evaluator.as_mut().map(|e| e as &mut dyn RuleEvaluator);
+                let mut check = defaults::Check { pruned: options.pruned_defaults, evaluator };
                 check.root(schema, compiled.root(), path, &mut found);
             }
             if !found.is_empty() {
@@ -51,7 +55,7 @@ pub fn check(schema: &Node, has_status: bool, options: &Options, path: &FieldPat
             errors.extend(found);
         }
     }
-    let scope = compiled.as_ref().map(|compiled| Scope::root(compiled.root()));
+    let scope = compiled.as_ref().map(|compiled| Scope::root(schema, compiled.root()));
     let mut found = Found::default();
     openapi::check(schema, path, true, &Around::default(), options, scope.as_ref(), &mut found);
     errors.extend(found.schema);
@@ -60,6 +64,9 @@ pub fn check(schema: &Node, has_status: bool, options: &Options, path: &FieldPat
         && let Some(why) = unreadable
     {
         errors.push(FieldError::invalid(path, "", why));
+    }
+    if let Some(scope) = &scope {
+        scope.check_total(path, &mut errors);
     }
     errors
 }

@@ -29,6 +29,11 @@ pub fn is_known_format(format: &str, type_name: &str) -> bool {
     }
 }
 
+/// Whether a text has a format; every text has an unknown one.
+pub fn matches_format(format: &str, text: &str) -> bool {
+    check(format).is_none_or(|check| check(text))
+}
+
 /// The check of a string format; dashes in its name do not count.
 pub(super) fn check(format: &str) -> Option<fn(&str) -> bool> {
     let dashless;
