@@ -60,8 +60,13 @@ fn full(of: TypeRef, depth: usize) -> Node {
             _ => node!({"any": [1, "thing"]}),
         },
         Shape::Struct(fields) => {
-            let carried = fields.fields.iter().filter(|f| f.proto > 0 && (depth > 0 || !f.pointer && f.omit_zero));
-            let entries = carried.filter(|_| depth > 0).map(|f| (f.name.clone(), full(of.with(f.ty), depth - 1)));
+            let carried = fields
+                .fields
+                .iter()
+                .filter(|f| f.proto > 0 && (depth > 0 || !f.pointer && f.omit_zero));
+            let entries = carried
+                .filter(|_| depth > 0)
+                .map(|f| (f.name.clone(), full(of.with(f.ty), depth - 1)));
             let mut made = Node::Map(entries.collect::<Map>());
             schema::complete(&mut made, of);
             made
@@ -117,7 +122,9 @@ fn every_cut_of_a_pod_is_an_error_or_a_smaller_pod() {
 #[test]
 fn messages_within_messages_end_somewhere() {
     // JSONSchemaProps, `not` (28) in `not` in …
-    let props = BUILTINS.type_id("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps").unwrap();
+    let props = BUILTINS
+        .type_id("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps")
+        .unwrap();
     let mut bytes = Vec::new();
     for _ in 0..20_000 {
         let mut length = bytes.len();
@@ -153,7 +160,9 @@ fn a_message_in_pieces_is_put_together() {
 fn endless_repetition_is_refused() {
     let config_map = BUILTINS.protobuf.message("", "v1", "ConfigMap").unwrap();
     let labels: Map = (0..20_000).map(|i| (format!("l{i}"), Node::string(""))).collect();
-    let mut bytes = BUILTINS.protobuf.encode(&node!({"metadata": {"labels": Node::Map(labels)}}), config_map);
+    let mut bytes = BUILTINS
+        .protobuf
+        .encode(&node!({"metadata": {"labels": Node::Map(labels)}}), config_map);
     for _ in 0..20_000 {
         bytes.extend_from_slice(b"\x0a\x02\x5a\x00");
     }

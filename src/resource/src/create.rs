@@ -65,7 +65,6 @@ pub async fn admit(call: &mut Call<'_>, object: Node, options: &WriteOptions) ->
 
 async fn attempt(call: &mut Call<'_>, object: Node, options: &WriteOptions) -> StatusResult<Response> {
     let (object, claim) = prepare(call, object, options).await?;
-    let claim = ClaimGuard(claim);
     let object = validate_admission(call, object, options).await?;
     let key = call.key_of(object.name());
     if options.dry_run {
@@ -106,13 +105,13 @@ async fn attempt(call: &mut Call<'_>, object: Node, options: &WriteOptions) -> S
     }
 }
 
-/// Everything between mutating and validating admission: the server's own fields, preparation, validation, claims.
+/// Everything between mutating and validating admission: the server's own fields, preparation, claims, validation.
 /// Shared with updates that create.
 pub async fn prepare(
     call: &mut Call<'_>,
     mut object: Node,
     options: &WriteOptions,
-) -> StatusResult<(Node, Option<Box<dyn Claim>>)> {
+) -> StatusResult<(Node, ClaimGuard)> {
     let definition = call.definition;
     let config = &call.engine.config;
     if !call.request.internal {
@@ -130,6 +129,9 @@ pub async fn prepare(
     definition
         .hooks
         .prepare_create(&mut object, &call.hook_context(options.dry_run));
+    // What is claimed is checked with the rest: addresses and ports that the server chose.
+    let context = call.hook_context(options.dry_run);
+    let claim = ClaimGuard(definition.hooks.begin_create(&mut object, &context).await?);
 
     let metadata = FieldPath::new("metadata");
     let mut errors = FieldErrors::new();
@@ -158,8 +160,6 @@ pub async fn prepare(
     call.warn_all(warnings);
     definition.hooks.canonicalize(&mut object);
     typed::complete(&mut object, definition);
-    let context = call.hook_context(options.dry_run);
-    let claim = definition.hooks.begin_create(&mut object, &context).await?;
     Ok((object, claim))
 }
 

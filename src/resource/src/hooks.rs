@@ -29,8 +29,8 @@ pub struct HookContext<'a> {
 /// Everything has a default that does nothing; a resource overrides what differs (KEP-5975 in spirit).
 ///
 /// Order on create: decode, schema defaults, [`default`](Hooks::default), mutating admission, [`permit`](Hooks::permit),
-/// [`prepare_create`](Hooks::prepare_create), [`validate_create`](Hooks::validate_create),
-/// [`canonicalize`](Hooks::canonicalize), [`begin_create`](Hooks::begin_create), validating admission, store.
+/// [`prepare_create`](Hooks::prepare_create), [`begin_create`](Hooks::begin_create),
+/// [`validate_create`](Hooks::validate_create), [`canonicalize`](Hooks::canonicalize), validating admission, store.
 /// Update likewise, with the stored object beside the new one.
 ///
 /// The engine checks metadata itself, as upstream does for all kinds: on create when nothing else was wrong (names as

@@ -252,7 +252,6 @@ async fn attempt_create(call: &mut Call<'_>, write: &mut Write) -> StatusResult<
         return Err(Status::new(500, "", why));
     }
     let (mut object, claim) = create::prepare(call, object, &write.options).await?;
-    let claim = ClaimGuard(claim);
     if !call.request.internal {
         call.engine
             .config
@@ -353,6 +352,8 @@ async fn before_update(call: &mut Call<'_>, object: &mut Node, old: &Node, dry_r
         }
     }
     meta::restore(object, old);
+    let context = call.hook_context(dry_run);
+    let claim = ClaimGuard(definition.hooks.begin_update(object, old, &context).await?);
 
     let metadata = FieldPath::new("metadata");
     let (new_meta, old_meta) = (object.meta().unwrap_or(&Node::Null), old.meta().unwrap_or(&Node::Null));
@@ -373,9 +374,7 @@ async fn before_update(call: &mut Call<'_>, object: &mut Node, old: &Node, dry_r
     }
     definition.hooks.canonicalize(object);
     typed::complete(object, definition);
-    let context = call.hook_context(dry_run);
-    let claim = definition.hooks.begin_update(object, old, &context).await?;
-    Ok(ClaimGuard(claim))
+    Ok(claim)
 }
 
 fn validate(call: &Call, object: &Node, old: &Node, dry_run: bool, errors: &mut FieldErrors) {

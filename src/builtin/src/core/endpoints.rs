@@ -1,9 +1,10 @@
 //! Endpoints.
 
 use crate::cells::{NONE, Row, three};
+use crate::validation::endpoints;
 use crate::value::{each, int, or};
-use fairlead_api::Node;
-use fairlead_resource::Hooks;
+use fairlead_api::{FieldErrors, Node};
+use fairlead_resource::{HookContext, Hooks};
 
 pub struct Endpoints;
 
@@ -12,6 +13,14 @@ impl Hooks for Endpoints {
         each(object, "subsets", |subset| {
             each(subset, "ports", |port| or(port, "protocol", "TCP"))
         });
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        endpoints::validate(object, None, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        endpoints::validate(object, Some(old), errors);
     }
 
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {

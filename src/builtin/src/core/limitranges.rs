@@ -1,13 +1,18 @@
 //! LimitRanges.
 
 use crate::pod_spec::round_quantities;
+use crate::validation::quotas;
 use crate::value::{each, with};
-use fairlead_api::{Map, Node};
-use fairlead_resource::Hooks;
+use fairlead_api::{FieldErrors, Map, Node};
+use fairlead_resource::{HookContext, Hooks};
 
 pub struct LimitRanges;
 
 impl Hooks for LimitRanges {
+    fn repeats_metadata_checks(&self) -> bool {
+        false
+    }
+
     fn default(&self, object: &mut Node) {
         each(object.make_at(&["spec"]), "limits", |item| {
             if item.str("type") == "Container" {
@@ -17,6 +22,14 @@ impl Hooks for LimitRanges {
                 with(item, &[list], round_quantities);
             }
         });
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        quotas::limit_range(object, errors);
+    }
+
+    fn validate_update(&self, object: &Node, _: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        quotas::limit_range(object, errors);
     }
 }
 

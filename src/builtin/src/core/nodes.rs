@@ -3,8 +3,9 @@
 use crate::cells::{self, NONE, Row};
 use crate::gated::drop_unless_used;
 use crate::pod_spec::round_quantities;
+use crate::validation::nodes;
 use crate::value::{flag, list, with};
-use fairlead_api::{Map, Node};
+use fairlead_api::{FieldErrors, Map, Node};
 use fairlead_resource::{HookContext, Hooks};
 
 const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
@@ -33,6 +34,18 @@ impl Hooks for Nodes {
 
     fn prepare_update(&self, object: &mut Node, old: &Node, _: &HookContext) {
         drop_unless_used(object, Some(old), CONFIG_SOURCE);
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        nodes::validate_create(object, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        nodes::validate_update(object, old, errors);
+    }
+
+    fn validate_status(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        nodes::validate_status(object, old, errors);
     }
 
     fn prepare_status(&self, object: &mut Node, old: &Node, _: &HookContext) {

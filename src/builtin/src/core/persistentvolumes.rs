@@ -2,13 +2,19 @@
 
 use crate::cells::{Row, UNSET};
 use crate::pod_spec::{default_rbd, default_scale_io, round_quantities};
+use crate::validation::common::finalizers;
+use crate::validation::persistent_volumes;
 use crate::value::{copy, list, or, with};
-use fairlead_api::Node;
+use fairlead_api::{FieldErrors, Node};
 use fairlead_resource::{HookContext, Hooks};
 
 pub struct PersistentVolumes;
 
 impl Hooks for PersistentVolumes {
+    fn repeats_metadata_checks(&self) -> bool {
+        false
+    }
+
     fn default(&self, object: &mut Node) {
         or(object.make_at(&["status"]), "phase", "Pending");
         let spec = object.make_at(&["spec"]);
@@ -32,6 +38,18 @@ impl Hooks for PersistentVolumes {
         status.set("phase", "Pending");
         status.set("lastPhaseTransitionTime", context.clock.now().rfc3339());
         object.set("status", status);
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        persistent_volumes::validate(object, None, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        persistent_volumes::validate(object, Some(old), errors);
+    }
+
+    fn validate_status(&self, object: &Node, _: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        finalizers(object, errors);
     }
 
     fn prepare_status(&self, object: &mut Node, old: &Node, context: &HookContext) {

@@ -2,9 +2,10 @@
 
 use crate::cells::Row;
 use crate::pod_spec::round_quantities;
+use crate::validation::quotas;
 use crate::value::{map, with};
-use fairlead_api::{Map, Node};
-use fairlead_resource::Hooks;
+use fairlead_api::{FieldErrors, Map, Node};
+use fairlead_resource::{HookContext, Hooks};
 
 pub struct ResourceQuotas;
 
@@ -13,6 +14,18 @@ impl Hooks for ResourceQuotas {
         for path in [["spec", "hard"], ["status", "hard"], ["status", "used"]] {
             with(object, &path, round_quantities);
         }
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        quotas::resource_quota(object, None, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        quotas::resource_quota(object, Some(old), errors);
+    }
+
+    fn validate_status(&self, object: &Node, _: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        quotas::resource_quota_status(object, errors);
     }
 
     fn returns_deleted_object(&self) -> bool {

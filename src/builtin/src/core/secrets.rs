@@ -1,9 +1,10 @@
 //! Secrets.
 
 use crate::cells::Row;
+use crate::validation::configuration;
 use crate::value::{copy, map, or};
 use base64::Engine as _;
-use fairlead_api::{Map, Node};
+use fairlead_api::{FieldErrors, Map, Node};
 use fairlead_resource::{HookContext, Hooks};
 
 pub struct Secrets;
@@ -27,6 +28,14 @@ impl Hooks for Secrets {
         if object.str("type").is_empty() {
             copy(object, old, &["type"]);
         }
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        configuration::secret(object, None, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        configuration::secret(object, Some(old), errors);
     }
 
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {

@@ -2,8 +2,9 @@
 
 use crate::auth::Token;
 use crate::cells::Row;
+use crate::validation::common::{finalizers, object_meta};
 use crate::value::each;
-use fairlead_api::Node;
+use fairlead_api::{FieldErrors, Node, name};
 use fairlead_resource::hooks::AnswersCreate;
 use fairlead_resource::{HookContext, Hooks};
 
@@ -19,6 +20,15 @@ impl Hooks for ServiceAccounts {
 
     fn prepare_update(&self, object: &mut Node, _: &Node, _: &HookContext) {
         clean_secrets(object);
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        object_meta(object, true, name::name_is_dns_subdomain, errors);
+    }
+
+    fn validate_update(&self, object: &Node, _: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        finalizers(object, errors);
+        object_meta(object, true, name::name_is_dns_subdomain, errors);
     }
 
     fn answers(&self, subresource: &str) -> Option<&dyn AnswersCreate> {

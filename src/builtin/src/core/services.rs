@@ -4,8 +4,9 @@ mod allocation;
 
 use crate::allocators::Allocators;
 use crate::cells::{NONE, Row, join, load_balancer};
+use crate::validation::services;
 use crate::value::{each, int, list, or};
-use fairlead_api::{Node, StatusResult, node};
+use fairlead_api::{FieldErrors, Node, StatusResult, node};
 use fairlead_resource::hooks::Claim;
 use fairlead_resource::{HookContext, Hooks};
 use futures_util::future::BoxFuture;
@@ -73,6 +74,18 @@ impl Hooks for Services {
         if spec.str("type") != "LoadBalancer" {
             object.set_at(&["status", "loadBalancer"], Node::map());
         }
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        services::validate_create(object, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        services::validate_update(object, old, errors);
+    }
+
+    fn validate_status(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        services::validate_status(object, old, errors);
     }
 
     fn begin_create<'a>(

@@ -29,13 +29,14 @@ pub fn object_meta(object: &Node, namespaced: bool, name: NameFn, errors: &mut F
 /// does not do.
 pub fn finalizers(object: &Node, errors: &mut FieldErrors) {
     for (i, finalizer) in object.finalizers().enumerate() {
-        if !finalizer.contains('/') && !matches!(finalizer, "kubernetes" | "orphan" | "foregroundDeletion") {
-            errors.push(FieldError::invalid(
-                &FieldPath::new("metadata").child("finalizers").index(i),
-                finalizer,
-                "name is neither a standard finalizer name nor is it fully qualified",
-            ));
-        }
+        finalizer_name(finalizer, &FieldPath::new("metadata.finalizers").index(i), errors);
+    }
+}
+
+pub fn finalizer_name(finalizer: &str, path: &FieldPath, errors: &mut FieldErrors) {
+    if !finalizer.contains('/') && !matches!(finalizer, "kubernetes" | "orphan" | "foregroundDeletion") {
+        let detail = "name is neither a standard finalizer name nor is it fully qualified";
+        errors.push(FieldError::invalid(path, finalizer, detail));
     }
 }
 

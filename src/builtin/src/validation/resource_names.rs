@@ -80,11 +80,15 @@ pub fn pod_resource_name(at: &At, value: &str, errors: &mut FieldErrors) {
 /// What a quota can limit.
 pub fn quota_resource_name(at: &At, value: &str, errors: &mut FieldErrors) {
     resource_name(at, value, errors);
-    // Storage itself cannot be limited, only requests of it.
-    let standard = STANDARD.contains(&value) && value != "storage";
-    if !value.contains('/') && !standard && !is_quota_huge_pages(value) {
+    if !value.contains('/') && !is_standard_quota(value) {
         at.invalid("", value, "must be a standard resource for quota", errors);
     }
+}
+
+/// Whether quotas know a resource by that name.
+pub fn is_standard_quota(resource: &str) -> bool {
+    // Storage itself cannot be limited, only requests of it.
+    (STANDARD.contains(&resource) && resource != "storage") || is_quota_huge_pages(resource)
 }
 
 /// A quantity of a resource: not negative, and whole where the resource is counted.

@@ -2,6 +2,8 @@
 
 use super::{needs_address, needs_health_check, needs_node_port};
 use crate::allocators::{Allocators, Reservation};
+use crate::validation::at::At;
+use crate::validation::services::cluster_ips;
 use crate::value::{copy, each, int, list};
 use fairlead_api::{FieldError, FieldErrors, FieldPath, GroupKind, Node, Status, StatusResult};
 use fairlead_resource::HookContext;
@@ -147,6 +149,12 @@ fn init_families(allocators: &Allocators, service: &mut Node, old: Option<&Node>
     }
     let single = service.str_at(&POLICY) == "SingleStack";
     let mut errors = FieldErrors::new();
+    cluster_ips(
+        &At::root(service).part("spec"),
+        old.and_then(|old| old.get("spec")),
+        &mut errors,
+    );
+    refuse(service, std::mem::take(&mut errors))?;
     let path = FieldPath::new("spec.ipFamilyPolicy");
     let policy = Node::string(service.str_at(&POLICY));
     if let Some(old) = old {
