@@ -9,7 +9,7 @@ pub mod at;
 pub mod claims;
 pub mod common;
 pub mod configuration;
-mod cron;
+pub mod cron;
 pub mod difference;
 pub mod endpoints;
 pub mod jobs;

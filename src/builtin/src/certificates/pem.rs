@@ -32,7 +32,12 @@ fn signature_mistake(request: &X509CertificationRequest) -> Option<String> {
     let bytes = key.subject_public_key.data.as_ref();
     let parsed = key.parsed().ok();
     let elliptic = matches!(parsed, Some(PublicKey::EC(_)));
-    let curve = key.algorithm.parameters.as_ref().and_then(|p| p.as_oid().ok()).map(|oid| oid.to_id_string());
+    let curve = key
+        .algorithm
+        .parameters
+        .as_ref()
+        .and_then(|p| p.as_oid().ok())
+        .map(|oid| oid.to_id_string());
     let Some((check, failed)) = algorithm_of(&algorithm, elliptic, curve.as_deref()) else {
         return Some("x509: cannot verify signature: algorithm unimplemented".into());
     };
@@ -112,7 +117,9 @@ mod tests {
     #[test]
     fn requests_are_signed_with_their_key() {
         let key = rcgen::KeyPair::generate().expect("keys can be made");
-        let request = rcgen::CertificateParams::new(Vec::new()).expect("no names are fine").serialize_request(&key);
+        let request = rcgen::CertificateParams::new(Vec::new())
+            .expect("no names are fine")
+            .serialize_request(&key);
         let pem = request.and_then(|request| request.pem()).expect("requests can be made");
         assert_eq!(request_mistake(pem.as_bytes()), None);
 
@@ -122,7 +129,10 @@ mod tests {
         use base64::Engine;
         let body = base64::prelude::BASE64_STANDARD.encode(&block.contents);
         let forged = format!("-----BEGIN CERTIFICATE REQUEST-----\n{body}\n-----END CERTIFICATE REQUEST-----\n");
-        assert_eq!(request_mistake(forged.as_bytes()).as_deref(), Some("x509: ECDSA verification failure"));
+        assert_eq!(
+            request_mistake(forged.as_bytes()).as_deref(),
+            Some("x509: ECDSA verification failure")
+        );
         assert!(request_mistake(b"x").is_some_and(|mistake| mistake.starts_with("PEM block type")));
     }
 
@@ -136,6 +146,9 @@ mod tests {
             certificates_mistake(key.serialize_pem().as_bytes()).as_deref(),
             Some("only CERTIFICATE PEM blocks are allowed, found \"PRIVATE KEY\"")
         );
-        assert_eq!(certificates_mistake(b"x").as_deref(), Some("must contain at least one CERTIFICATE PEM block"));
+        assert_eq!(
+            certificates_mistake(b"x").as_deref(),
+            Some("must contain at least one CERTIFICATE PEM block")
+        );
     }
 }

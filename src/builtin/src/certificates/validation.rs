@@ -83,7 +83,12 @@ pub fn update(object: &Node, old: &Node, subresource: &str, errors: &mut FieldEr
     validate(object, Leniency::of(object, old), errors);
     let at = At::root(object);
     let status = at.part("status");
-    let of = |object, kind: &str| list(object, CONDITIONS).iter().filter(|c| c.str("type") == kind).count();
+    let of = |object, kind: &str| {
+        list(object, CONDITIONS)
+            .iter()
+            .filter(|c| c.str("type") == kind)
+            .count()
+    };
     for kind in ["Approved", "Denied", "Failed"] {
         if of(object, kind) < of(old, kind) {
             let detail = format!("updates may not remove a condition of type {kind:?}");
@@ -116,7 +121,11 @@ fn validate(object: &Node, leniency: Leniency, errors: &mut FieldErrors) {
     let spec = at.part("spec");
     let request = spec.str("request");
     if let Some(mistake) = pem::request_mistake(&bytes(request)) {
-        let value = if request.is_empty() { Node::Null } else { Node::string(request) };
+        let value = if request.is_empty() {
+            Node::Null
+        } else {
+            Node::string(request)
+        };
         spec.invalid("request", value, mistake, errors);
     }
     usages(&spec, leniency, errors);

@@ -1,8 +1,8 @@
 //! Leases.
 
+use crate::cells::Row;
 use crate::validation::at::At;
 use crate::validation::values;
-use crate::cells::Row;
 use fairlead_api::name;
 use fairlead_api::{FieldErrors, Node};
 use fairlead_resource::{HookContext, Hooks};
@@ -63,7 +63,11 @@ fn validate(object: &Node, errors: &mut FieldErrors) {
         }
     }
     if !spec.str("preferredHolder").is_empty() && strategy.is_empty() {
-        spec.forbidden("preferredHolder", "may only be specified if `strategy` is defined", errors);
+        spec.forbidden(
+            "preferredHolder",
+            "may only be specified if `strategy` is defined",
+            errors,
+        );
     }
 }
 

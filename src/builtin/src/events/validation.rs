@@ -36,7 +36,10 @@ pub fn create(event: &Node, errors: &mut FieldErrors) {
         ("firstTimestamp", at.has("firstTimestamp")),
         ("lastTimestamp", at.has("lastTimestamp")),
         ("count", at.int("count") != 0),
-        ("source", !source.str("component").is_empty() || !source.str("host").is_empty()),
+        (
+            "source",
+            !source.str("component").is_empty() || !source.str("host").is_empty(),
+        ),
     ];
     for (field, _) in set.into_iter().filter(|(_, set)| *set) {
         at.invalid(field, "", "needs to be unset", errors);
@@ -172,7 +175,10 @@ mod tests {
     #[test]
     fn only_series_change() {
         let mut new = event();
-        new.set("series", node!({"count": 2, "lastObservedTime": "2020-01-01T00:00:00.000000Z"}));
+        new.set(
+            "series",
+            node!({"count": 2, "lastObservedTime": "2020-01-01T00:00:00.000000Z"}),
+        );
         assert!(texts(|errors| update(&new, &event(), errors)).is_empty());
         new.set("reason", "other");
         assert_eq!(

@@ -1,8 +1,8 @@
 //! IPAddresses.
 
+use crate::cells::{NONE, Row};
 use crate::validation::at::At;
 use crate::validation::{common, values};
-use crate::cells::{NONE, Row};
 use fairlead_api::name::ip;
 use fairlead_api::{FieldErrors, Node};
 use fairlead_resource::{HookContext, Hooks};
@@ -19,7 +19,13 @@ impl Hooks for IPAddresses {
         values::metadata_update(object, old, errors);
         let at = At::root(object);
         let old = old.get("spec").unwrap_or(&Node::Null);
-        common::immutable(&at.part("spec"), old, "parentRef", "*networking.ParentReference", errors);
+        common::immutable(
+            &at.part("spec"),
+            old,
+            "parentRef",
+            "*networking.ParentReference",
+            errors,
+        );
     }
 
     fn repeats_metadata_checks(&self) -> bool {

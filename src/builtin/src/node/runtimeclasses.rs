@@ -32,7 +32,9 @@ impl Hooks for RuntimeClasses {
     }
 
     fn warnings(&self, object: &Node, _: Option<&Node>, _: &HookContext) -> Vec<String> {
-        let selected = value::map(object, &["scheduling", "nodeSelector"]).into_iter().flat_map(Map::keys);
+        let selected = value::map(object, &["scheduling", "nodeSelector"])
+            .into_iter()
+            .flat_map(Map::keys);
         selected
             .filter_map(|key| Some(format!("scheduling.nodeSelector: {}", node_labels::deprecation(key)?)))
             .collect()

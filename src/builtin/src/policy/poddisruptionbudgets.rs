@@ -1,8 +1,8 @@
 //! PodDisruptionBudgets.
 
+use crate::cells::{Row, int_or_string};
 use crate::validation::at::At;
 use crate::validation::{common, shown, values};
-use crate::cells::{Row, int_or_string};
 use fairlead_api::metadata::SelectorLeniency;
 use fairlead_api::{FieldErrors, Node};
 use fairlead_resource::{HookContext, Hooks};
@@ -57,5 +57,9 @@ fn validate(object: &Node, leniency: SelectorLeniency, errors: &mut FieldErrors)
         values::at_most_100_percent(&spec, bound, errors);
     }
     common::label_selector_with(&spec, "selector", leniency, errors);
-    spec.one_of_if_set("unhealthyPodEvictionPolicy", &["AlwaysAllow", "IfHealthyBudget"], errors);
+    spec.one_of_if_set(
+        "unhealthyPodEvictionPolicy",
+        &["AlwaysAllow", "IfHealthyBudget"],
+        errors,
+    );
 }

@@ -48,8 +48,14 @@ fn rule(at: &At, namespaced: bool, errors: &mut FieldErrors) {
     if namespaced {
         refuse("namespaced rules cannot apply to non-resource URLs", errors);
     }
-    if ["apiGroups", "resources", "resourceNames"].iter().any(|field| at.len(field) > 0) {
-        refuse("rules cannot apply to both regular resources and non-resource URLs", errors);
+    if ["apiGroups", "resources", "resourceNames"]
+        .iter()
+        .any(|field| at.len(field) > 0)
+    {
+        refuse(
+            "rules cannot apply to both regular resources and non-resource URLs",
+            errors,
+        );
     }
 }
 
@@ -59,7 +65,9 @@ fn aggregation(at: &At, old: Option<&Node>, errors: &mut FieldErrors) {
         let detail = "at least one clusterRoleSelector required if aggregationRule is non-nil";
         at.required(FIELD, detail, errors);
     }
-    let stored = old.and_then(|old| old.get("aggregationRule")).map_or(&[][..], |rule| rule.list(FIELD));
+    let stored = old
+        .and_then(|old| old.get("aggregationRule"))
+        .map_or(&[][..], |rule| rule.list(FIELD));
     let leniency = stored
         .iter()
         .map(|selector| values::leniency_for(Some(selector)))
@@ -81,7 +89,11 @@ pub fn binding(object: &Node, old: Option<&Node>, namespaced: bool, errors: &mut
     let at = At::root(object);
     let role = at.part("roleRef");
     role.one_of("apiGroup", &[GROUP], errors);
-    let kinds: &[&str] = if namespaced { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
+    let kinds: &[&str] = if namespaced {
+        &["Role", "ClusterRole"]
+    } else {
+        &["ClusterRole"]
+    };
     role.one_of("kind", kinds, errors);
     values::required_path_segment(&role, "name", errors);
     for subject in at.each("subjects") {
@@ -126,7 +138,13 @@ mod tests {
     #[test]
     fn rules_are_of_resources_or_of_paths() {
         let mut role = node!({"metadata": {"name": "a", "namespace": "b"}});
-        role.set("rules", vec![node!({"verbs": ["get"], "nonResourceURLs": ["/x"]}), node!({"resources": ["pods"]})]);
+        role.set(
+            "rules",
+            vec![
+                node!({"verbs": ["get"], "nonResourceURLs": ["/x"]}),
+                node!({"resources": ["pods"]}),
+            ],
+        );
         assert_eq!(
             texts(|errors| self::role(&role, None, true, errors)),
             [

@@ -1,8 +1,8 @@
 //! PriorityClasses.
 
+use crate::cells::Row;
 use crate::validation::at::At;
 use crate::validation::common;
-use crate::cells::Row;
 use crate::value::{self, or};
 use fairlead_api::name;
 use fairlead_api::{FieldErrors, Node};

@@ -55,14 +55,22 @@ impl Hooks for CSIDrivers {
         let (attach, was) = (spec.node.get("attachRequired"), old.get("attachRequired"));
         if attach != was {
             // COMPAT: the path is misspelt.
-            errors.push(common::changed(&spec.path_of("attachedRequired"), attach, "*bool", common::IMMUTABLE));
+            errors.push(common::changed(
+                &spec.path_of("attachedRequired"),
+                attach,
+                "*bool",
+                common::IMMUTABLE,
+            ));
         }
         common::immutable(&spec, old, "volumeLifecycleModes", "[]string", errors);
     }
 
     fn warnings(&self, object: &Node, old: Option<&Node>, _: &HookContext) -> Vec<String> {
         let requests = |object: &Node| list(object, &["spec", "tokenRequests"]).to_vec();
-        let (now, set) = (requests(object), object.at(&["spec", "serviceAccountTokenInSecrets"]).is_some());
+        let (now, set) = (
+            requests(object),
+            object.at(&["spec", "serviceAccountTokenInSecrets"]).is_some(),
+        );
         let changed = old.is_none_or(|old| requests(old) != now);
         match changed && !now.is_empty() && !set {
             true => vec![TOKENS_IN_SECRETS.to_owned()],
@@ -139,7 +147,9 @@ fn token_requests(spec: &At, errors: &mut FieldErrors) {
             request.duplicate("audience", audience, errors);
             continue;
         }
-        let Some(seconds) = request.number("expirationSeconds") else { continue };
+        let Some(seconds) = request.number("expirationSeconds") else {
+            continue;
+        };
         if seconds < 600 {
             let detail = "may not specify a duration less than 10 minutes";
             request.invalid("expirationSeconds", seconds, detail, errors);

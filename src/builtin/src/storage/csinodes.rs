@@ -48,7 +48,12 @@ fn validate(object: &Node, errors: &mut FieldErrors) {
         let id = driver.str("nodeID");
         driver.require("nodeID", errors);
         if id.len() > NODE_ID_LIMIT {
-            driver.invalid("nodeID", id, format!("must be {NODE_ID_LIMIT} characters or less"), errors);
+            driver.invalid(
+                "nodeID",
+                id,
+                format!("must be {NODE_ID_LIMIT} characters or less"),
+                errors,
+            );
         }
         driver.part("allocatable").non_negative("count", errors);
         let name = driver.str("name");
@@ -77,7 +82,11 @@ fn changes(object: &Node, old: &Node, errors: &mut FieldErrors) {
     let at = At::root(object);
     let spec = at.part("spec");
     for before in list(old, &["spec", "drivers"]) {
-        for driver in spec.list("drivers").iter().filter(|driver| driver.str("name") == before.str("name")) {
+        for driver in spec
+            .list("drivers")
+            .iter()
+            .filter(|driver| driver.str("name") == before.str("name"))
+        {
             let (mut now, mut before) = (driver.clone(), before.clone());
             now.remove("allocatable");
             before.remove("allocatable");

@@ -3,8 +3,8 @@
 use crate::cells::Row;
 use crate::pod_spec::{default_rbd, default_scale_io, round_quantities};
 use crate::validation::at::At;
-use crate::validation::volume_sources::csi_driver_name;
 use crate::validation::common;
+use crate::validation::volume_sources::csi_driver_name;
 use crate::value::{keep_metadata, or, with};
 use fairlead_api::name;
 use fairlead_api::{FieldErrors, Node};

@@ -19,9 +19,7 @@ pub fn deprecation(key: &str) -> Option<&'static str> {
             r#"deprecated since v1.17; use "node.kubernetes.io/instance-type" instead"#
         }
         "app.kubernetes.io/created-by" => "deprecated since v1.9",
-        "scheduler.alpha.kubernetes.io/preferAvoidPods" => {
-            "deprecated since v1.22; use Taints and Tolerations instead"
-        }
+        "scheduler.alpha.kubernetes.io/preferAvoidPods" => "deprecated since v1.22; use Taints and Tolerations instead",
         "node-role.kubernetes.io/master" => r#"use "node-role.kubernetes.io/control-plane" instead"#,
         _ => return None,
     })
@@ -29,11 +27,22 @@ pub fn deprecation(key: &str) -> Option<&'static str> {
 
 /// Warnings about the keys of a `metav1.LabelSelector` that selects nodes.
 pub fn selector_warnings(selector: &Node, path: &FieldPath) -> Vec<String> {
-    let expressions = selector.list("matchExpressions").iter().enumerate().filter_map(|(i, expression)| {
-        let (key, path) = (expression.str("key"), path.child("matchExpressions").index(i).child("key"));
-        Some(format!("{path}: {key} is {}", deprecation(key)?))
-    });
-    let labels = selector.get("matchLabels").and_then(Node::as_map).into_iter().flat_map(Map::keys);
+    let expressions = selector
+        .list("matchExpressions")
+        .iter()
+        .enumerate()
+        .filter_map(|(i, expression)| {
+            let (key, path) = (
+                expression.str("key"),
+                path.child("matchExpressions").index(i).child("key"),
+            );
+            Some(format!("{path}: {key} is {}", deprecation(key)?))
+        });
+    let labels = selector
+        .get("matchLabels")
+        .and_then(Node::as_map)
+        .into_iter()
+        .flat_map(Map::keys);
     let path = path.child("matchLabels");
     let labels = labels.filter_map(|key| Some(format!("{}: {}", path.child(key), deprecation(key)?)));
     expressions.chain(labels).collect()

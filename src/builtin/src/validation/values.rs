@@ -7,7 +7,9 @@
 
 use super::at::At;
 use super::common::{self, NEGATIVE};
-use fairlead_api::metadata::{SelectorLeniency, validate_label_selector, validate_object_meta, validate_object_meta_update};
+use fairlead_api::metadata::{
+    SelectorLeniency, validate_label_selector, validate_object_meta, validate_object_meta_update,
+};
 use fairlead_api::name::{self, Complaints, NameFn, ip};
 use fairlead_api::{FieldErrors, FieldPath, Node};
 use std::collections::BTreeSet;
@@ -17,7 +19,12 @@ use std::collections::BTreeSet;
 /// The metadata of a new object of a kind that does not ask for qualified finalizers.
 pub fn plain_meta(object: &Node, namespaced: bool, name: NameFn, errors: &mut FieldErrors) {
     let meta = object.meta().unwrap_or(&Node::Null);
-    errors.extend(validate_object_meta(meta, namespaced, name, &FieldPath::new("metadata")));
+    errors.extend(validate_object_meta(
+        meta,
+        namespaced,
+        name,
+        &FieldPath::new("metadata"),
+    ));
 }
 
 /// What such a kind repeats on update.
@@ -207,8 +214,14 @@ mod tests {
                 at_most_100_percent(&at, field, errors);
             })
         };
-        assert_eq!(complaints("a"), [r#"a: Invalid value: "150%": must not be greater than 100%"#]);
-        assert_eq!(complaints("b"), ["b: Invalid value: -1: must be greater than or equal to 0"]);
+        assert_eq!(
+            complaints("a"),
+            [r#"a: Invalid value: "150%": must not be greater than 100%"#]
+        );
+        assert_eq!(
+            complaints("b"),
+            ["b: Invalid value: -1: must be greater than or equal to 0"]
+        );
         assert!(complaints("c")[0].starts_with(r#"c: Invalid value: "x": a valid percent string"#));
         assert!(complaints("d").is_empty());
     }
@@ -223,7 +236,8 @@ mod tests {
 
     #[test]
     fn conditions_have_one_of_each_type() {
-        let condition = node!({"type": "Ready", "status": "True", "reason": "Ok", "lastTransitionTime": "2020-01-01T00:00:00Z"});
+        let condition =
+            node!({"type": "Ready", "status": "True", "reason": "Ok", "lastTransitionTime": "2020-01-01T00:00:00Z"});
         let object = node!({"conditions": []});
         let mut object = object;
         object.set("conditions", vec![condition.clone(), condition]);

@@ -92,7 +92,11 @@ fn spec(object: &Node, old: Option<&Node>, errors: &mut FieldErrors) {
 
 fn versions_of_target(target: &At, old: Option<&Node>) -> Versions {
     let old = old.map(|old| old.get("scaleTargetRef").unwrap_or(&Node::Null));
-    let same = |old: &Node| ["apiVersion", "kind"].iter().all(|field| old.str(field) == target.str(field));
+    let same = |old: &Node| {
+        ["apiVersion", "kind"]
+            .iter()
+            .all(|field| old.str(field) == target.str(field))
+    };
     match old {
         Some(old) if same(old) => Versions::Any,
         _ if target.str("kind") == "ReplicationController" => Versions::AnyGroup,
@@ -103,7 +107,10 @@ fn versions_of_target(target: &At, old: Option<&Node>) -> Versions {
 /// Where a stored reference is invalid already, none is looked at.
 fn versions_of_objects(old: Option<&Node>) -> Versions {
     let metrics = old.map_or(&[][..], |old| old.list("metrics"));
-    let objects = metrics.iter().filter(|m| m.str("type") == "Object").filter_map(|m| m.get("object"));
+    let objects = metrics
+        .iter()
+        .filter(|m| m.str("type") == "Object")
+        .filter_map(|m| m.get("object"));
     let invalid = |object: &Node| {
         let version = object.str_at(&["describedObject", "apiVersion"]);
         version_mistake(version, Versions::AnyGroup).is_some()
@@ -195,7 +202,11 @@ fn metric(at: &At, versions: Versions, errors: &mut FieldErrors) {
         at.required("type", "must specify a metric source type", errors);
     }
     at.one_of("type", METRIC_TYPES, errors);
-    let present: Vec<&str> = SOURCES.iter().map(|(field, _)| *field).filter(|field| at.has(field)).collect();
+    let present: Vec<&str> = SOURCES
+        .iter()
+        .map(|(field, _)| *field)
+        .filter(|field| at.has(field))
+        .collect();
     if let Some(source) = present.first().and_then(|field| at.get(field)) {
         match present[0] {
             "object" => object(&source, versions, errors),
@@ -304,7 +315,12 @@ fn target(at: &At, errors: &mut FieldErrors) {
         at.required("type", "must specify a metric target type", errors);
     }
     if !matches!(kind, "Utilization" | "Value" | "AverageValue") {
-        at.invalid("type", kind, "must be either Utilization, Value, or AverageValue", errors);
+        at.invalid(
+            "type",
+            kind,
+            "must be either Utilization, Value, or AverageValue",
+            errors,
+        );
     }
     for field in ["value", "averageValue"] {
         let value = common::quantity(at.node.get(field));

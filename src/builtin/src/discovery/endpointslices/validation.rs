@@ -40,12 +40,18 @@ pub fn validate(object: &Node, old: Option<&Node>, errors: &mut FieldErrors) {
 /// What to say about an accepted slice. Upstream's controllers write none of this.
 pub fn warnings(object: &Node, new: bool) -> Vec<String> {
     const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
-    const CONTROLLERS: [&str; 2] = ["endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"];
+    const CONTROLLERS: [&str; 2] = [
+        "endpointslice-controller.k8s.io",
+        "endpointslicemirroring-controller.k8s.io",
+    ];
     let mut warnings = Vec::new();
     if new && object.str("addressType") == "FQDN" {
         warnings.push("spec.addressType: FQDN endpoints are deprecated".to_owned());
     }
-    let manager = object.labels().and_then(|labels| labels.get(MANAGED_BY)).and_then(Node::as_str);
+    let manager = object
+        .labels()
+        .and_then(|labels| labels.get(MANAGED_BY))
+        .and_then(Node::as_str);
     if manager.is_some_and(|manager| CONTROLLERS.contains(&manager)) {
         return warnings;
     }
@@ -168,7 +174,10 @@ fn domain(at: &At, text: &str, errors: &mut FieldErrors) {
     } else if !domain.contains('.') {
         let detail = "should be a domain with at least two segments separated by dots";
         at.invalid("", domain, detail, errors);
-    } else if let Some(label) = domain.split('.').find(|label| !name::is_dns1123_label(label).is_empty()) {
+    } else if let Some(label) = domain
+        .split('.')
+        .find(|label| !name::is_dns1123_label(label).is_empty())
+    {
         at.invalid("", label, name::is_dns1123_label(label).join(","), errors);
     }
 }
@@ -182,7 +191,10 @@ fn topology(at: &At, errors: &mut FieldErrors) {
     common::labels(at, FIELD, errors);
     if at.node.at(&[FIELD, ZONE]).is_some() {
         let path: FieldPath = at.path_of(FIELD).key(ZONE);
-        errors.push(FieldError::internal(&path, "reserved key was not removed in conversion"));
+        errors.push(FieldError::internal(
+            &path,
+            "reserved key was not removed in conversion",
+        ));
     }
 }
 

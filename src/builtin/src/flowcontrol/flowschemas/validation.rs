@@ -31,7 +31,12 @@ pub fn validate(object: &Node, errors: &mut FieldErrors) {
         && !shown::equal("flowcontrol.FlowSchemaSpec", Some(&fixed), Some(spec.node))
     {
         let detail = format!("spec of '{}' must equal the fixed value", object.name());
-        spec.invalid_shown("", shown::json("flowcontrol.FlowSchemaSpec", Some(spec.node)), &detail, errors);
+        spec.invalid_shown(
+            "",
+            shown::json("flowcontrol.FlowSchemaSpec", Some(spec.node)),
+            &detail,
+            errors,
+        );
     }
     conditions(object, errors);
 }
@@ -130,7 +135,11 @@ fn rule(at: &At, errors: &mut FieldErrors) {
 }
 
 fn subject(at: &At, errors: &mut FieldErrors) {
-    const KINDS: [(&str, &str); 3] = [("User", "user"), ("Group", "group"), ("ServiceAccount", "serviceAccount")];
+    const KINDS: [(&str, &str); 3] = [
+        ("User", "user"),
+        ("Group", "group"),
+        ("ServiceAccount", "serviceAccount"),
+    ];
     let kind = at.str("kind");
     let Some((_, own)) = KINDS.into_iter().find(|(known, _)| *known == kind) else {
         return at.one_of("kind", &["Group", "ServiceAccount", "User"], errors);
@@ -260,6 +269,10 @@ mod tests {
         assert_eq!(errors, []);
         object.set_at(&["spec", "matchingPrecedence"], 9999);
         validate(&object, &mut errors);
-        assert!(errors[0].to_string().ends_with("spec of 'catch-all' must equal the fixed value"));
+        assert!(
+            errors[0]
+                .to_string()
+                .ends_with("spec of 'catch-all' must equal the fixed value")
+        );
     }
 }

@@ -19,7 +19,10 @@ const HASH_BITS: i64 = 60;
 pub fn validate(object: &Node, errors: &mut FieldErrors) {
     common::object_meta(object, false, name::name_is_dns_subdomain, errors);
     let at = At::root(object);
-    if object.annotations().is_some_and(|annotations| annotations.contains_key(ROUND_TRIP)) {
+    if object
+        .annotations()
+        .is_some_and(|annotations| annotations.contains_key(ROUND_TRIP))
+    {
         let detail = format!("annotation '{ROUND_TRIP}' is forbidden");
         at.part("metadata").forbidden("annotations", detail, errors);
     }
@@ -40,7 +43,8 @@ fn mandatory(spec: &At, name: &str, errors: &mut FieldErrors) {
             (fixed, " except the 'spec.exempt' field")
         }
         CATCH_ALL => {
-            let limited = node!({"nominalConcurrencyShares": 5, "lendablePercent": 0, "limitResponse": {"type": "Reject"}});
+            let limited =
+                node!({"nominalConcurrencyShares": 5, "lendablePercent": 0, "limitResponse": {"type": "Reject"}});
             let mut fixed = node!({"type": "Limited"});
             fixed.set("limited", limited);
             (fixed, "")
@@ -115,7 +119,12 @@ fn shares(at: &At, errors: &mut FieldErrors) {
 fn lendable(at: &At, errors: &mut FieldErrors) {
     let percent = at.int("lendablePercent");
     if !(0..=100).contains(&percent) {
-        at.invalid("lendablePercent", percent, "must be between 0 and 100, inclusive", errors);
+        at.invalid(
+            "lendablePercent",
+            percent,
+            "must be between 0 and 100, inclusive",
+            errors,
+        );
     }
 }
 
@@ -127,12 +136,22 @@ fn queuing(at: &At, errors: &mut FieldErrors) {
     if queues <= 0 {
         at.invalid("queues", queues, "must be positive", errors);
     } else if queues > MAX_QUEUES {
-        at.invalid("queues", queues, format!("must not be greater than {MAX_QUEUES}"), errors);
+        at.invalid(
+            "queues",
+            queues,
+            format!("must not be greater than {MAX_QUEUES}"),
+            errors,
+        );
     }
     if hand <= 0 {
         at.invalid("handSize", hand, "must be positive", errors);
     } else if hand > queues {
-        at.invalid("handSize", hand, format!("should not be greater than queues ({queues})"), errors);
+        at.invalid(
+            "handSize",
+            hand,
+            format!("should not be greater than queues ({queues})"),
+            errors,
+        );
     } else if entropy_bits(queues, hand) > HASH_BITS {
         let detail = format!(
             "required entropy bits of deckSize {queues} and handSize {hand} should not be greater than {HASH_BITS}"

@@ -39,7 +39,9 @@ pub fn update(object: &Node, old: &Node, errors: &mut FieldErrors) {
     let old = At::root(old);
     let spec = old.part("spec");
     let leniency = Leniency {
-        any_secret_name: spec.each("tls").any(|tls| !secret_name(tls.str("secretName")).is_empty()),
+        any_secret_name: spec
+            .each("tls")
+            .any(|tls| !secret_name(tls.str("secretName")).is_empty()),
         any_wildcard_rule: spec.each("rules").any(|rule| {
             let mut errors = Vec::new();
             http(&rule, &mut errors);
@@ -55,7 +57,11 @@ pub fn status(object: &Node, old: &Node, errors: &mut FieldErrors) {
     let status = at.part("status");
     let balancer = status.part("loadBalancer");
     let known = old.at(&["status", "loadBalancer"]);
-    let known: Vec<&str> = known.map_or(&[][..], |b| b.list("ingress")).iter().map(|i| i.str("ip")).collect();
+    let known: Vec<&str> = known
+        .map_or(&[][..], |b| b.list("ingress"))
+        .iter()
+        .map(|i| i.str("ip"))
+        .collect();
     for ingress in balancer.each("ingress") {
         let (ip, host) = (ingress.str("ip"), ingress.str("hostname"));
         if !ip.is_empty() {
@@ -76,7 +82,12 @@ fn validate(object: &Node, leniency: Leniency, errors: &mut FieldErrors) {
     let spec = at.part("spec");
     if spec.list("rules").is_empty() && !spec.has("defaultBackend") {
         let rules = spec.node.get("rules").cloned().unwrap_or_default();
-        spec.invalid("", rules, "either `defaultBackend` or `rules` must be specified", errors);
+        spec.invalid(
+            "",
+            rules,
+            "either `defaultBackend` or `rules` must be specified",
+            errors,
+        );
     }
     if let Some(default) = spec.get("defaultBackend") {
         backend(&default, errors);
@@ -96,7 +107,9 @@ fn validate(object: &Node, leniency: Leniency, errors: &mut FieldErrors) {
 
 pub fn class_warning(object: &Node) -> Option<String> {
     object.annotations()?.get(CLASS)?;
-    let class = object.at(&["spec", "ingressClassName"]).filter(|class| !class.is_null());
+    let class = object
+        .at(&["spec", "ingressClassName"])
+        .filter(|class| !class.is_null());
     class
         .is_none()
         .then(|| format!("annotation {CLASS:?} is deprecated, please use 'spec.ingressClassName' instead"))
@@ -104,7 +117,10 @@ pub fn class_warning(object: &Node) -> Option<String> {
 
 pub fn ip_warnings(object: &Node) -> Vec<String> {
     let balancer = object.at(&["status", "loadBalancer"]);
-    let ingresses = balancer.map_or(&[][..], |balancer| balancer.list("ingress")).iter().enumerate();
+    let ingresses = balancer
+        .map_or(&[][..], |balancer| balancer.list("ingress"))
+        .iter()
+        .enumerate();
     let told = ingresses.filter_map(|(i, ingress)| {
         let ip = Some(ingress.str("ip")).filter(|ip| !ip.is_empty())?;
         Some(format!("status.loadBalancer.ingress[{i}]: {}", ip::ip_warning(ip)?))
@@ -156,7 +172,10 @@ fn path(at: &At, errors: &mut FieldErrors) {
             if !absolute {
                 at.invalid("path", path, "must be an absolute path", errors);
             }
-            for part in ["//", "/./", "/../", "%2f", "%2F"].into_iter().filter(|part| path.contains(part)) {
+            for part in ["//", "/./", "/../", "%2f", "%2F"]
+                .into_iter()
+                .filter(|part| path.contains(part))
+            {
                 at.invalid("path", path, format!("must not contain '{part}'"), errors);
             }
             for end in ["/..", "/."].into_iter().filter(|end| path.ends_with(end)) {
@@ -254,7 +273,8 @@ mod tests {
 
     #[test]
     fn paths_stay_below_their_prefix() {
-        let path = node!({"path": "/a/..", "pathType": "Prefix", "backend": {"resource": {"kind": "K", "name": "a/b"}}});
+        let path =
+            node!({"path": "/a/..", "pathType": "Prefix", "backend": {"resource": {"kind": "K", "name": "a/b"}}});
         let rules = node!([{"http": {"paths": []}}]);
         let mut spec = node!({});
         spec.set("rules", rules);

@@ -36,7 +36,10 @@ fn ranges(object: &Node) -> Vec<&str> {
     let mut found = Vec::new();
     for (rules, peers) in [("ingress", "from"), ("egress", "to")] {
         let rules = object.get("spec").map_or(&[][..], |spec| spec.list(rules));
-        let blocks = rules.iter().flat_map(|rule| rule.list(peers)).filter_map(|peer| peer.get("ipBlock"));
+        let blocks = rules
+            .iter()
+            .flat_map(|rule| rule.list(peers))
+            .filter_map(|peer| peer.get("ipBlock"));
         for block in blocks {
             found.push(block.str("cidr"));
             found.extend(block.list("except").iter().filter_map(Node::as_str));
@@ -51,7 +54,11 @@ pub fn warnings(object: &Node) -> Vec<String> {
     let spec = at.part("spec");
     let mut warnings = Vec::new();
     let mut warn = |path: FieldPath, range: &str| {
-        warnings.extend(ip::cidr_warnings(range).into_iter().map(|warning| format!("{path}: {warning}")));
+        warnings.extend(
+            ip::cidr_warnings(range)
+                .into_iter()
+                .map(|warning| format!("{path}: {warning}")),
+        );
     };
     for (rules, peers) in [("ingress", "from"), ("egress", "to")] {
         for rule in spec.each(rules) {
@@ -79,7 +86,12 @@ fn spec(object: &Node, known: &Known, errors: &mut FieldErrors) {
     }
     if spec.list("policyTypes").len() > TYPES.len() {
         let shown = shown::json("[]string", spec.node.get("policyTypes"));
-        return spec.invalid_shown("policyTypes", shown, "may not specify more than two policyTypes", errors);
+        return spec.invalid_shown(
+            "policyTypes",
+            shown,
+            "may not specify more than two policyTypes",
+            errors,
+        );
     }
     for kind in spec.each("policyTypes") {
         let text = kind.node.as_str().unwrap_or_default();
@@ -192,7 +204,10 @@ mod tests {
     #[test]
     fn a_peer_is_one_thing() {
         for (peer, expected) in [
-            (node!({}), "spec.ingress[0].from[0]: Required value: must specify a peer"),
+            (
+                node!({}),
+                "spec.ingress[0].from[0]: Required value: must specify a peer",
+            ),
             (
                 node!({"podSelector": {}, "ipBlock": {"cidr": "10.0.0.0/8"}}),
                 "spec.ingress[0].from[0]: Forbidden: may not specify both ipBlock and another peer",
