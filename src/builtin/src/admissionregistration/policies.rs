@@ -1,14 +1,29 @@
 //! ValidatingAdmissionPolicies, MutatingAdmissionPolicies and their bindings.
 
-use super::webhooks::default_rule;
+mod validation;
+
+use super::webhooks::{default_rule, static_name_warnings};
 use crate::cells::{Row, UNSET};
 use crate::value::{each, keep_metadata, or, with};
-use fairlead_api::{Map, Node};
+use fairlead_api::{FieldErrors, Map, Node};
 use fairlead_resource::{HookContext, Hooks};
 
 /// Policies of both kinds; `rules` is the field that holds what they do.
 pub struct Policies {
     pub rules: &'static str,
+}
+
+impl Policies {
+    fn mutates(&self) -> bool {
+        self.rules == "mutations"
+    }
+
+    fn validate(&self, object: &Node, old: Option<&Node>, errors: &mut FieldErrors) {
+        match self.mutates() {
+            true => validation::mutating(object, old, errors),
+            false => validation::validating(object, old, errors),
+        }
+    }
 }
 
 impl Hooks for Policies {
@@ -24,9 +39,29 @@ impl Hooks for Policies {
     fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
         match subresource {
             "status" => &[&["metadata"], &["spec"]],
-            _ if self.rules == "validations" => &[&["status"]],
+            _ if !self.mutates() => &[&["status"]],
             _ => &[],
         }
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        self.validate(object, None, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        self.validate(object, Some(old), errors);
+    }
+
+    fn validate_status(&self, object: &Node, _: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validation::status(object, errors);
+    }
+
+    fn repeats_metadata_checks(&self) -> bool {
+        false
+    }
+
+    fn warnings(&self, object: &Node, _: Option<&Node>, _: &HookContext) -> Vec<String> {
+        static_name_warnings(object)
     }
 
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {
@@ -42,11 +77,31 @@ impl Hooks for Policies {
     }
 }
 
-pub struct PolicyBindings;
+/// Bindings of policies of both kinds.
+pub struct PolicyBindings {
+    pub mutates: bool,
+}
+
 
 impl Hooks for PolicyBindings {
     fn default(&self, object: &mut Node) {
         with(object, &["spec", "matchResources"], default_match);
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validation::binding(object, self.mutates, errors);
+    }
+
+    fn validate_update(&self, object: &Node, _: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validation::binding(object, self.mutates, errors);
+    }
+
+    fn repeats_metadata_checks(&self) -> bool {
+        false
+    }
+
+    fn warnings(&self, object: &Node, _: Option<&Node>, _: &HookContext) -> Vec<String> {
+        static_name_warnings(object)
     }
 
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {

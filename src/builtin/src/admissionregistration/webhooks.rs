@@ -1,15 +1,33 @@
 //! ValidatingWebhookConfigurations and MutatingWebhookConfigurations.
 
+mod validation;
+
 use crate::cells::Row;
 use crate::value::{each, or, with};
-use fairlead_api::{Map, Node};
-use fairlead_resource::Hooks;
+use fairlead_api::{FieldErrors, Map, Node};
+use fairlead_resource::{HookContext, Hooks};
 
 pub struct ValidatingWebhookConfigurations;
 
 impl Hooks for ValidatingWebhookConfigurations {
     fn default(&self, object: &mut Node) {
         each(object, "webhooks", default_webhook);
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validation::validate(object, None, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validation::validate(object, Some(old), errors);
+    }
+
+    fn repeats_metadata_checks(&self) -> bool {
+        false
+    }
+
+    fn warnings(&self, object: &Node, _: Option<&Node>, _: &HookContext) -> Vec<String> {
+        static_name_warnings(object)
     }
 
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {
@@ -25,6 +43,22 @@ impl Hooks for MutatingWebhookConfigurations {
             default_webhook(webhook);
             or(webhook, "reinvocationPolicy", "Never");
         });
+    }
+
+    fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validation::validate(object, None, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validation::validate(object, Some(old), errors);
+    }
+
+    fn repeats_metadata_checks(&self) -> bool {
+        false
+    }
+
+    fn warnings(&self, object: &Node, _: Option<&Node>, _: &HookContext) -> Vec<String> {
+        static_name_warnings(object)
     }
 
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {
@@ -46,4 +80,15 @@ fn default_webhook(webhook: &mut Node) {
 
 pub fn default_rule(rule: &mut Node) {
     or(rule, "scope", "*");
+}
+
+/// Says which names this API should leave alone.
+pub fn static_name_warnings(object: &Node) -> Vec<String> {
+    const SUFFIX: &str = ".static.k8s.io";
+    match object.name().ends_with(SUFFIX) {
+        true => vec![format!(
+            "metadata.name: names ending with {SUFFIX:?} are reserved for static manifest-based configurations and cannot be managed via the API"
+        )],
+        false => Vec::new(),
+    }
 }
