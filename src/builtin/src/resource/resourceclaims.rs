@@ -1,12 +1,23 @@
 //! ResourceClaims and ResourceClaimTemplates.
 
-use super::devices::{default_claim_spec, default_tolerations};
-use crate::cells::Row;
-use crate::value::{keep_metadata, list, with};
-use fairlead_api::Node;
-use fairlead_resource::{HookContext, Hooks};
+mod status;
+pub mod validation;
 
-pub struct ResourceClaims;
+use super::admin;
+use super::devices::{default_claim_spec, default_tolerations};
+use crate::auth::Auth;
+use crate::cells::Row;
+use crate::value::{flag, keep_metadata, list, with};
+use fairlead_api::{FieldErrors, Node};
+use fairlead_resource::{HookContext, Hooks};
+use std::sync::Arc;
+
+const RESULTS: &[&str] = &["status", "allocation", "devices", "results"];
+
+pub struct ResourceClaims {
+    /// Where namespaces are looked up.
+    pub auth: Option<Arc<Auth>>,
+}
 
 impl Hooks for ResourceClaims {
     fn default(&self, object: &mut Node) {
@@ -32,6 +43,26 @@ impl Hooks for ResourceClaims {
         true
     }
 
+    fn validate_create(&self, object: &Node, context: &HookContext, errors: &mut FieldErrors) {
+        admin::of_requests(&self.auth, object, &["spec"], context, errors);
+        validation::create(object, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validation::update(object, old, errors);
+    }
+
+    fn validate_status(&self, object: &Node, old: &Node, context: &HookContext, errors: &mut FieldErrors) {
+        if list(old, RESULTS).iter().all(|result| !flag(result, &["adminAccess"])) {
+            admin::of_results(&self.auth, object, context, errors);
+        }
+        status::validate(object, old, errors);
+    }
+
+    fn repeats_metadata_checks(&self) -> bool {
+        false
+    }
+
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {
         let mut states = Vec::new();
         if object.deletion_timestamp().is_some() {
@@ -51,7 +82,6 @@ impl Hooks for ResourceClaims {
 
 /// The status of devices goes with their allocation.
 fn drop_deallocated(object: &mut Node, old: &Node) {
-    const RESULTS: &[&str] = &["status", "allocation", "devices", "results"];
     let id = |device: &Node| ["driver", "pool", "device", "shareID"].map(|key| device.str(key).to_owned());
     let now: Vec<_> = list(object, RESULTS).iter().map(id).collect();
     let gone: Vec<_> = list(old, RESULTS)
@@ -70,7 +100,10 @@ fn drop_deallocated(object: &mut Node, old: &Node) {
     }
 }
 
-pub struct ResourceClaimTemplates;
+pub struct ResourceClaimTemplates {
+    /// Where namespaces are looked up.
+    pub auth: Option<Arc<Auth>>,
+}
 
 impl Hooks for ResourceClaimTemplates {
     fn default(&self, object: &mut Node) {
@@ -79,6 +112,19 @@ impl Hooks for ResourceClaimTemplates {
 
     fn returns_deleted_object(&self) -> bool {
         true
+    }
+
+    fn validate_create(&self, object: &Node, context: &HookContext, errors: &mut FieldErrors) {
+        admin::of_requests(&self.auth, object, &["spec", "spec"], context, errors);
+        validation::template(object, None, errors);
+    }
+
+    fn validate_update(&self, object: &Node, old: &Node, _: &HookContext, errors: &mut FieldErrors) {
+        validation::template(object, Some(old), errors);
+    }
+
+    fn repeats_metadata_checks(&self) -> bool {
+        false
     }
 
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {

@@ -45,7 +45,12 @@ fn validate(claim: &Node, leniency: &Leniency, errors: &mut FieldErrors) {
 
 /// A claim that is yet to be made: nothing of its metadata but labels and annotations counts.
 pub fn template(at: &At, errors: &mut FieldErrors) {
-    let meta = at.part("metadata");
+    template_meta(&at.part("metadata"), errors);
+    spec(&at.part("spec"), &Leniency::default(), errors);
+}
+
+/// Metadata of what is yet to be made: labels and annotations only.
+pub fn template_meta(meta: &At, errors: &mut FieldErrors) {
     let annotations = meta.node.get("annotations");
     errors.extend(validate_annotations(annotations, &meta.path_of("annotations")));
     errors.extend(validate_labels(meta.node.get("labels"), &meta.path_of("labels")));
@@ -70,7 +75,6 @@ pub fn template(at: &At, errors: &mut FieldErrors) {
             meta.forbidden(shown, "cannot be set", errors);
         }
     }
-    spec(&at.part("spec"), &Leniency::default(), errors);
 }
 
 pub fn spec(spec: &At, leniency: &Leniency, errors: &mut FieldErrors) {
