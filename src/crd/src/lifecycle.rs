@@ -99,13 +99,13 @@ impl Lifecycle {
         // Accepting names for one may free or take them for another: twice is enough for any order.
         for _ in 0..2 {
             for i in 0..crds.len() {
-                self.accept(&client, resource, &mut crds, i).await?;
+                tell(crds[i].name().to_owned(), self.accept(&client, resource, &mut crds, i).await);
             }
         }
         let mut gone = Vec::new();
         for crd in &crds {
             if crd.deletion_timestamp().is_some() {
-                self.terminate(&client, resource, crd).await?;
+                tell(crd.name().to_owned(), self.terminate(&client, resource, crd).await);
                 gone.push(crd.name().to_owned());
             }
         }
@@ -114,7 +114,7 @@ impl Lifecycle {
         if !gone.is_empty() {
             // Names may have become free.
             for i in 0..crds.len() {
-                self.accept(&client, resource, &mut crds, i).await?;
+                tell(crds[i].name().to_owned(), self.accept(&client, resource, &mut crds, i).await);
             }
             self.serve(&crds);
         }
@@ -217,6 +217,13 @@ impl Lifecycle {
 
     fn now(&self) -> String {
         self.clock.now().rfc3339()
+    }
+}
+
+/// One definition that cannot be brought in line does not keep the others from it.
+fn tell(crd: String, result: StatusResult<()>) {
+    if let Err(status) = result {
+        tracing::warn!(crd, %status, "a custom resource definition could not be brought in line");
     }
 }
 
