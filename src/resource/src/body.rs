@@ -89,7 +89,7 @@ pub fn decode(
             expected.kind
         ))
     };
-    if body.media_type == protobuf::MEDIA_TYPE && !call.definition.is_custom() {
+    if body.media_type == protobuf::MEDIA_TYPE {
         return protobuf::decode(call, expected, schema);
     }
     check_media_type(&body.media_type)?;

@@ -66,7 +66,7 @@ pub fn cached(code: u16, object: &Arc<Cached>, definition: &ResourceDefinition, 
 pub fn node(code: u16, node: &Node, wanted: Wanted) -> Response {
     match encoded(node, wanted) {
         Some((media_type, bytes)) => whole(code, media_type, bytes, wanted.gzip),
-        None => status_as_json(&negotiate::not_acceptable(Offer::Resource { protobuf: false }, false)),
+        None => status_as_json(&negotiate::not_acceptable()),
     }
 }
 
@@ -112,7 +112,7 @@ pub fn document(json: &Bytes, parameters: &str, wanted: Wanted) -> Response {
         Agreed { format: Format::Json, .. } => pretty::indent(json).into(),
         _ => match json::parse(json).map(|parsed| encoded(&parsed, wanted)) {
             Ok(Some((_, bytes))) => bytes,
-            Ok(None) => return status_as_json(&negotiate::not_acceptable(Offer::Plain, false)),
+            Ok(None) => return status_as_json(&negotiate::not_acceptable()),
             Err(error) => return status_as_json(&Status::internal(error)),
         },
     };

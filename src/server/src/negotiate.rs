@@ -50,7 +50,7 @@ pub enum Route {
 }
 
 const SUPPORTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
-const SUPPORTED_CUSTOM: &str = "application/json, application/yaml";
+const STREAMS: &str = "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
 const FORMATS: [Format; 3] = [Format::Json, Format::Yaml, Format::Protobuf];
 
 impl Format {
@@ -128,18 +128,17 @@ pub fn agree(headers: &HeaderMap, query: &[(String, String)], offer: Offer) -> S
             }
         }
     }
-    Err(not_acceptable(offer, false))
+    Err(not_acceptable())
 }
 
-/// The 406 that lists what an endpoint can make: objects, or the streams of a watch.
-pub fn not_acceptable(offer: Offer, stream: bool) -> Status {
-    let supported = match (offer, stream) {
-        (Offer::Resource { protobuf: false }, false) => SUPPORTED_CUSTOM,
-        (Offer::Resource { protobuf: false }, true) => "application/json;stream=watch",
-        (_, false) => SUPPORTED,
-        (_, true) => "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch",
-    };
-    Status::not_acceptable(format!("only the following media types are accepted: {supported}"))
+/// The 406 that lists what an endpoint can make. COMPAT: protobuf is named even where only metadata has that form.
+pub fn not_acceptable() -> Status {
+    Status::not_acceptable(format!("only the following media types are accepted: {SUPPORTED}"))
+}
+
+/// [`not_acceptable`] of watches.
+pub fn no_such_stream() -> Status {
+    Status::not_acceptable(format!("only the following media types are accepted: {STREAMS}"))
 }
 
 /// The media type of a body without its parameters, where it is one that `accepted` lists.
@@ -163,6 +162,22 @@ pub fn unsupported(accepted: &[&str]) -> Status {
         accepted.join(", ")
     );
     Status::unsupported_media_type(message)
+}
+
+/// Whether a route for patches takes a body, as the router sees it.
+///
+/// # Errors
+/// COMPAT: the 415 of the router, whose text differs from that of [`unsupported`].
+pub fn consumes(header: &str, accepted: &[&str]) -> StatusResult<()> {
+    let listed = |clause: &str| {
+        let media_type = clause.split(';').next().unwrap_or("").trim();
+        media_type == "*/*" || accepted.contains(&media_type)
+    };
+    if header.split(',').any(listed) {
+        return Ok(());
+    }
+    let status = Status::unsupported_media_type("415: Unsupported Media Type");
+    Err(status.with_details(fairlead_api::status::Details::default()))
 }
 
 /// Whether a person reads the answer: by parameter, or by the client's name.
@@ -288,7 +303,7 @@ mod tests {
         assert_eq!(agreed("application/vnd.kubernetes.protobuf, */*", custom).unwrap().format, Format::Json);
         assert_eq!(
             agreed("application/vnd.kubernetes.protobuf", custom).unwrap_err().message(),
-            "only the following media types are accepted: application/json, application/yaml"
+            "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"
         );
     }
 

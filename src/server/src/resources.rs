@@ -49,7 +49,7 @@ async fn handle(
     let offer = Offer::Resource { protobuf: !definition.is_custom() };
     let agreed = negotiate::agree(&known.parts.headers, &known.query, offer).map_err(|s| failure(&s, &known))?;
     if verb == Verb::Watch && agreed.format == Format::Yaml {
-        return Err(failure(&negotiate::not_acceptable(offer, true), &known));
+        return Err(failure(&negotiate::no_such_stream(), &known));
     }
     let media_type = media_type(verb, &known, &definition).map_err(|status| failure(&status, &known))?;
     let payload = std::mem::take(&mut known.payload);
@@ -224,13 +224,15 @@ const CUSTOM_PATCHES: [&str; 3] =
 /// The media type of the body.
 fn media_type(verb: Verb, known: &Known, definition: &ResourceDefinition) -> StatusResult<MediaType> {
     let header = known.header(CONTENT_TYPE);
-    let bodies = if definition.is_custom() { &BODIES[..2] } else { &BODIES[..] };
     match verb {
         Verb::Get | Verb::List | Verb::Watch => Ok(MediaType::Given("")),
-        Verb::Create | Verb::Update => negotiate::content_type(header, bodies).map(MediaType::Given),
+        Verb::Create | Verb::Update => negotiate::content_type(header, &BODIES).map(MediaType::Given),
         Verb::Delete | Verb::DeleteCollection => Ok(MediaType::IfAny(negotiate::content_type(header, &BODIES))),
         Verb::Patch => {
             let patches = if definition.is_custom() { &CUSTOM_PATCHES[..] } else { &PATCHES[..] };
+            if !definition.is_custom() {
+                negotiate::consumes(header, patches)?;
+            }
             // COMPAT: parameters are cut off, letters compared as they are, and nothing is assumed.
             let media_type = header.split(';').next().unwrap_or("");
             match patches.iter().find(|p| **p == media_type) {

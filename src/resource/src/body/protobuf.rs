@@ -11,6 +11,10 @@ use fairlead_schema::{self as schema, Schema};
 /// The media type of such bodies.
 pub const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
 
+/// What custom resources answer: their objects have no protobuf form.
+const NO_MESSAGE: &str = "object *unstructured.Unstructured does not implement the protobuf marshalling interface and \
+                          cannot be encoded to a protobuf message";
+
 /// Reads the body of a create or an update, as [`super::decode`] does.
 pub fn decode(call: &Call, expected: &GroupVersionKind, schema: &Schema) -> StatusResult<Node> {
     let bytes = &call.request.body.bytes;
@@ -29,9 +33,8 @@ pub fn decode(call: &Call, expected: &GroupVersionKind, schema: &Schema) -> Stat
         ))
     };
     let scheme = &call.engine.config.scheme;
-    let protobuf = scheme
-        .protobuf()
-        .ok_or_else(|| cannot("protobuf is not served".into()))?;
+    let protobuf = scheme.protobuf().filter(|_| !call.definition.is_custom());
+    let protobuf = protobuf.ok_or_else(|| cannot(NO_MESSAGE.into()))?;
     let read = |root| {
         protobuf
             .decode(document.message, root)

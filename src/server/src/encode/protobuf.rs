@@ -3,7 +3,7 @@
 
 use super::{GZIP_THRESHOLD, PIECE, Wanted, compress, mark_compressed, status_as_json, whole};
 use crate::body::{Body, BoxError, Response};
-use crate::negotiate::{self, Format, Offer};
+use crate::negotiate::{self, Format};
 use bytes::Bytes;
 use fairlead_api::{Status, json};
 use fairlead_codec::protobuf::{Protobuf, envelope};
@@ -82,7 +82,7 @@ impl Pieces {
         let kind = protobuf.message_of(&list.api_version, &list.kind);
         let metadata = match kind.and_then(|id| protobuf.field(id, "metadata")) {
             Some(id) => protobuf.encode(&list.metadata, id),
-            None => return Err(negotiate::not_acceptable(Offer::Resource { protobuf: false }, false)),
+            None => return Err(negotiate::not_acceptable()),
         };
         let whole = envelope::List::new(&list.api_version, &list.kind, &metadata, items.iter().map(Bytes::len));
         let items_length: usize = items.iter().map(|item| envelope::item_head(item.len()).len() + item.len()).sum();
