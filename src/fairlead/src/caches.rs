@@ -7,7 +7,9 @@ use fairlead_resource::engine::Caches;
 use fairlead_resource::ResourceDefinition;
 use fairlead_resource::storage_codec::StoredObjects;
 use fairlead_storage::{Cache, CacheConfig, Store};
+use fairlead_telemetry::Families;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// All caches over one store. Cheap to clone.
 #[derive(Clone)]
@@ -21,6 +23,8 @@ struct Inner {
     ring_bytes: usize,
 }
 
+/// How old the numbers of stored objects may be.
+const COUNTED_EVERY: Duration = Duration::from_secs(10);
 /// Enough for minutes of changes of a busy resource.
 const RING_BYTES: usize = 16 << 20;
 
@@ -63,6 +67,24 @@ impl CacheSet {
 
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.0.store
+    }
+
+    /// Counts objects by resource, until it is dropped.
+    pub async fn count(self, families: Families) {
+        let gauges = families.gauges("apiserver_storage_objects", "Stored objects, by resource.", &["resource"]);
+        let mut told: Vec<String> = Vec::new();
+        loop {
+            let counts: Vec<(String, usize)> =
+                self.0.by_owner.iter().map(|entry| (entry.key().to_string(), entry.latest().len())).collect();
+            for gone in told.iter().filter(|name| !counts.iter().any(|(known, _)| known == *name)) {
+                gauges.with(&[gone.as_str()]).set(0);
+            }
+            for (resource, count) in &counts {
+                gauges.with(&[resource.as_str()]).set(i64::try_from(*count).unwrap_or(i64::MAX));
+            }
+            told = counts.into_iter().map(|(resource, _)| resource).collect();
+            tokio::time::sleep(COUNTED_EVERY).await;
+        }
     }
 
     /// Forgets the cache of a resource that is no longer served.

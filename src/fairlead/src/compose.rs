@@ -133,6 +133,7 @@ pub async fn start(config: Config) -> Result<Running> {
         task::spawn("routes", routes.clone().run()),
         task::spawn("gateway", gateway.clone().run(stop(&drain))),
         task::spawn("registrar", registrar.run(stop(&drain))),
+        task::spawn("count-objects", caches.clone().count(families.clone())),
         task::spawn("compaction", compaction::run(store, compaction::WINDOW)),
     ];
     let acted = controllers::Acted {
