@@ -15,15 +15,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("codec", &["api", "schema"]),
     ("storage", &["api", "telemetry"]),
     ("auth", &["api", "telemetry"]),
-    ("admission", &["api", "patch", "schema", "cel"]),
+    ("admission", &["api", "cel", "codec", "patch", "schema"]),
     ("flowcontrol", &["api", "telemetry"]),
     ("audit", &["api", "telemetry"]),
     ("resource", &["admission", "api", "codec", "patch", "schema", "storage"]),
-    ("builtin", &["admission", "api", "auth", "cel", "resource", "schema", "words"]),
+    ("builtin", &["admission", "api", "auth", "cel", "codec", "resource", "schema", "words"]),
     ("crd", &["api", "cel", "resource", "schema", "words"]),
     ("discovery", &["api", "resource", "schema"]),
     ("gateway", &["api", "telemetry"]),
-    ("controllers", &["api", "auth", "discovery", "resource", "telemetry"]),
+    ("controllers", &["admission", "api", "auth", "discovery", "resource", "telemetry"]),
     ("server", &["api", "audit", "auth", "codec", "discovery", "flowcontrol", "gateway", "resource", "schema", "storage", "telemetry"]),
 ];
 
