@@ -3,6 +3,8 @@
 //! Only decisions are checked here: objects are put into memory as they were sent. Scenarios with tokens are the
 //! black-box suite's.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 use fairlead_api::selector::FieldSelector;
 use fairlead_api::{Node, Status, UserInfo, json};
 use fairlead_auth::authentication::Headers;

@@ -1,5 +1,7 @@
 //! Every built-in kind through protobuf and back; and bytes that are no messages.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 use fairlead_api::{Map, Node, node};
 use fairlead_builtin::{Builtins, Deps};
 use fairlead_codec::protobuf::envelope;

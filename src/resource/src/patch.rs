@@ -278,5 +278,5 @@ fn check_type(call: &Call, object: &Node) -> Result<(), String> {
     if version.is_empty() || (kind.is_empty() && version == expected_version) {
         return Ok(());
     }
-    body::other_kind(call, &mut object.clone(), &expected).unwrap_or_else(|| Ok(()))
+    body::other_kind(call, &mut object.clone(), &expected).unwrap_or(Ok(()))
 }

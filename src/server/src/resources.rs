@@ -198,7 +198,7 @@ fn verbs_of_path(info: &RequestInfo, definition: &ResourceDefinition) -> StatusR
         2 => of(&OBJECT),
         depth => match definition.subresource(&info.subresource) {
             // Only subresources that pass whole requests on have paths of their own below.
-            Some(subresource) if depth == 3 || subresource.verbs.len() >= OBJECT.len() + 1 => subresource.verbs.clone(),
+            Some(subresource) if depth == 3 || subresource.verbs.len() > OBJECT.len() => subresource.verbs.clone(),
             _ => Vec::new(),
         },
     };

@@ -30,6 +30,7 @@ impl Size {
         Size { min: self.min.min(other.min), max: self.max.max(other.max) }
     }
 
+    #[allow(clippy::should_implement_trait, reason = "it saturates, which an operator would hide")]
     pub fn add(self, other: Size) -> Size {
         Size { min: self.min.saturating_add(other.min), max: self.max.saturating_add(other.max) }
     }
@@ -55,6 +56,7 @@ impl Range {
         Range { min: cost, max: cost }
     }
 
+    #[allow(clippy::should_implement_trait, reason = "it saturates, which an operator would hide")]
     pub fn add(self, other: Range) -> Range {
         Range { min: self.min.saturating_add(other.min), max: self.max.saturating_add(other.max) }
     }

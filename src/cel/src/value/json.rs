@@ -79,6 +79,7 @@ impl<'a> Json<'a> {
         self.ty.is_some_and(|t| matches!(t.shape(), Shape::Struct(_)))
     }
 
+    #[allow(clippy::len_without_is_empty, reason = "most values have no length")]
     pub fn len(&self) -> Option<usize> {
         match self.node {
             Node::List(items) => Some(items.len()),

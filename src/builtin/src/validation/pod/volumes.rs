@@ -196,12 +196,12 @@ pub fn file_mode(at: &At, field: &str, errors: &mut FieldErrors) {
 
 fn csi(at: &At, errors: &mut FieldErrors) {
     sources::csi_driver_name(at, "driver", errors);
-    if let Some(secret) = at.get("nodePublishSecretRef") {
-        if secret.require("name", errors) {
-            let name = secret.str("name");
-            // COMPAT: the name is reported one level up.
-            at.complain("name", name, name::is_dns1123_subdomain(name), errors);
-        }
+    if let Some(secret) = at.get("nodePublishSecretRef")
+        && secret.require("name", errors)
+    {
+        let name = secret.str("name");
+        // COMPAT: the name is reported one level up.
+        at.complain("name", name, name::is_dns1123_subdomain(name), errors);
     }
 }
 
