@@ -1,5 +1,7 @@
 //! The hooks of custom resources, and of CustomResourceDefinitions themselves.
 
+use crate::condition::{self, Condition};
+use crate::lifecycle::FINALIZER;
 use crate::lifecycle::{self, Lifecycle};
 use crate::objects::{self, Part};
 use crate::rules::RuleTable;
@@ -79,6 +81,21 @@ impl DefinitionHooks {
 impl Hooks for DefinitionHooks {
     fn default(&self, crd: &mut Node) {
         DefinitionHooks::fill_in(crd);
+    }
+
+    /// Until its objects are gone, a definition stays (apiextensions-apiserver pkg/registry/customresourcedefinition).
+    fn keeps_after_delete(&self, crd: &Node) -> bool {
+        crd.deletion_timestamp().is_none()
+    }
+
+    fn begin_deletion(&self, crd: &mut Node) {
+        if !crd.finalizers().any(|f| f == FINALIZER) {
+            let finalizers: Vec<Node> = crd.finalizers().chain([FINALIZER]).map(Node::from).collect();
+            crd.set_at(&["metadata", "finalizers"], finalizers);
+        }
+        let message = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
+        let terminating = Condition::new("Terminating", true, "InstanceDeletionPending", message);
+        condition::set(crd, &terminating, &self.lifecycle.now());
     }
 
     fn after_write<'a>(&'a self, request: &'a Request, engine: &'a Engine) -> BoxFuture<'a, ()> {

@@ -143,18 +143,6 @@ impl Lifecycle {
                 Err(status) => return Err(status),
             };
         }
-        if !crds[index].finalizers().any(|f| f == FINALIZER) && condition::is_true(&crds[index], "Established") {
-            // The finalizer comes with the first write after acceptance, as upstream's controller adds it.
-            let mut patch = Node::map();
-            let finalizers: Vec<Node> = crds[index].finalizers().chain([FINALIZER]).map(Node::from).collect();
-            patch.set_at(&["metadata", "finalizers"], finalizers);
-            patch.set_at(&["metadata", "resourceVersion"], crds[index].resource_version());
-            match client.merge_patch(resource, "", crds[index].name(), "", &patch).await {
-                Ok(updated) => crds[index] = updated,
-                Err(status) if matches!(status.code(), 404 | 409) => {}
-                Err(status) => return Err(status),
-            }
-        }
         Ok(())
     }
 
@@ -215,7 +203,7 @@ impl Lifecycle {
         }
     }
 
-    fn now(&self) -> String {
+    pub(crate) fn now(&self) -> String {
         self.clock.now().rfc3339()
     }
 }
