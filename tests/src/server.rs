@@ -24,9 +24,17 @@ impl Server {
     /// Starts a server with an empty data directory and these further flags.
     pub fn start(arguments: &[&str]) -> Result<Server> {
         let directory = tempfile::Builder::new().prefix("fairlead-test-").tempdir()?;
-        std::fs::write(directory.path().join("tokens.csv"), format!("{TOKEN},admin,admin-uid,system:masters\n"))?;
+        std::fs::write(
+            directory.path().join("tokens.csv"),
+            format!("{TOKEN},admin,admin-uid,system:masters\n"),
+        )?;
         let arguments = arguments.iter().map(|a| (*a).into()).collect();
-        let mut server = Server { child: None, directory, arguments, address: String::new() };
+        let mut server = Server {
+            child: None,
+            directory,
+            arguments,
+            address: String::new(),
+        };
         server.restart()?;
         Ok(server)
     }
@@ -52,7 +60,12 @@ impl Server {
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(std::fs::File::create(self.path("stdout"))?)
-            .stderr(std::fs::OpenOptions::new().create(true).append(true).open(self.path("stderr"))?);
+            .stderr(
+                std::fs::OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .open(self.path("stderr"))?,
+            );
         let mut child = command.spawn().context("cannot start fairlead")?;
         let begun = Instant::now();
         while !ready.exists() {
@@ -122,7 +135,9 @@ impl Server {
     }
 
     pub async fn connect(&self) -> Result<Connection> {
-        Target::new(&self.address, Some(TOKEN.into()), None, false)?.connect().await
+        Target::new(&self.address, Some(TOKEN.into()), None, false)?
+            .connect()
+            .await
     }
 
     /// A GET whose answer is JSON.
@@ -142,7 +157,10 @@ impl Drop for Server {
 /// A program of this workspace, built beside the running test.
 pub fn binary(name: &str) -> Result<PathBuf> {
     let test = std::env::current_exe()?;
-    let directory = test.parent().and_then(Path::parent).context("the test has no target directory")?;
+    let directory = test
+        .parent()
+        .and_then(Path::parent)
+        .context("the test has no target directory")?;
     let path = directory.join(name);
     if !path.exists() {
         bail!("{} is not built: run `cargo build -p {name}` first", path.display());

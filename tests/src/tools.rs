@@ -7,26 +7,40 @@ use std::sync::OnceLock;
 
 /// The root of the repository.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ has a parent").into()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ has a parent")
+        .into()
 }
 
 /// kubectl: `$KUBECTL`, or upstream's built from its Go module, or one on the PATH. `None` where there is neither.
 pub fn kubectl() -> Option<PathBuf> {
     static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
-    FOUND.get_or_init(|| find_kubectl().map_err(|e| eprintln!("no kubectl: {e:#}")).ok()).clone()
+    FOUND
+        .get_or_init(|| find_kubectl().map_err(|e| eprintln!("no kubectl: {e:#}")).ok())
+        .clone()
 }
 
 fn find_kubectl() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("KUBECTL") {
         return Ok(path.into());
     }
-    let built = std::env::current_exe()?.parent().and_then(Path::parent).context("no target directory")?.join("kubectl");
+    let built = std::env::current_exe()?
+        .parent()
+        .and_then(Path::parent)
+        .context("no target directory")?
+        .join("kubectl");
     if built.exists() {
         return Ok(built);
     }
     if on_path("go") {
         let source = root().join("tests/kubectl");
-        let output = Command::new("go").args(["build", "-o"]).arg(&built).arg(".").current_dir(source).output()?;
+        let output = Command::new("go")
+            .args(["build", "-o"])
+            .arg(&built)
+            .arg(".")
+            .current_dir(source)
+            .output()?;
         if output.status.success() {
             return Ok(built);
         }
@@ -60,13 +74,21 @@ pub struct Kubectl {
 
 impl Kubectl {
     pub fn new(program: PathBuf, server: &crate::server::Server) -> Kubectl {
-        Kubectl { program, kubeconfig: server.kubeconfig(), home: server.path("home") }
+        Kubectl {
+            program,
+            kubeconfig: server.kubeconfig(),
+            home: server.path("home"),
+        }
     }
 
     /// A command to be run as it is, with a home (and so a discovery cache) of its own.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(arguments).env("KUBECONFIG", &self.kubeconfig).env("HOME", &self.home).current_dir(root());
+        command
+            .args(arguments)
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("HOME", &self.home)
+            .current_dir(root());
         command
     }
 
@@ -74,7 +96,11 @@ impl Kubectl {
     pub fn run(&self, arguments: &[&str]) -> Result<String> {
         let output = self.command(arguments).output()?;
         if !output.status.success() {
-            bail!("kubectl {} failed: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+            bail!(
+                "kubectl {} failed: {}",
+                arguments.join(" "),
+                String::from_utf8_lossy(&output.stderr)
+            );
         }
         Ok(String::from_utf8(output.stdout)?)
     }
@@ -89,7 +115,11 @@ impl Kubectl {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        child.stdin.take().context("no standard input")?.write_all(input.as_bytes())?;
+        child
+            .stdin
+            .take()
+            .context("no standard input")?
+            .write_all(input.as_bytes())?;
         Ok(child.wait_with_output()?)
     }
 
@@ -97,7 +127,11 @@ impl Kubectl {
     pub fn feed(&self, arguments: &[&str], manifest: &str) -> Result<String> {
         let output = self.pipe(arguments, manifest)?;
         if !output.status.success() {
-            bail!("kubectl {} failed: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+            bail!(
+                "kubectl {} failed: {}",
+                arguments.join(" "),
+                String::from_utf8_lossy(&output.stderr)
+            );
         }
         Ok(String::from_utf8(output.stdout)?)
     }

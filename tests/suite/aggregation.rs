@@ -24,19 +24,33 @@ impl Extension {
             .arg(format!("--port={port}"))
             .arg(format!("--print-ca={}", ca.display()))
             .arg("--dns-name=shipping.default.svc")
-            .arg(format!("--requestheader-client-ca-file={}", server.path("data/pki/front-proxy-ca.crt").display()))
+            .arg(format!(
+                "--requestheader-client-ca-file={}",
+                server.path("data/pki/front-proxy-ca.crt").display()
+            ))
             .stdin(Stdio::null())
             .stdout(std::fs::File::create(&log)?)
             .stderr(std::fs::File::create(server.path("extension.err"))?)
             .spawn()?;
-        let mut extension = Extension { child, port: 0, ca: String::new() };
+        let mut extension = Extension {
+            child,
+            port: 0,
+            ca: String::new(),
+        };
         let begun = Instant::now();
         while extension.port == 0 || !ca.exists() {
-            ensure!(begun.elapsed() < Duration::from_secs(20), "the extension server did not start");
+            ensure!(
+                begun.elapsed() < Duration::from_secs(20),
+                "the extension server did not start"
+            );
             std::thread::sleep(Duration::from_millis(10));
             let mut text = std::fs::read_to_string(&log)?;
             std::fs::File::open(server.path("extension.err"))?.read_to_string(&mut text)?;
-            extension.port = if port == 0 { listening_port(&text).unwrap_or(0) } else { port };
+            extension.port = if port == 0 {
+                listening_port(&text).unwrap_or(0)
+            } else {
+                port
+            };
         }
         let pem = std::fs::read(&ca).context("the extension server wrote no CA")?;
         extension.ca = base64::engine::general_purpose::STANDARD.encode(pem);
@@ -46,7 +60,10 @@ impl Extension {
     /// The example's registration, with this server's address and CA.
     fn manifest(&self, address: &str) -> Result<String> {
         let text = std::fs::read_to_string(root().join("examples/extension-server/apiservice.yaml"))?;
-        let registration = text.split("\n---\napiVersion: shipping.example.com").next().context("the example is empty")?;
+        let registration = text
+            .split("\n---\napiVersion: shipping.example.com")
+            .next()
+            .context("the example is empty")?;
         Ok(registration
             .replace("192.0.2.10", address)
             .replace("8443", &self.port.to_string())
@@ -85,7 +102,12 @@ pub fn registered() -> Result<Option<(Server, Kubectl, Extension)>> {
     let k = Kubectl::new(program, &server);
     let extension = Extension::start(&server, 0)?;
     k.feed(&["apply", "-f", "-"], &extension.manifest(&address)?)?;
-    k.run(&["wait", "--for=condition=Available", "apiservice/v1alpha1.shipping.example.com", "--timeout=20s"])?;
+    k.run(&[
+        "wait",
+        "--for=condition=Available",
+        "apiservice/v1alpha1.shipping.example.com",
+        "--timeout=20s",
+    ])?;
     Ok(Some((server, k, extension)))
 }
 
@@ -94,7 +116,12 @@ pub fn registered_again(server: &Server, k: &Kubectl, port: u16) -> Result<Exten
     let again = Extension::start(server, port)?;
     let address = own_address().context("the address is gone")?;
     k.feed(&["apply", "-f", "-"], &again.manifest(&address)?)?;
-    k.run(&["wait", "--for=condition=Available", "apiservice/v1alpha1.shipping.example.com", "--timeout=30s"])?;
+    k.run(&[
+        "wait",
+        "--for=condition=Available",
+        "apiservice/v1alpha1.shipping.example.com",
+        "--timeout=30s",
+    ])?;
     Ok(again)
 }
 
@@ -112,7 +139,9 @@ spec: {carrier: post, destination: Main Street 1, weightGrams: 800}
 
 #[test]
 fn an_extension_api_comes_goes_and_comes_back() -> Result<()> {
-    let Some((server, k, extension)) = registered()? else { return Ok(()) };
+    let Some((server, k, extension)) = registered()? else {
+        return Ok(());
+    };
     let has = |text: &str, word: &str| -> Result<()> {
         ensure!(text.contains(word), "{word:?} is missing in:\n{text}");
         Ok(())
@@ -122,25 +151,47 @@ fn an_extension_api_comes_goes_and_comes_back() -> Result<()> {
     k.feed(&["create", "-f", "-"], OBJECTS)?;
     has(&k.run(&["get", "parcels", "-o", "wide"])?, "birthday")?;
     has(&k.run(&["get", "carriers", "post", "-o", "yaml"])?, "The Post")?;
-    k.run(&["patch", "parcel", "birthday", "--type=merge", "-p", r#"{"spec":{"weightGrams":900}}"#])?;
+    k.run(&[
+        "patch",
+        "parcel",
+        "birthday",
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"weightGrams":900}}"#,
+    ])?;
     ensure!(k.run(&["get", "parcel", "birthday", "-o", "jsonpath={.spec.weightGrams}"])? == "900");
     eventually(|| has(&k.run(&["explain", "parcel.spec"])?, "weightGrams"))?;
     has(&k.run(&["get", "--raw", "/openapi/v2"])?, "shipping.example.com")?;
-    has(&k.run(&["get", "--raw", "/openapi/v3"])?, "apis/shipping.example.com/v1alpha1")?;
+    has(
+        &k.run(&["get", "--raw", "/openapi/v3"])?,
+        "apis/shipping.example.com/v1alpha1",
+    )?;
 
     let port = extension.port;
     drop(extension);
     eventually(|| {
         let condition = r#"jsonpath={.status.conditions[?(@.type=="Available")].status}"#;
-        has(&k.run(&["get", "apiservice", "v1alpha1.shipping.example.com", "-o", condition])?, "False")
+        has(
+            &k.run(&["get", "apiservice", "v1alpha1.shipping.example.com", "-o", condition])?,
+            "False",
+        )
     })?;
     let reason = r#"jsonpath={.status.conditions[?(@.type=="Available")].reason}"#;
-    has(&k.run(&["get", "apiservice", "v1alpha1.shipping.example.com", "-o", reason])?, "FailedDiscoveryCheck")?;
-    has(&k.refused(&["get", "--raw", "/apis/shipping.example.com/v1alpha1/parcels"], "")?, "unable to handle the request")?;
+    has(
+        &k.run(&["get", "apiservice", "v1alpha1.shipping.example.com", "-o", reason])?,
+        "FailedDiscoveryCheck",
+    )?;
+    has(
+        &k.refused(&["get", "--raw", "/apis/shipping.example.com/v1alpha1/parcels"], "")?,
+        "unable to handle the request",
+    )?;
     has(&k.run(&["get", "namespaces"])?, "default")?;
     k.run(&["create", "configmap", "unharmed"])?;
     let metrics = k.run(&["get", "--raw", "/metrics"])?;
-    has(&metrics, "aggregator_unavailable_apiservice{name=\"v1alpha1.shipping.example.com\"} 1")?;
+    has(
+        &metrics,
+        "aggregator_unavailable_apiservice{name=\"v1alpha1.shipping.example.com\"} 1",
+    )?;
 
     // It comes back with another CA, so it is registered anew.
     let _again = registered_again(&server, &k, port)?;

@@ -28,23 +28,69 @@ fn gone(k: &Kubectl, object: &str) -> Result<()> {
 
 #[test]
 fn a_namespace_is_furnished_and_goes_with_what_it_holds() -> Result<()> {
-    let Some((_server, k)) = session(&[])? else { return Ok(()) };
+    let Some((_server, k)) = session(&[])? else {
+        return Ok(());
+    };
     k.run(&["create", "namespace", "tour"])?;
-    k.run(&["wait", "--for=create", "-n", "tour", "serviceaccount/default", "--timeout=30s"])?;
-    k.run(&["wait", "--for=create", "-n", "tour", "configmap/kube-root-ca.crt", "--timeout=30s"])?;
-    let pem = k.run(&["get", "-n", "tour", "configmap/kube-root-ca.crt", "-o", r"jsonpath={.data.ca\.crt}"])?;
+    k.run(&[
+        "wait",
+        "--for=create",
+        "-n",
+        "tour",
+        "serviceaccount/default",
+        "--timeout=30s",
+    ])?;
+    k.run(&[
+        "wait",
+        "--for=create",
+        "-n",
+        "tour",
+        "configmap/kube-root-ca.crt",
+        "--timeout=30s",
+    ])?;
+    let pem = k.run(&[
+        "get",
+        "-n",
+        "tour",
+        "configmap/kube-root-ca.crt",
+        "-o",
+        r"jsonpath={.data.ca\.crt}",
+    ])?;
     ensure!(pem.contains("BEGIN CERTIFICATE"), "{pem}");
     k.run(&["run", "-n", "tour", "--image=busybox", "shell"])?;
-    k.run(&["create", "secret", "generic", "-n", "tour", "login", "--from-literal=a=b"])?;
+    k.run(&[
+        "create",
+        "secret",
+        "generic",
+        "-n",
+        "tour",
+        "login",
+        "--from-literal=a=b",
+    ])?;
     k.run(&["create", "deployment", "-n", "tour", "web", "--image=nginx"])?;
     k.run(&["create", "quota", "-n", "tour", "few", "--hard=secrets=3"])?;
     eventually(|| {
-        let used = k.run(&["get", "quota", "-n", "tour", "few", "-o", "jsonpath={.status.used.secrets}"])?;
+        let used = k.run(&[
+            "get",
+            "quota",
+            "-n",
+            "tour",
+            "few",
+            "-o",
+            "jsonpath={.status.used.secrets}",
+        ])?;
         ensure!(used == "1", "{used}");
         Ok(())
     })?;
     k.run(&["delete", "namespace", "tour", "--timeout=30s"])?;
-    for resource in ["pods", "secrets", "deployments", "serviceaccounts", "configmaps", "resourcequotas"] {
+    for resource in [
+        "pods",
+        "secrets",
+        "deployments",
+        "serviceaccounts",
+        "configmaps",
+        "resourcequotas",
+    ] {
         ensure!(names(&k, resource, "tour")?.is_empty(), "{resource} are left");
     }
     // An empty one goes as fast as it is asked; kubectl's own start and watch are most of this.
@@ -57,17 +103,46 @@ fn a_namespace_is_furnished_and_goes_with_what_it_holds() -> Result<()> {
 
 #[test]
 fn what_waits_in_a_namespace_is_told() -> Result<()> {
-    let Some((_server, k)) = session(&[])? else { return Ok(()) };
+    let Some((_server, k)) = session(&[])? else {
+        return Ok(());
+    };
     k.run(&["create", "namespace", "stuck"])?;
     k.run(&["create", "configmap", "-n", "stuck", "kept"])?;
-    k.run(&["patch", "configmap", "-n", "stuck", "kept", "--type=merge", "-p", r#"{"metadata":{"finalizers":["example.com/wait"]}}"#])?;
+    k.run(&[
+        "patch",
+        "configmap",
+        "-n",
+        "stuck",
+        "kept",
+        "--type=merge",
+        "-p",
+        r#"{"metadata":{"finalizers":["example.com/wait"]}}"#,
+    ])?;
     k.run(&["delete", "namespace", "stuck", "--wait=false"])?;
-    k.run(&["wait", "--for=condition=NamespaceFinalizersRemaining", "namespace/stuck", "--timeout=30s"])?;
+    k.run(&[
+        "wait",
+        "--for=condition=NamespaceFinalizersRemaining",
+        "namespace/stuck",
+        "--timeout=30s",
+    ])?;
     let text = k.run(&["get", "namespace", "stuck", "-o", "jsonpath={.status}"])?;
-    for word in [r#""phase":"Terminating""#, "configmaps. has 1 resource instances", "example.com/wait in 1 resource instances"] {
+    for word in [
+        r#""phase":"Terminating""#,
+        "configmaps. has 1 resource instances",
+        "example.com/wait in 1 resource instances",
+    ] {
         ensure!(text.contains(word), "{word:?} is missing in:\n{text}");
     }
-    k.run(&["patch", "configmap", "-n", "stuck", "kept", "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#])?;
+    k.run(&[
+        "patch",
+        "configmap",
+        "-n",
+        "stuck",
+        "kept",
+        "--type=merge",
+        "-p",
+        r#"{"metadata":{"finalizers":null}}"#,
+    ])?;
     gone(&k, "namespace/stuck")
 }
 
@@ -87,14 +162,30 @@ fn chain(k: &Kubectl, name: &str) -> Result<()> {
         "spec:\n  selector: {{matchLabels: {{app: {name}}}}}\n  template:\n    metadata: {{labels: {{app: {name}}}}}\n    \
          spec: {{containers: [{{name: c, image: nginx}}]}}\n"
     );
-    owned("ReplicaSet", &format!("deployment/{name}"), "Deployment", "apps/v1", &spec, "apps/v1")?;
+    owned(
+        "ReplicaSet",
+        &format!("deployment/{name}"),
+        "Deployment",
+        "apps/v1",
+        &spec,
+        "apps/v1",
+    )?;
     let spec = "spec: {containers: [{name: c, image: nginx}]}\n";
-    owned("Pod", &format!("replicaset/{name}"), "ReplicaSet", "apps/v1", spec, "v1")
+    owned(
+        "Pod",
+        &format!("replicaset/{name}"),
+        "ReplicaSet",
+        "apps/v1",
+        spec,
+        "v1",
+    )
 }
 
 #[test]
 fn deletes_cascade_as_they_are_asked_to() -> Result<()> {
-    let Some((_server, k)) = session(&[])? else { return Ok(()) };
+    let Some((_server, k)) = session(&[])? else {
+        return Ok(());
+    };
     k.run(&["wait", "--for=create", "serviceaccount/default", "--timeout=30s"])?;
     chain(&k, "background")?;
     k.run(&["delete", "deployment/background"])?;
@@ -115,7 +206,12 @@ fn deletes_cascade_as_they_are_asked_to() -> Result<()> {
     chain(&k, "foreground")?;
     let hold = r#"{"metadata":{"finalizers":["example.com/hold"]}}"#;
     k.run(&["patch", "pod/foreground", "--type=merge", "-p", hold])?;
-    k.run(&["delete", "deployment/foreground", "--cascade=foreground", "--wait=false"])?;
+    k.run(&[
+        "delete",
+        "deployment/foreground",
+        "--cascade=foreground",
+        "--wait=false",
+    ])?;
     eventually(|| {
         let since = k.run(&["get", "pod/foreground", "-o", "jsonpath={.metadata.deletionTimestamp}"])?;
         ensure!(!since.is_empty(), "the pod is not being deleted");
@@ -126,7 +222,13 @@ fn deletes_cascade_as_they_are_asked_to() -> Result<()> {
         let text = k.run(&["get", object, "-o", "jsonpath={.metadata.finalizers}"])?;
         ensure!(text.contains("foregroundDeletion"), "{object}: {text}");
     }
-    k.run(&["patch", "pod/foreground", "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#])?;
+    k.run(&[
+        "patch",
+        "pod/foreground",
+        "--type=merge",
+        "-p",
+        r#"{"metadata":{"finalizers":null}}"#,
+    ])?;
     for object in ["pod/foreground", "replicaset/foreground", "deployment/foreground"] {
         gone(&k, object)?;
     }
@@ -135,11 +237,18 @@ fn deletes_cascade_as_they_are_asked_to() -> Result<()> {
 
 #[test]
 fn what_happened_without_the_collector_is_made_up_for() -> Result<()> {
-    let Some((mut server, k)) = session(&["--controllers=serviceaccount"])? else { return Ok(()) };
+    let Some((mut server, k)) = session(&["--controllers=serviceaccount"])? else {
+        return Ok(());
+    };
     k.run(&["wait", "--for=create", "serviceaccount/default", "--timeout=30s"])?;
     for name in ["background", "orphan", "foreground"] {
         chain(&k, name)?;
-        k.run(&["delete", &format!("deployment/{name}"), &format!("--cascade={name}"), "--wait=false"])?;
+        k.run(&[
+            "delete",
+            &format!("deployment/{name}"),
+            &format!("--cascade={name}"),
+            "--wait=false",
+        ])?;
     }
     ensure!(names(&k, "pods", "default")?.len() == 3);
     server.restart_with(&["--controllers=garbagecollector"])?;
@@ -159,11 +268,26 @@ fn what_happened_without_the_collector_is_made_up_for() -> Result<()> {
 
 #[test]
 fn loops_can_be_left_out() -> Result<()> {
-    let Some((_server, k)) = session(&["--controllers=*,-garbagecollector,-namespace-controller"])? else { return Ok(()) };
+    let Some((_server, k)) = session(&["--controllers=*,-garbagecollector,-namespace-controller"])? else {
+        return Ok(());
+    };
     k.run(&["create", "namespace", "stays"])?;
-    k.run(&["wait", "--for=create", "-n", "stays", "serviceaccount/default", "--timeout=30s"])?;
+    k.run(&[
+        "wait",
+        "--for=create",
+        "-n",
+        "stays",
+        "serviceaccount/default",
+        "--timeout=30s",
+    ])?;
     k.run(&["delete", "namespace", "stays", "--wait=false"])?;
-    let phase = k.run(&["get", "namespace", "stays", "-o", "jsonpath={.status.phase}{.spec.finalizers}"])?;
+    let phase = k.run(&[
+        "get",
+        "namespace",
+        "stays",
+        "-o",
+        "jsonpath={.status.phase}{.spec.finalizers}",
+    ])?;
     ensure!(phase == r#"Terminating["kubernetes"]"#, "{phase}");
     ensure!(names(&k, "serviceaccounts", "stays")? == ["serviceaccount/default"]);
     Ok(())
@@ -171,7 +295,9 @@ fn loops_can_be_left_out() -> Result<()> {
 
 #[test]
 fn a_dead_backend_is_named_and_holds_up_nothing_else() -> Result<()> {
-    let Some((server, k, extension)) = registered()? else { return Ok(()) };
+    let Some((server, k, extension)) = registered()? else {
+        return Ok(());
+    };
     let parcel = |namespace: &str| {
         format!(
             "apiVersion: shipping.example.com/v1alpha1\nkind: Parcel\nmetadata: {{name: p, namespace: {namespace}}}\n\
@@ -191,10 +317,18 @@ fn a_dead_backend_is_named_and_holds_up_nothing_else() -> Result<()> {
     let port = extension.port;
     drop(extension);
     k.run(&["delete", "namespace", "dead", "--wait=false"])?;
-    k.run(&["wait", "--for=condition=NamespaceDeletionDiscoveryFailure", "namespace/dead", "--timeout=30s"])?;
+    k.run(&[
+        "wait",
+        "--for=condition=NamespaceDeletionDiscoveryFailure",
+        "namespace/dead",
+        "--timeout=30s",
+    ])?;
     let message = r#"jsonpath={.status.conditions[?(@.type=="NamespaceDeletionDiscoveryFailure")].message}"#;
     let message = k.run(&["get", "namespace", "dead", "-o", message])?;
-    ensure!(message.contains("shipping.example.com/v1alpha1"), "the culprit is not named: {message}");
+    ensure!(
+        message.contains("shipping.example.com/v1alpha1"),
+        "the culprit is not named: {message}"
+    );
     eventually(|| {
         let left = names(&k, "configmaps", "dead")?;
         ensure!(left.is_empty(), "{left:?}");

@@ -13,21 +13,40 @@ fn a_second_start_finds_everything_again() -> Result<()> {
     let mut server = Server::start(&[])?;
     runtime().block_on(async {
         let body = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"kept"},"data":{"a":"b"}}"#;
-        let call = Call::send("POST".parse()?, "/api/v1/namespaces/default/configmaps", "application/json", body);
+        let call = Call::send(
+            "POST".parse()?,
+            "/api/v1/namespaces/default/configmaps",
+            "application/json",
+            body,
+        );
         server.connect().await?.json(&call).await
     })?;
     let kubeconfig = std::fs::read_to_string(server.kubeconfig())?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        assert_eq!(std::fs::metadata(server.kubeconfig())?.permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            std::fs::metadata(server.kubeconfig())?.permissions().mode() & 0o777,
+            0o600
+        );
     }
-    ensure!(server.stop()?.success(), "SIGTERM must end with success: {}", server.log());
+    ensure!(
+        server.stop()?.success(),
+        "SIGTERM must end with success: {}",
+        server.log()
+    );
     server.restart()?;
     let kept = runtime().block_on(server.get("/api/v1/namespaces/default/configmaps/kept"))?;
     assert_eq!(kept["data"]["a"], "b");
-    let authority = |text: &str| text.lines().find(|l| l.contains("certificate-authority-data")).map(str::to_owned);
-    assert_eq!(authority(&kubeconfig), authority(&std::fs::read_to_string(server.kubeconfig())?));
+    let authority = |text: &str| {
+        text.lines()
+            .find(|l| l.contains("certificate-authority-data"))
+            .map(str::to_owned)
+    };
+    assert_eq!(
+        authority(&kubeconfig),
+        authority(&std::fs::read_to_string(server.kubeconfig())?)
+    );
     Ok(())
 }
 
@@ -36,8 +55,14 @@ fn mistakes_end_in_one_sentence() -> Result<()> {
     let fairlead = binary("fairlead")?;
     let directory = tempfile::tempdir()?;
     let run = |arguments: &[&str]| -> Result<(bool, String)> {
-        let output = Command::new(&fairlead).args(arguments).current_dir(directory.path()).output()?;
-        Ok((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
+        let output = Command::new(&fairlead)
+            .args(arguments)
+            .current_dir(directory.path())
+            .output()?;
+        Ok((
+            output.status.success(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        ))
     };
     let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
     let port = format!("--secure-port={}", taken.local_addr()?.port());
@@ -57,12 +82,18 @@ fn mistakes_end_in_one_sentence() -> Result<()> {
     ] {
         let (success, text) = run(&arguments)?;
         ensure!(!success, "{arguments:?} must fail");
-        ensure!(text.to_lowercase().contains(word), "{arguments:?} must say {word}: {text}");
+        ensure!(
+            text.to_lowercase().contains(word),
+            "{arguments:?} must say {word}: {text}"
+        );
         let lines = text.lines().filter(|l| l.contains("error")).count();
         ensure!(lines <= 1, "{arguments:?} must be one sentence: {text}");
         ensure!(!text.contains("panicked"), "{arguments:?} must not panic: {text}");
     }
-    ensure!(!directory.path().join("new/store").exists(), "a taken port must change nothing");
+    ensure!(
+        !directory.path().join("new/store").exists(),
+        "a taken port must change nothing"
+    );
     Ok(())
 }
 
@@ -98,7 +129,12 @@ fn sigkill_loses_no_acknowledged_write() -> Result<()> {
             .as_array()
             .into_iter()
             .flatten()
-            .filter_map(|i| Some((i["metadata"]["name"].as_str()?, i["metadata"]["resourceVersion"].as_str()?)))
+            .filter_map(|i| {
+                Some((
+                    i["metadata"]["name"].as_str()?,
+                    i["metadata"]["resourceVersion"].as_str()?,
+                ))
+            })
             .collect();
         for (name, version) in &expected {
             ensure!(
@@ -113,14 +149,20 @@ fn sigkill_loses_no_acknowledged_write() -> Result<()> {
 
 /// Creates objects until the server dies; records each that was acknowledged with its version.
 async fn write(address: String, prefix: String, log: Arc<Mutex<BTreeMap<String, String>>>) -> Result<()> {
-    let target = fairlead_bench::client::Target::new(&address, Some(fairlead_tests::server::TOKEN.into()), None, false)?;
+    let target =
+        fairlead_bench::client::Target::new(&address, Some(fairlead_tests::server::TOKEN.into()), None, false)?;
     let mut connection = target.connect().await?;
     for n in 0.. {
         let name = format!("{prefix}-{n}");
         let body = serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"n": "x".repeat(500)}});
         let path = "/api/v1/namespaces/default/configmaps";
-        let made = connection.json(&Call::send("POST".parse()?, path, "application/json", body.to_string())).await?;
-        let version = made["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+        let made = connection
+            .json(&Call::send("POST".parse()?, path, "application/json", body.to_string()))
+            .await?;
+        let version = made["metadata"]["resourceVersion"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         log.lock().expect("no writer panics").insert(name, version);
     }
     Ok(())
@@ -131,7 +173,11 @@ fn copy(from: &std::path::Path, to: &std::path::Path) -> Result<()> {
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() { copy(&entry.path(), &target)? } else { std::fs::copy(entry.path(), target).map(drop)? }
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?
+        } else {
+            std::fs::copy(entry.path(), target).map(drop)?
+        }
     }
     Ok(())
 }
@@ -155,5 +201,8 @@ fn damage(directory: &std::path::Path) -> Result<()> {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be made")
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime can be made")
 }

@@ -23,7 +23,9 @@ fn every_query_of_the_dashboards_answers() -> Result<()> {
         fairlead_tests::skip("prometheus is not installed");
         return Ok(());
     }
-    let Some((server, k, _extension)) = registered()? else { return Ok(()) };
+    let Some((server, k, _extension)) = registered()? else {
+        return Ok(());
+    };
     let address = server.address().trim_start_matches("https://").to_owned();
     let config = format!(
         "global: {{scrape_interval: 1s}}\nscrape_configs:\n  - job_name: kube-apiserver\n    scheme: https\n    \
@@ -50,9 +52,16 @@ fn every_query_of_the_dashboards_answers() -> Result<()> {
     eventually(|| {
         // Something of everything must happen while it is watched.
         k.run(&["get", "parcels"])?;
-        k.run(&["create", "configmap", &format!("n{}", std::process::id()), "--dry-run=server"])?;
-        let empty: Vec<&String> =
-            queries.iter().filter(|q| !runtime.block_on(answers(port, q)).unwrap_or(false)).collect();
+        k.run(&[
+            "create",
+            "configmap",
+            &format!("n{}", std::process::id()),
+            "--dry-run=server",
+        ])?;
+        let empty: Vec<&String> = queries
+            .iter()
+            .filter(|q| !runtime.block_on(answers(port, q)).unwrap_or(false))
+            .collect();
         ensure!(empty.is_empty(), "no data: {empty:#?}");
         Ok(())
     })

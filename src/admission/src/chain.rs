@@ -104,6 +104,9 @@ mod tests {
         assert_eq!(chain(&["AlwaysAdmit"]).unwrap(), default);
         let why = |enable: &str| chain(&[enable]).unwrap_err().to_string();
         assert_eq!(why("Nope"), "admission-control plugin \"Nope\" is unknown");
-        assert_eq!(why("AlwaysDeny"), "admission-control plugin \"AlwaysDeny\" is not supported by this version");
+        assert_eq!(
+            why("AlwaysDeny"),
+            "admission-control plugin \"AlwaysDeny\" is not supported by this version"
+        );
     }
 }

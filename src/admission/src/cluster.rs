@@ -70,12 +70,8 @@ pub trait WebhookClient: Send + Sync {
     ///
     /// # Errors
     /// Why there is no answer, as clients are told behind "failed to call webhook: ".
-    fn call<'a>(
-        &'a self,
-        config: &'a Node,
-        body: Vec<u8>,
-        timeout: Duration,
-    ) -> BoxFuture<'a, Result<Vec<u8>, String>>;
+    fn call<'a>(&'a self, config: &'a Node, body: Vec<u8>, timeout: Duration)
+    -> BoxFuture<'a, Result<Vec<u8>, String>>;
 }
 
 /// One of the versions that objects are served in.
@@ -106,7 +102,8 @@ pub trait Versions: Send + Sync {
     ///
     /// # Errors
     /// Go's words for what cannot be read.
-    fn reread(&self, object: &mut Node, resource: &GroupVersionResource, kind: &GroupVersionKind) -> Result<(), String>;
+    fn reread(&self, object: &mut Node, resource: &GroupVersionResource, kind: &GroupVersionKind)
+    -> Result<(), String>;
 }
 
 /// Decides the `matchConditions` of webhooks.
@@ -154,7 +151,14 @@ impl Cluster {
         let high = high & !0xf000 | 0x4000;
         let low = low & !(3 << 62) | 2 << 62;
         let text = format!("{high:016x}{low:016x}");
-        format!("{}-{}-{}-{}-{}", &text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..])
+        format!(
+            "{}-{}-{}-{}-{}",
+            &text[..8],
+            &text[8..12],
+            &text[12..16],
+            &text[16..20],
+            &text[20..]
+        )
     }
 
     /// `prefix` with five random letters, as for `generateName`.

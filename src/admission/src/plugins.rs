@@ -113,7 +113,9 @@ mod tests {
     /// As `AllOrderedPlugins` and `DefaultOffAdmissionPlugins` of kubernetes 1.36 have them.
     #[test]
     fn the_order_is_upstreams() {
-        let ours = ORDER.iter().map(|entry| format!("{} {}\n", entry.name, if entry.default_on { "on" } else { "off" }));
+        let ours = ORDER
+            .iter()
+            .map(|entry| format!("{} {}\n", entry.name, if entry.default_on { "on" } else { "off" }));
         assert_eq!(ours.collect::<String>(), include_str!("../testdata/order.txt"));
     }
 }

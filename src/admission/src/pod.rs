@@ -13,17 +13,22 @@ pub const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralCon
 
 /// All containers of a pod's spec, with the field each is in.
 pub fn containers(spec: &Node) -> impl Iterator<Item = (&'static str, &Node)> {
-    CONTAINERS.iter().flat_map(|field| spec.list(field).iter().map(|container| (*field, container)))
+    CONTAINERS
+        .iter()
+        .flat_map(|field| spec.list(field).iter().map(|container| (*field, container)))
 }
 
 pub fn is_mirror(pod: &Node) -> bool {
-    pod.annotations().is_some_and(|annotations| annotations.contains_key("kubernetes.io/config.mirror"))
+    pod.annotations()
+        .is_some_and(|annotations| annotations.contains_key("kubernetes.io/config.mirror"))
 }
 
 /// The amounts of a resource list; what is no quantity is left out.
 pub fn amounts(list: Option<&Node>) -> Amounts {
     let entries = list.and_then(Node::as_map).into_iter().flat_map(Map::iter);
-    entries.filter_map(|(name, amount)| Some((name.to_string(), quantity(amount)?))).collect()
+    entries
+        .filter_map(|(name, amount)| Some((name.to_string(), quantity(amount)?)))
+        .collect()
 }
 
 /// A quantity as JSON has it: a string, or a number.
@@ -118,7 +123,10 @@ pub fn pod_level(name: &str) -> bool {
 /// The larger of what a container asks for and what it has been given, while it is being resized.
 fn with_status(pod: &Node, container: &Node, statuses: &str, kind: &str, own: Amounts) -> Amounts {
     let statuses = pod.get("status").map_or(&[][..], |status| status.list(statuses));
-    let Some(status) = statuses.iter().find(|status| status.str("name") == container.str("name")) else {
+    let Some(status) = statuses
+        .iter()
+        .find(|status| status.str("name") == container.str("name"))
+    else {
         return own;
     };
     let given = amounts(status.at(&["resources", kind]));
@@ -146,19 +154,31 @@ fn raise(to: &mut Amounts, other: &Amounts) {
 pub fn references_secrets(spec: &Node) -> bool {
     let named = |node: Option<&Node>, field: &str| node.is_some_and(|node| !node.str(field).is_empty());
     let by_container = |container: &Node| {
-        container.list("envFrom").iter().any(|env| named(env.get("secretRef"), "name"))
-            || container.list("env").iter().any(|env| named(env.at(&["valueFrom", "secretKeyRef"]), "name"))
+        container
+            .list("envFrom")
+            .iter()
+            .any(|env| named(env.get("secretRef"), "name"))
+            || container
+                .list("env")
+                .iter()
+                .any(|env| named(env.at(&["valueFrom", "secretKeyRef"]), "name"))
     };
     let by_volume = |volume: &Node| {
         const WITH_REFERENCE: [&str; 7] = ["cephfs", "cinder", "flexVolume", "rbd", "scaleIO", "iscsi", "storageos"];
-        let sources = volume.get("projected").map_or(&[][..], |projected| projected.list("sources"));
+        let sources = volume
+            .get("projected")
+            .map_or(&[][..], |projected| projected.list("sources"));
         named(volume.get("azureFile"), "secretName")
             || named(volume.get("secret"), "secretName")
             || named(volume.at(&["csi", "nodePublishSecretRef"]), "name")
-            || WITH_REFERENCE.iter().any(|source| named(volume.at(&[source, "secretRef"]), "name"))
+            || WITH_REFERENCE
+                .iter()
+                .any(|source| named(volume.at(&[source, "secretRef"]), "name"))
             || sources.iter().any(|source| named(source.get("secret"), "name"))
     };
-    spec.list("imagePullSecrets").iter().any(|secret| !secret.str("name").is_empty())
+    spec.list("imagePullSecrets")
+        .iter()
+        .any(|secret| !secret.str("name").is_empty())
         || containers(spec).any(|(_, container)| by_container(container))
         || spec.list("volumes").iter().any(by_volume)
 }
@@ -167,11 +187,19 @@ pub fn references_secrets(spec: &Node) -> bool {
 pub fn references_config_maps(spec: &Node) -> bool {
     let named = |node: Option<&Node>| node.is_some_and(|node| !node.str("name").is_empty());
     let by_container = |container: &Node| {
-        container.list("envFrom").iter().any(|env| named(env.get("configMapRef")))
-            || container.list("env").iter().any(|env| named(env.at(&["valueFrom", "configMapKeyRef"])))
+        container
+            .list("envFrom")
+            .iter()
+            .any(|env| named(env.get("configMapRef")))
+            || container
+                .list("env")
+                .iter()
+                .any(|env| named(env.at(&["valueFrom", "configMapKeyRef"])))
     };
     let by_volume = |volume: &Node| {
-        let sources = volume.get("projected").map_or(&[][..], |projected| projected.list("sources"));
+        let sources = volume
+            .get("projected")
+            .map_or(&[][..], |projected| projected.list("sources"));
         named(volume.get("configMap")) || sources.iter().any(|source| named(source.get("configMap")))
     };
     containers(spec).any(|(_, container)| by_container(container)) || spec.list("volumes").iter().any(by_volume)

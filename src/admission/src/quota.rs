@@ -61,7 +61,12 @@ impl Counting {
             ("resource.k8s.io", "resourceclaims") => Counting::ResourceClaims,
             ("", plural) => {
                 let mut names = vec![format!("count/{plural}")];
-                names.extend(ALIASES.iter().find(|alias| **alias == plural).map(|alias| (*alias).to_owned()));
+                names.extend(
+                    ALIASES
+                        .iter()
+                        .find(|alias| **alias == plural)
+                        .map(|alias| (*alias).to_owned()),
+                );
                 Counting::Objects(names)
             }
             (group, plural) => Counting::Objects(vec![format!("count/{plural}.{group}")]),
@@ -95,7 +100,10 @@ impl Counting {
         match self {
             Counting::Pods => compute::matches(resource),
             Counting::Services => {
-                matches!(resource, "count/services" | "services" | "services.nodeports" | "services.loadbalancers")
+                matches!(
+                    resource,
+                    "count/services" | "services" | "services.nodeports" | "services.loadbalancers"
+                )
             }
             Counting::PersistentVolumeClaims => {
                 let claim = |name: &str| matches!(name, "persistentvolumeclaims" | "requests.storage");
@@ -157,7 +165,9 @@ pub fn scopes(quota: &Node) -> Vec<Node> {
         return Vec::new();
     };
     let plain = spec.list("scopes").iter().filter_map(Node::as_str);
-    let mut scopes: Vec<Node> = plain.map(|name| node!({"scopeName": name, "operator": "Exists"})).collect();
+    let mut scopes: Vec<Node> = plain
+        .map(|name| node!({"scopeName": name, "operator": "Exists"}))
+        .collect();
     if let Some(selector) = spec.get("scopeSelector") {
         scopes.extend_from_slice(selector.list("matchExpressions"));
     }
@@ -170,7 +180,9 @@ fn number(count: i64) -> Quantity {
 
 /// Whether a pod ends by itself.
 fn ends(pod: &Node) -> bool {
-    pod.at(&["spec", "activeDeadlineSeconds"]).and_then(Node::as_i64).is_some_and(|seconds| seconds >= 0)
+    pod.at(&["spec", "activeDeadlineSeconds"])
+        .and_then(Node::as_i64)
+        .is_some_and(|seconds| seconds >= 0)
 }
 
 /// Whether one of `names` is what the scope's selector asks for.
@@ -191,7 +203,11 @@ fn selects(scope: &Node, names: &BTreeSet<&str>) -> bool {
                 let labels: Map = name.map(|name| (KEY, Node::string(name))).into_iter().collect();
                 selector.matches(Some(&labels))
             };
-            if names.is_empty() { labelled(None) } else { names.iter().any(|name| labelled(Some(name))) }
+            if names.is_empty() {
+                labelled(None)
+            } else {
+                names.iter().any(|name| labelled(Some(name)))
+            }
         }
     }
 }
@@ -205,7 +221,11 @@ fn attribute_classes(claim: &Node) -> BTreeSet<&str> {
         &["status", "currentVolumeAttributesClassName"],
         &["status", "modifyVolumeStatus", "targetVolumeAttributesClassName"],
     ];
-    PLACES.iter().map(|path| claim.str_at(path)).filter(|name| !name.is_empty()).collect()
+    PLACES
+        .iter()
+        .map(|path| claim.str_at(path))
+        .filter(|name| !name.is_empty())
+        .collect()
 }
 
 fn services(service: &Node) -> Amounts {
@@ -216,9 +236,10 @@ fn services(service: &Node) -> Amounts {
     let node_ports = match kind {
         "NodePort" => ports.len(),
         "LoadBalancer" if allocates => ports.len(),
-        "LoadBalancer" => {
-            ports.iter().filter(|port| port.get("nodePort").and_then(Node::as_i64).is_some_and(|p| p != 0)).count()
-        }
+        "LoadBalancer" => ports
+            .iter()
+            .filter(|port| port.get("nodePort").and_then(Node::as_i64).is_some_and(|p| p != 0))
+            .count(),
         _ => 0,
     };
     let amounts = [
@@ -227,7 +248,10 @@ fn services(service: &Node) -> Amounts {
         ("services.nodeports", i64::try_from(node_ports).unwrap_or(i64::MAX)),
         ("services.loadbalancers", i64::from(kind == "LoadBalancer")),
     ];
-    amounts.into_iter().map(|(name, count)| (name.to_owned(), number(count))).collect()
+    amounts
+        .into_iter()
+        .map(|(name, count)| (name.to_owned(), number(count)))
+        .collect()
 }
 
 fn claims(claim: &Node) -> Amounts {
@@ -238,11 +262,17 @@ fn claims(claim: &Node) -> Amounts {
     if !class.is_empty() {
         amounts.insert(format!("{class}{STORAGE_CLASS}persistentvolumeclaims"), number(1));
     }
-    let requested = claim.at(&["spec", "resources", "requests", "storage"]).and_then(pod::quantity);
+    let requested = claim
+        .at(&["spec", "resources", "requests", "storage"])
+        .and_then(pod::quantity);
     let Some(mut storage) = requested else {
         return amounts;
     };
-    if let Some(allocated) = claim.at(ALLOCATED).and_then(pod::quantity).filter(|allocated| *allocated > storage) {
+    if let Some(allocated) = claim
+        .at(ALLOCATED)
+        .and_then(pod::quantity)
+        .filter(|allocated| *allocated > storage)
+    {
         storage = allocated;
     }
     let whole = Quantity::new(storage.value(), storage.format());
@@ -264,10 +294,17 @@ fn devices(claim: &Node) -> Amounts {
     };
     let mut charge = |class: &str, count: i64| {
         let name = format!("{class}{DEVICE_CLASS}");
-        let sum = amounts.get(&name).cloned().unwrap_or(Quantity::ZERO).add(&number(count));
+        let sum = amounts
+            .get(&name)
+            .cloned()
+            .unwrap_or(Quantity::ZERO)
+            .add(&number(count));
         amounts.insert(name, sum);
     };
-    for request in claim.at(&["spec", "devices"]).map_or(&[][..], |devices| devices.list("requests")) {
+    for request in claim
+        .at(&["spec", "devices"])
+        .map_or(&[][..], |devices| devices.list("requests"))
+    {
         let alternatives = request.list("firstAvailable");
         if let Some(exactly) = request.get("exactly").filter(|_| alternatives.is_empty()) {
             charge(exactly.str("deviceClassName"), count(exactly));
@@ -287,5 +324,8 @@ fn devices(claim: &Node) -> Amounts {
 
 /// What a pod as a whole asks for, for the table of compute resources.
 fn totals(pod: &Node) -> (Amounts, Amounts) {
-    (pod::total(pod, "requests", Count::Everything), pod::total(pod, "limits", Count::Everything))
+    (
+        pod::total(pod, "requests", Count::Everything),
+        pod::total(pod, "limits", Count::Everything),
+    )
 }

@@ -46,7 +46,11 @@ impl Fake {
     }
 
     pub fn object(&self, plural: &str, namespace: &str, name: &str) -> Option<Arc<Node>> {
-        self.objects.lock().unwrap().get(&(plural.into(), namespace.into(), name.into())).cloned()
+        self.objects
+            .lock()
+            .unwrap()
+            .get(&(plural.into(), namespace.into(), name.into()))
+            .cloned()
     }
 
     pub fn cluster(&self) -> Cluster {
@@ -77,7 +81,11 @@ impl Lookup for Fake {
     fn list(&self, _: &str, plural: &str, namespace: &str) -> Vec<Arc<Node>> {
         let objects = self.objects.lock().unwrap();
         let wanted = |place: &Place| place.0 == plural && (namespace.is_empty() || place.1 == namespace);
-        objects.iter().filter(|(place, _)| wanted(place)).map(|(_, object)| object.clone()).collect()
+        objects
+            .iter()
+            .filter(|(place, _)| wanted(place))
+            .map(|(_, object)| object.clone())
+            .collect()
     }
 }
 
@@ -98,7 +106,11 @@ impl WebhookClient for Fake {
     fn call<'a>(&'a self, config: &'a Node, body: Vec<u8>, _: Duration) -> BoxFuture<'a, Result<Vec<u8>, String>> {
         let url = config.str("url");
         self.called.lock().unwrap().push(url.to_owned());
-        let answer = self.answers.get(url).cloned().ok_or_else(|| "connection refused".to_owned());
+        let answer = self
+            .answers
+            .get(url)
+            .cloned()
+            .ok_or_else(|| "connection refused".to_owned());
         Box::pin(std::future::ready(answer.map(|mut response| {
             let review = json::parse(&body).unwrap();
             response.set("uid", review.str_at(&["request", "uid"]));
@@ -111,8 +123,15 @@ impl WebhookClient for Fake {
 
 impl Versions for Fake {
     fn equivalents(&self, resource: &GroupVersionResource, _: &str) -> Vec<Served> {
-        let resource = GroupVersionResource { version: "v2".into(), ..resource.clone() };
-        let kind = GroupVersionKind { group: resource.group.clone(), version: "v2".into(), kind: "Two".into() };
+        let resource = GroupVersionResource {
+            version: "v2".into(),
+            ..resource.clone()
+        };
+        let kind = GroupVersionKind {
+            group: resource.group.clone(),
+            version: "v2".into(),
+            kind: "Two".into(),
+        };
         vec![Served { resource, kind }]
     }
 
@@ -136,8 +155,16 @@ pub fn create(plural: &str, object: Node) -> Attributes {
     let kind = object.str("kind");
     Attributes {
         operation: Operation::Create,
-        kind: GroupVersionKind { group: "".into(), version: "v1".into(), kind: kind.into() },
-        resource: GroupVersionResource { group: "".into(), version: "v1".into(), resource: plural.into() },
+        kind: GroupVersionKind {
+            group: "".into(),
+            version: "v1".into(),
+            kind: kind.into(),
+        },
+        resource: GroupVersionResource {
+            group: "".into(),
+            version: "v1".into(),
+            resource: plural.into(),
+        },
         subresource: "".into(),
         namespace: "ns".into(),
         name: object.name().into(),
@@ -162,11 +189,17 @@ pub fn update(plural: &str, old: Node, object: Node) -> Attributes {
 /// Runs what concerns the request; the message where it is refused.
 pub fn run(plugin: &dyn Plugin, attributes: &mut Attributes, cluster: &Cluster) -> Result<(), String> {
     if plugin.mutates() && plugin.concerns(attributes) {
-        let done = plugin.mutate(attributes, cluster).now_or_never().expect("nothing to wait for");
+        let done = plugin
+            .mutate(attributes, cluster)
+            .now_or_never()
+            .expect("nothing to wait for");
         done.map_err(|status| status.message().to_owned())?;
     }
     if plugin.validates() && plugin.concerns(attributes) {
-        let done = plugin.validate(attributes, cluster).now_or_never().expect("nothing to wait for");
+        let done = plugin
+            .validate(attributes, cluster)
+            .now_or_never()
+            .expect("nothing to wait for");
         done.map_err(|status| status.message().to_owned())?;
     }
     Ok(())

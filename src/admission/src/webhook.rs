@@ -49,13 +49,16 @@ pub async fn ask(
     let objects = invocation.objects(attributes, cluster).await.map_err(Failure::Fatal)?;
     let uid = cluster.generate_uid();
     let body = review::request(version, &uid, attributes, invocation, objects);
-    let seconds = hook.get("timeoutSeconds").and_then(Node::as_i64).unwrap_or(10).clamp(1, 30);
+    let seconds = hook
+        .get("timeoutSeconds")
+        .and_then(Node::as_i64)
+        .unwrap_or(10)
+        .clamp(1, 30);
     let config = hook.get("clientConfig").unwrap_or(&Node::Null);
     let timeout = Duration::from_secs(seconds.unsigned_abs());
     let bytes = cluster.webhooks.call(config, body, timeout).await;
     let bytes = bytes.map_err(|why| failed(format!("failed to call webhook: {why}")))?;
-    let response =
-        review::decode(version, &bytes).map_err(|why| failed(format!("failed to call webhook: {why}")))?;
+    let response = review::decode(version, &bytes).map_err(|why| failed(format!("failed to call webhook: {why}")))?;
     review::verify(version, &uid, response, mutating)
         .map_err(|why| failed(format!("received invalid webhook response: {why}")))
 }
@@ -69,7 +72,11 @@ pub fn ignores_failures(hook: &Node) -> bool {
 pub fn note(answer: &mut Answer, hook: &Node, attributes: &mut Attributes) {
     let name = hook.str("name");
     let annotations = std::mem::take(&mut answer.audit);
-    attributes.audit.extend(annotations.into_iter().map(|(key, value)| (format!("{name}/{key}"), value)));
+    attributes.audit.extend(
+        annotations
+            .into_iter()
+            .map(|(key, value)| (format!("{name}/{key}"), value)),
+    );
     attributes.warnings.append(&mut answer.warnings);
 }
 

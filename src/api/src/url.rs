@@ -72,7 +72,11 @@ impl GoUrl {
         {
             return self.raw_path.clone();
         }
-        if self.path == "*" { "*".into() } else { escape(&self.path, Part::Path) }
+        if self.path == "*" {
+            "*".into()
+        } else {
+            escape(&self.path, Part::Path)
+        }
     }
 
     /// The query in order of appearance: names and values, unescaped; what cannot be read is left out.
@@ -171,7 +175,10 @@ fn parse(text: &str, via_request: bool) -> Result<GoUrl, String> {
         };
         url.host = host_of(host)?;
         if let Some(user) = user {
-            if !user.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:~!$&'()*+,;=%@".contains(&b)) {
+            if !user
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-._:~!$&'()*+,;=%@".contains(&b))
+            {
                 return Err("net/url: invalid userinfo".into());
             }
             unescape(user, Part::User)?;
@@ -231,7 +238,10 @@ fn host_of(host: &str) -> Result<String, String> {
 }
 
 fn is_optional_port(port: &str) -> bool {
-    port.is_empty() || port.strip_prefix(':').is_some_and(|p| p.bytes().all(|b| b.is_ascii_digit()))
+    port.is_empty()
+        || port
+            .strip_prefix(':')
+            .is_some_and(|p| p.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn split_port(host: &str) -> Option<(&str, &str)> {
@@ -270,7 +280,8 @@ fn should_escape(b: u8, part: Part) -> bool {
 }
 
 fn valid_encoded(path: &str) -> bool {
-    path.bytes().all(|b| b"!$&'()*+,;=:@[]%".contains(&b) || !should_escape(b, Part::Path))
+    path.bytes()
+        .all(|b| b"!$&'()*+,;=:@[]%".contains(&b) || !should_escape(b, Part::Path))
 }
 
 fn escape(text: &str, part: Part) -> String {
@@ -295,10 +306,15 @@ fn unescape(text: &str, part: Part) -> Result<String, String> {
         let b = bytes[i];
         if b == b'%' {
             let digits = bytes.get(i + 1..i + 3).and_then(|d| std::str::from_utf8(d).ok());
-            let value = digits.filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit())).and_then(|d| u8::from_str_radix(d, 16).ok());
+            let value = digits
+                .filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))
+                .and_then(|d| u8::from_str_radix(d, 16).ok());
             let shown = || {
                 let end = (i + 3).min(bytes.len());
-                format!("invalid URL escape {}", go_quote(&String::from_utf8_lossy(&bytes[i..end])))
+                format!(
+                    "invalid URL escape {}",
+                    go_quote(&String::from_utf8_lossy(&bytes[i..end]))
+                )
             };
             let value = value.ok_or_else(shown)?;
             if part == Part::Host && value < 0x80 && value != b'%' {
@@ -312,7 +328,10 @@ fn unescape(text: &str, part: Part) -> Result<String, String> {
             continue;
         }
         if matches!(part, Part::Host | Part::Zone) && b < 0x80 && should_escape(b, part) {
-            return Err(format!("invalid character {} in host name", go_quote(&(b as char).to_string())));
+            return Err(format!(
+                "invalid character {} in host name",
+                go_quote(&(b as char).to_string())
+            ));
         }
         out.push(if part == Part::Query && b == b'+' { b' ' } else { b });
         i += 1;
@@ -327,8 +346,14 @@ mod tests {
     #[test]
     fn parts_are_found() {
         let url = GoUrl::parse("https://u:p@example.com:8080/a%20b/c?x=1&y=%20#frag").unwrap();
-        assert_eq!((url.scheme.as_str(), url.host.as_str(), url.path.as_str()), ("https", "example.com:8080", "/a b/c"));
-        assert_eq!((url.hostname(), url.port(), url.user.as_deref()), ("example.com", "8080", Some("u:p")));
+        assert_eq!(
+            (url.scheme.as_str(), url.host.as_str(), url.path.as_str()),
+            ("https", "example.com:8080", "/a b/c")
+        );
+        assert_eq!(
+            (url.hostname(), url.port(), url.user.as_deref()),
+            ("example.com", "8080", Some("u:p"))
+        );
         assert_eq!(url.query(), [("x".into(), "1".into()), ("y".into(), " ".into())]);
         assert_eq!(url.fragment, "frag");
         assert_eq!(url.to_string(), "https://u:p@example.com:8080/a%20b/c?x=1&y=%20#frag");
@@ -338,7 +363,10 @@ mod tests {
     #[test]
     fn errors_have_gos_words() {
         for (text, error) in [
-            ("https://a b/", "parse \"https://a b/\": invalid character \" \" in host name"),
+            (
+                "https://a b/",
+                "parse \"https://a b/\": invalid character \" \" in host name",
+            ),
             ("://x", "parse \"://x\": missing protocol scheme"),
             ("a:b:c/../:x", ""),
             ("1a:b", "parse \"1a:b\": first path segment in URL cannot contain colon"),
@@ -352,6 +380,9 @@ mod tests {
             }
         }
         assert_eq!(GoUrl::parse_request_uri("").unwrap_err(), "parse \"\": empty url");
-        assert_eq!(GoUrl::parse_request_uri("x").unwrap_err(), "parse \"x\": invalid URI for request");
+        assert_eq!(
+            GoUrl::parse_request_uri("x").unwrap_err(),
+            "parse \"x\": invalid URI for request"
+        );
     }
 }

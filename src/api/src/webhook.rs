@@ -11,7 +11,12 @@ pub fn validate_url(url: &str, path: &FieldPath) -> FieldErrors {
     const FORM: &str = "; desired format: https://host[/path]";
     let url = match GoUrl::parse(url) {
         Ok(url) => url,
-        Err(error) => return vec![FieldError::required(path, format!("url must be a valid URL: {error}{FORM}"))],
+        Err(error) => {
+            return vec![FieldError::required(
+                path,
+                format!("url must be a valid URL: {error}{FORM}"),
+            )];
+        }
     };
     let mut errors = FieldErrors::new();
     let mut refuse = |value: &str, detail: String| errors.push(FieldError::invalid(path, value, detail));
@@ -68,7 +73,11 @@ fn service_path(text: &str, path: &FieldPath) -> FieldErrors {
     let rest = text.char_indices().nth(1).map_or("", |(i, _)| &text[i..]);
     for (i, step) in rest.strip_suffix('/').unwrap_or(rest).split('/').enumerate() {
         if step.is_empty() {
-            errors.push(FieldError::invalid(path, text, format!("segment[{i}] may not be empty")));
+            errors.push(FieldError::invalid(
+                path,
+                text,
+                format!("segment[{i}] may not be empty"),
+            ));
             continue;
         }
         for complaint in is_dns1123_subdomain(step) {

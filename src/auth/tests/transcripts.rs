@@ -64,7 +64,9 @@ fn transcript() -> Option<String> {
     let conformance = std::env::var_os("FAIRLEAD_CONFORMANCE").map_or(beside, PathBuf::from);
     let file = std::fs::File::open(conformance.join("transcripts/streams-auth.jsonl.gz")).ok()?;
     let mut text = String::new();
-    flate2::read::GzDecoder::new(file).read_to_string(&mut text).expect("the transcript is gzipped text");
+    flate2::read::GzDecoder::new(file)
+        .read_to_string(&mut text)
+        .expect("the transcript is gzipped text");
     Some(text)
 }
 

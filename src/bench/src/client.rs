@@ -42,7 +42,13 @@ impl Target {
         let secure = uri.scheme_str() != Some("http");
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
         let tls = secure.then(|| connector(ca, http1)).transpose()?;
-        Ok(Target { host, port, token, tls, http1 })
+        Ok(Target {
+            host,
+            port,
+            token,
+            tls,
+            http1,
+        })
     }
 
     pub async fn connect(&self) -> Result<Connection> {
@@ -88,7 +94,10 @@ impl Target {
 
 /// Drives a connection until it closes; its requests report what goes wrong.
 fn background<E: std::fmt::Display>(connection: impl Future<Output = Result<(), E>> + Send + 'static) {
-    #[allow(clippy::disallowed_methods, reason = "a client program: the task ends with its connection")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a client program: the task ends with its connection"
+    )]
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             eprintln!("connection: {error}");
@@ -99,14 +108,18 @@ fn background<E: std::fmt::Display>(connection: impl Future<Output = Result<(), 
 impl Connection {
     /// Sends a request and returns the answer with its body still to come.
     pub async fn open(&mut self, call: &Call) -> Result<Response<Incoming>> {
-        let mut request = Request::builder().method(call.method.clone()).uri(format!("{}{}", self.base, call.path));
+        let mut request = Request::builder()
+            .method(call.method.clone())
+            .uri(format!("{}{}", self.base, call.path));
         if let Some(authorization) = &self.authorization {
             request = request.header("authorization", authorization.as_ref());
         }
         if let Some(kind) = call.content_type {
             request = request.header("content-type", kind);
         }
-        request = request.header("accept", call.accept).header("user-agent", "fairlead-bench");
+        request = request
+            .header("accept", call.accept)
+            .header("user-agent", "fairlead-bench");
         if call.gzip {
             request = request.header("accept-encoding", "gzip");
         }
@@ -141,7 +154,12 @@ impl Connection {
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();
         if !status.is_success() {
-            bail!("{} {} answered {status}: {}", call.method, call.path, String::from_utf8_lossy(&body));
+            bail!(
+                "{} {} answered {status}: {}",
+                call.method,
+                call.path,
+                String::from_utf8_lossy(&body)
+            );
         }
         Ok(serde_json::from_slice(&body)?)
     }
@@ -171,13 +189,19 @@ impl Call {
     }
 
     pub fn send(method: Method, path: impl Into<String>, content_type: &'static str, body: impl Into<Bytes>) -> Call {
-        Call { method, body: body.into(), content_type: Some(content_type), ..Call::get(path) }
+        Call {
+            method,
+            body: body.into(),
+            content_type: Some(content_type),
+            ..Call::get(path)
+        }
     }
 }
 
 fn connector(ca: Option<&str>, http1: bool) -> Result<tokio_rustls::TlsConnector> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let builder =
+        rustls::ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
     let mut config = match ca {
         Some(path) => {
             let mut roots = rustls::RootCertStore::empty();
@@ -191,7 +215,11 @@ fn connector(ca: Option<&str>, http1: bool) -> Result<tokio_rustls::TlsConnector
             .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
             .with_no_client_auth(),
     };
-    config.alpn_protocols = if http1 { vec![b"http/1.1".into()] } else { vec![b"h2".into(), b"http/1.1".into()] };
+    config.alpn_protocols = if http1 {
+        vec![b"http/1.1".into()]
+    } else {
+        vec![b"h2".into(), b"http/1.1".into()]
+    };
     Ok(Arc::new(config).into())
 }
 

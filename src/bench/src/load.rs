@@ -44,7 +44,13 @@ pub async fn closed_loop(
     let mut tasks = JoinSet::new();
     for connection in &connections {
         for _ in 0..shape.streams {
-            tasks.spawn(stream(connection.clone(), deadline, good, counter.clone(), make.clone()));
+            tasks.spawn(stream(
+                connection.clone(),
+                deadline,
+                good,
+                counter.clone(),
+                make.clone(),
+            ));
         }
     }
     let mut all = Seen::default();
@@ -104,7 +110,15 @@ pub fn row(
             resident_bytes: now.resident_bytes,
         });
     }
-    Ok(Row { name: name.into(), requests: latencies.len() as u64, errors, elapsed, latencies, bytes, processes })
+    Ok(Row {
+        name: name.into(),
+        requests: latencies.len() as u64,
+        errors,
+        elapsed,
+        latencies,
+        bytes,
+        processes,
+    })
 }
 
 pub fn samples(settings: &Settings) -> Result<Vec<crate::process::Sample>> {

@@ -16,7 +16,10 @@ fn main() -> Result<()> {
         .unwrap_or_default()
         .map(|p| process::Process::parse(p))
         .collect::<Result<Vec<_>>>()?;
-    let seconds: f64 = text("seconds").unwrap_or_default().parse().context("--seconds is not a number")?;
+    let seconds: f64 = text("seconds")
+        .unwrap_or_default()
+        .parse()
+        .context("--seconds is not a number")?;
     let settings = Settings {
         target: client::Target::new(
             &text("server").unwrap_or_default(),
@@ -29,7 +32,11 @@ fn main() -> Result<()> {
         namespace: text("namespace").unwrap_or_default(),
         proxied_path: text("proxied-path"),
     };
-    let names: Vec<String> = matches.get_many::<String>("scenario").unwrap_or_default().cloned().collect();
+    let names: Vec<String> = matches
+        .get_many::<String>("scenario")
+        .unwrap_or_default()
+        .cloned()
+        .collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let rows = runtime.block_on(scenario::run_all(&settings, &names))?;
     if let Some(path) = text("json") {
@@ -44,11 +51,17 @@ fn command() -> Command {
         .about("Measures a Kubernetes API server: throughput, latency, CPU and memory")
         .arg(option("server", "URL of the server").default_value("https://127.0.0.1:6443"))
         .arg(option("token", "bearer token"))
-        .arg(option("ca", "CA certificate file; without it the server's certificate is not verified"))
+        .arg(option(
+            "ca",
+            "CA certificate file; without it the server's certificate is not verified",
+        ))
         .arg(option("seconds", "how long each scenario runs").default_value("5"))
         .arg(option("namespace", "namespace to work in, made where it does not exist").default_value("bench"))
         .arg(option("pid", "process to observe, as NAME=PID; repeatable").action(ArgAction::Append))
-        .arg(option("proxied-path", "path of an object behind the aggregation layer, for the scenario proxied"))
+        .arg(option(
+            "proxied-path",
+            "path of an object behind the aggregation layer, for the scenario proxied",
+        ))
         .arg(option("json", "write the results to this file"))
         .arg(option("http1", "speak HTTP/1.1").action(ArgAction::SetTrue))
         .arg(

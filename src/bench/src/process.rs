@@ -24,7 +24,10 @@ impl Process {
     /// Reads `NAME=PID`.
     pub fn parse(text: &str) -> Result<Process> {
         let (name, pid) = text.split_once('=').context("--pid takes NAME=PID")?;
-        Ok(Process { name: name.into(), pid: pid.parse().with_context(|| format!("{pid} is not a process id"))? })
+        Ok(Process {
+            name: name.into(),
+            pid: pid.parse().with_context(|| format!("{pid} is not a process id"))?,
+        })
     }
 
     pub fn sample(&self) -> Result<Sample> {
@@ -41,6 +44,9 @@ impl Process {
             .find_map(|l| l.strip_prefix("VmRSS:"))
             .and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok())
             .unwrap_or(0);
-        Ok(Sample { cpu_seconds: (ticks(11) + ticks(12)) / TICKS_PER_SECOND, resident_bytes: resident * 1024 })
+        Ok(Sample {
+            cpu_seconds: (ticks(11) + ticks(12)) / TICKS_PER_SECOND,
+            resident_bytes: resident * 1024,
+        })
     }
 }

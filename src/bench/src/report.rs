@@ -29,7 +29,9 @@ impl Row {
 
     /// The latency that the fraction `q` of all requests stayed below, in milliseconds.
     pub fn percentile(&self, q: f64) -> f64 {
-        let Some(last) = self.latencies.len().checked_sub(1) else { return 0.0 };
+        let Some(last) = self.latencies.len().checked_sub(1) else {
+            return 0.0;
+        };
         f64::from(self.latencies[(last as f64 * q).round() as usize]) / 1000.0
     }
 
@@ -97,6 +99,9 @@ mod tests {
             bytes: 0,
             processes: Vec::new(),
         };
-        assert_eq!((row.percentile(0.0), row.percentile(1.0), row.per_second()), (1.0, 9.0, 2.0));
+        assert_eq!(
+            (row.percentile(0.0), row.percentile(1.0), row.per_second()),
+            (1.0, 9.0, 2.0)
+        );
     }
 }

@@ -10,13 +10,39 @@ use http::Method;
 
 /// In the order they run by default; `proxied` needs `--proxied-path`.
 pub const NAMES: [&str; 19] = [
-    "get", "get-one", "list-1000", "list-10000", "list-10000-gzip", "list-10000-table", "list-selector", "create-1", "create-16",
-    "create-128", "update", "patch", "apply", "patch-one-object", "lease", "watch-500", "watch-1000", "watch-5000", "proxied",
+    "get",
+    "get-one",
+    "list-1000",
+    "list-10000",
+    "list-10000-gzip",
+    "list-10000-table",
+    "list-selector",
+    "create-1",
+    "create-16",
+    "create-128",
+    "update",
+    "patch",
+    "apply",
+    "patch-one-object",
+    "lease",
+    "watch-500",
+    "watch-1000",
+    "watch-5000",
+    "proxied",
 ];
 
-const ONE: Shape = Shape { connections: 1, streams: 1 };
-const SIXTEEN: Shape = Shape { connections: 16, streams: 1 };
-const MANY: Shape = Shape { connections: 8, streams: 16 };
+const ONE: Shape = Shape {
+    connections: 1,
+    streams: 1,
+};
+const SIXTEEN: Shape = Shape {
+    connections: 16,
+    streams: 1,
+};
+const MANY: Shape = Shape {
+    connections: 8,
+    streams: 16,
+};
 const JSON: &str = "application/json";
 
 pub async fn run_all(settings: &Settings, names: &[String]) -> Result<Vec<Row>> {
@@ -39,23 +65,40 @@ async fn run(settings: &Settings, name: &str) -> Result<Row> {
         "get" | "get-one" => {
             fill(settings, ns, 100).await?;
             let shape = if name == "get" { MANY } else { ONE };
-            closed_loop(settings, name, shape, &[200], move |n| Call::get(format!("{maps}/filled-{}", n % 100))).await
+            closed_loop(settings, name, shape, &[200], move |n| {
+                Call::get(format!("{maps}/filled-{}", n % 100))
+            })
+            .await
         }
         "list-1000" | "list-10000" | "list-10000-gzip" | "list-10000-table" | "list-selector" => {
             let count: usize = if name == "list-1000" { 1000 } else { 10_000 };
             let filled = format!("{ns}-{count}");
             ensure_namespace(settings, &filled).await?;
             fill(settings, &filled, count).await?;
-            let selector = if name == "list-selector" { "?labelSelector=only%3Dfilled-7" } else { "" };
+            let selector = if name == "list-selector" {
+                "?labelSelector=only%3Dfilled-7"
+            } else {
+                ""
+            };
             let call = Call {
-                accept: if name.ends_with("table") { "application/json;as=Table;v=v1;g=meta.k8s.io" } else { JSON },
+                accept: if name.ends_with("table") {
+                    "application/json;as=Table;v=v1;g=meta.k8s.io"
+                } else {
+                    JSON
+                },
                 gzip: name.ends_with("gzip"),
                 ..Call::get(format!("/api/v1/namespaces/{filled}/configmaps{selector}"))
             };
             let shape = match name {
-                "list-1000" => Shape { connections: 4, streams: 1 },
+                "list-1000" => Shape {
+                    connections: 4,
+                    streams: 1,
+                },
                 "list-selector" => SIXTEEN,
-                _ => Shape { connections: 2, streams: 1 },
+                _ => Shape {
+                    connections: 2,
+                    streams: 1,
+                },
             };
             closed_loop(settings, name, shape, &[200], move |_| call.clone()).await
         }
@@ -63,10 +106,18 @@ async fn run(settings: &Settings, name: &str) -> Result<Row> {
             let shape = match name {
                 "create-1" => ONE,
                 "create-16" => SIXTEEN,
-                _ => Shape { connections: 16, streams: 8 },
+                _ => Shape {
+                    connections: 16,
+                    streams: 8,
+                },
             };
             closed_loop(settings, name, shape, &[201], move |n| {
-                Call::send(Method::POST, maps.clone(), JSON, config_map(&format!("made-{run}-{n}"), "made"))
+                Call::send(
+                    Method::POST,
+                    maps.clone(),
+                    JSON,
+                    config_map(&format!("made-{run}-{n}"), "made"),
+                )
             })
             .await
         }
@@ -74,7 +125,12 @@ async fn run(settings: &Settings, name: &str) -> Result<Row> {
             fill(settings, ns, 100).await?;
             closed_loop(settings, name, SIXTEEN, &[200], move |n| {
                 let name = format!("filled-{}", n % 100);
-                Call::send(Method::PUT, format!("{maps}/{name}"), JSON, config_map(&name, &format!("{run}-{n}")))
+                Call::send(
+                    Method::PUT,
+                    format!("{maps}/{name}"),
+                    JSON,
+                    config_map(&name, &format!("{run}-{n}")),
+                )
             })
             .await
         }
@@ -83,27 +139,46 @@ async fn run(settings: &Settings, name: &str) -> Result<Row> {
             let objects = if name == "patch" { 100 } else { 1 };
             closed_loop(settings, name, SIXTEEN, &[200], move |n| {
                 let body = format!(r#"{{"data":{{"n":"{run}-{n}"}}}}"#);
-                Call::send(Method::PATCH, format!("{maps}/filled-{}", n % objects), "application/merge-patch+json", body)
+                Call::send(
+                    Method::PATCH,
+                    format!("{maps}/filled-{}", n % objects),
+                    "application/merge-patch+json",
+                    body,
+                )
             })
             .await
         }
-        "apply" => closed_loop(settings, name, SIXTEEN, &[200, 201], move |n| {
-            let name = format!("applied-{}", n % 100);
-            let path = format!("{maps}/{name}?fieldManager=bench&force=true");
-            Call::send(Method::PATCH, path, "application/apply-patch+yaml", config_map(&name, &format!("{run}-{n}")))
-        })
-        .await,
+        "apply" => {
+            closed_loop(settings, name, SIXTEEN, &[200, 201], move |n| {
+                let name = format!("applied-{}", n % 100);
+                let path = format!("{maps}/{name}?fieldManager=bench&force=true");
+                Call::send(
+                    Method::PATCH,
+                    path,
+                    "application/apply-patch+yaml",
+                    config_map(&name, &format!("{run}-{n}")),
+                )
+            })
+            .await
+        }
         "lease" => {
             let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{ns}/leases");
             let mut connection = settings.target.connect().await?;
             for i in 0..100 {
                 let body = serde_json::json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
                     "metadata": {"name": format!("lease-{i}")}, "spec": {"holderIdentity": "bench"}});
-                connection.call(&Call::send(Method::POST, leases.clone(), JSON, body.to_string())).await?;
+                connection
+                    .call(&Call::send(Method::POST, leases.clone(), JSON, body.to_string()))
+                    .await?;
             }
             closed_loop(settings, name, SIXTEEN, &[200], move |n| {
                 let body = format!(r#"{{"spec":{{"leaseTransitions":{}}}}}"#, n % 1_000_000);
-                Call::send(Method::PATCH, format!("{leases}/lease-{}", n % 100), "application/merge-patch+json", body)
+                Call::send(
+                    Method::PATCH,
+                    format!("{leases}/lease-{}", n % 100),
+                    "application/merge-patch+json",
+                    body,
+                )
             })
             .await
         }
@@ -111,15 +186,31 @@ async fn run(settings: &Settings, name: &str) -> Result<Row> {
         "watch-1000" => watch::fan_out(settings, name, fan_out(1000, 20, 500)).await,
         "watch-5000" => watch::fan_out(settings, name, fan_out(5000, 50, 10)).await,
         "proxied" => {
-            let Some(path) = settings.proxied_path.clone() else { bail!("the scenario proxied needs --proxied-path") };
-            closed_loop(settings, name, Shape { connections: 4, streams: 4 }, &[200], move |_| Call::get(path.clone())).await
+            let Some(path) = settings.proxied_path.clone() else {
+                bail!("the scenario proxied needs --proxied-path")
+            };
+            closed_loop(
+                settings,
+                name,
+                Shape {
+                    connections: 4,
+                    streams: 4,
+                },
+                &[200],
+                move |_| Call::get(path.clone()),
+            )
+            .await
         }
         other => bail!("there is no scenario {other}"),
     }
 }
 
 fn fan_out(watchers: usize, connections: usize, writes_per_second: u32) -> watch::Shape {
-    watch::Shape { watchers, connections, writes_per_second }
+    watch::Shape {
+        watchers,
+        connections,
+        writes_per_second,
+    }
 }
 
 /// A ConfigMap of about 1 KiB.
@@ -145,7 +236,9 @@ async fn ensure_namespace(settings: &Settings, name: &str) -> Result<()> {
 async fn fill(settings: &Settings, namespace: &str, count: usize) -> Result<()> {
     let maps = format!("/api/v1/namespaces/{namespace}/configmaps");
     let mut connection = settings.target.connect().await?;
-    let (code, _) = connection.call(&Call::get(format!("{maps}/filled-{}", count - 1))).await?;
+    let (code, _) = connection
+        .call(&Call::get(format!("{maps}/filled-{}", count - 1)))
+        .await?;
     if code == 200 {
         return Ok(());
     }
@@ -155,7 +248,10 @@ async fn fill(settings: &Settings, namespace: &str, count: usize) -> Result<()> 
         tasks.spawn(async move {
             for i in (worker..count).step_by(32) {
                 let body = config_map(&format!("filled-{i}"), "filled");
-                match connection.call(&Call::send(Method::POST, maps.clone(), JSON, body)).await? {
+                match connection
+                    .call(&Call::send(Method::POST, maps.clone(), JSON, body))
+                    .await?
+                {
                     (201 | 409, _) => {}
                     (code, _) => bail!("filling was answered {code}"),
                 }
@@ -171,6 +267,8 @@ async fn fill(settings: &Settings, namespace: &str, count: usize) -> Result<()> 
 
 /// Keeps the names of two runs apart.
 fn unique() -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     format!("{:x}", now.as_millis())
 }

@@ -27,7 +27,10 @@ pub async fn fan_out(settings: &Settings, name: &str, shape: Shape) -> Result<Ro
     let collection = format!("/api/v1/namespaces/{}/configmaps", settings.namespace);
     let mut control = settings.target.connect().await?;
     let list = control.json(&Call::get(format!("{collection}?limit=1"))).await?;
-    let version = list["metadata"]["resourceVersion"].as_str().context("the list has no resourceVersion")?.to_owned();
+    let version = list["metadata"]["resourceVersion"]
+        .as_str()
+        .context("the list has no resourceVersion")?
+        .to_owned();
     let start = Instant::now();
     let (stop, stopped) = watch::channel(false);
     let ready = Arc::new(Barrier::new(shape.watchers + 1));
@@ -41,7 +44,9 @@ pub async fn fan_out(settings: &Settings, name: &str, shape: Shape) -> Result<Ro
         let path = format!("{collection}?watch=1&resourceVersion={version}&labelSelector=bench%3Dwatch");
         tasks.spawn(watcher(connection, path, start, ready.clone(), stopped.clone()));
     }
-    tokio::time::timeout(Duration::from_secs(60), ready.wait()).await.context("not all watches opened in 60 s")?;
+    tokio::time::timeout(Duration::from_secs(60), ready.wait())
+        .await
+        .context("not all watches opened in 60 s")?;
     let before = samples(settings)?;
     let begun = Instant::now();
     let written = write(settings, &mut control, &collection, shape.writes_per_second, start).await?;
@@ -59,7 +64,13 @@ pub async fn fan_out(settings: &Settings, name: &str, shape: Shape) -> Result<Ro
     row(settings, name, latencies, missing, bytes, elapsed, &before)
 }
 
-async fn write(settings: &Settings, connection: &mut Connection, collection: &str, rate: u32, start: Instant) -> Result<u64> {
+async fn write(
+    settings: &Settings,
+    connection: &mut Connection,
+    collection: &str,
+    rate: u32,
+    start: Instant,
+) -> Result<u64> {
     let mut tick = tokio::time::interval(Duration::from_secs(1) / rate);
     let begun = Instant::now();
     let mut written = 0;
@@ -74,12 +85,19 @@ async fn write(settings: &Settings, connection: &mut Connection, collection: &st
         })
         .to_string();
         let exists = written >= 64;
-        let (method, path) =
-            if exists { (Method::PUT, format!("{collection}/{name}")) } else { (Method::POST, collection.to_owned()) };
-        let (code, _) = connection.call(&Call::send(method, path, "application/json", body.clone())).await?;
+        let (method, path) = if exists {
+            (Method::PUT, format!("{collection}/{name}"))
+        } else {
+            (Method::POST, collection.to_owned())
+        };
+        let (code, _) = connection
+            .call(&Call::send(method, path, "application/json", body.clone()))
+            .await?;
         if code == 409 && !exists {
             let path = format!("{collection}/{name}");
-            connection.call(&Call::send(Method::PUT, path, "application/json", body)).await?;
+            connection
+                .call(&Call::send(Method::PUT, path, "application/json", body))
+                .await?;
         } else if code >= 300 {
             bail!("a write of the watch scenario was answered {code}");
         }
@@ -109,7 +127,9 @@ async fn watcher(
             frame = body.frame() => frame,
             _ = stopped.changed() => return Ok((delays, length)),
         };
-        let Some(frame) = frame else { return Ok((delays, length)) };
+        let Some(frame) = frame else {
+            return Ok((delays, length));
+        };
         let Some(data) = frame?.into_data().ok() else { continue };
         let now = start.elapsed().as_micros();
         length += data.len() as u64;

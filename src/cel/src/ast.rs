@@ -84,7 +84,11 @@ impl Expr {
     pub fn qualified_name(&self) -> Option<String> {
         match &self.kind {
             Kind::Ident(name) => Some(name.clone()),
-            Kind::Select { operand, field, test: false } => Some(format!("{}.{field}", operand.qualified_name()?)),
+            Kind::Select {
+                operand,
+                field,
+                test: false,
+            } => Some(format!("{}.{field}", operand.qualified_name()?)),
             _ => None,
         }
     }

@@ -49,7 +49,11 @@ pub fn check(mut tree: Tree, env: &Env) -> Result<Checked, Vec<Issue>> {
     for ty in &mut checker.types {
         *ty = checker.mapping.resolve(ty, true);
     }
-    let checked = Checked { root: tree.root, types: checker.types, overloads: checker.overloads };
+    let checked = Checked {
+        root: tree.root,
+        types: checker.types,
+        overloads: checker.overloads,
+    };
     if !checker.issues.is_empty() {
         return Err(checker.issues);
     }
@@ -89,7 +93,12 @@ impl Checker<'_> {
     }
 
     fn lookup(&self, name: &str) -> Option<Type> {
-        let local = self.scopes.iter().rev().find(|(n, _)| n == name).map(|(_, ty)| ty.clone());
+        let local = self
+            .scopes
+            .iter()
+            .rev()
+            .find(|(n, _)| n == name)
+            .map(|(_, ty)| ty.clone());
         local.or_else(|| self.env.ident(name))
     }
 
@@ -140,7 +149,10 @@ impl Checker<'_> {
             return inner.clone();
         }
         if !ty.is_dyn() {
-            self.report(element.at, format!("expected type '{}' but found '{ty}'", Type::optional(ty.clone())));
+            self.report(
+                element.at,
+                format!("expected type '{}' but found '{ty}'", Type::optional(ty.clone())),
+            );
         }
         ty
     }
@@ -178,7 +190,9 @@ impl Checker<'_> {
             self.set(expr, ty);
             return;
         }
-        let Kind::Select { operand, field, test } = &mut expr.kind else { return };
+        let Kind::Select { operand, field, test } = &mut expr.kind else {
+            return;
+        };
         let (field, test) = (field.clone(), *test);
         self.expr(operand);
         let operand_type = self.resolved(&self.of(operand));
@@ -218,12 +232,18 @@ impl Checker<'_> {
                 Type::Dyn
             }
         };
-        if unwrapped.is_some() || optional { Type::optional(found) } else { found }
+        if unwrapped.is_some() || optional {
+            Type::optional(found)
+        } else {
+            found
+        }
     }
 
     fn call(&mut self, expr: &mut Expr) {
         let at = expr.at;
-        let Kind::Call { function, target, args } = &mut expr.kind else { return };
+        let Kind::Call { function, target, args } = &mut expr.kind else {
+            return;
+        };
         if function == "_?._" {
             return self.optional_select(expr);
         }
@@ -252,7 +272,9 @@ impl Checker<'_> {
 
     fn optional_select(&mut self, expr: &mut Expr) {
         let at = expr.at;
-        let Kind::Call { args, .. } = &mut expr.kind else { return };
+        let Kind::Call { args, .. } = &mut expr.kind else {
+            return;
+        };
         let Some(Literal::String(field)) = args.get(1).and_then(Expr::literal).cloned() else {
             self.report(at, "unsupported optional field selection".into());
             return;
@@ -267,14 +289,18 @@ impl Checker<'_> {
     }
 
     fn resolve(&mut self, expr: &Expr, function: &'static Function) {
-        let Kind::Call { target, args, .. } = &expr.kind else { return };
+        let Kind::Call { target, args, .. } = &expr.kind else {
+            return;
+        };
         let given: Vec<Type> = target.as_deref().into_iter().chain(args).map(|a| self.of(a)).collect();
         if matches!(function.name, "_&&_" | "_||_") {
             return self.logic(expr, function, args, &given);
         }
         let mut result: Option<Type> = None;
         for overload in function.overloads.iter().filter(|o| o.member == target.is_some()) {
-            let Some(ty) = self.apply(overload, &given) else { continue };
+            let Some(ty) = self.apply(overload, &given) else {
+                continue;
+            };
             self.overloads[expr.id as usize].push(overload.id);
             result = Some(match result {
                 None => ty,
@@ -283,12 +309,18 @@ impl Checker<'_> {
             });
         }
         let ty = result.unwrap_or_else(|| {
-            let shown: Vec<String> = given.iter().map(|t| self.mapping.resolve(t, true).to_string()).collect();
+            let shown: Vec<String> = given
+                .iter()
+                .map(|t| self.mapping.resolve(t, true).to_string())
+                .collect();
             let signature = match (&target, &shown[..]) {
                 (Some(_), [on, rest @ ..]) => format!("{on}.({})", rest.join(", ")),
                 _ => format!("({})", shown.join(", ")),
             };
-            let message = format!("found no matching overload for '{}' applied to '{signature}'", function.name);
+            let message = format!(
+                "found no matching overload for '{}' applied to '{signature}'",
+                function.name
+            );
             self.report(expr.at, message);
             Type::Error
         });
@@ -300,8 +332,11 @@ impl Checker<'_> {
         if overload.params.len() != given.len() {
             return None;
         }
-        let fresh: Vec<(&'static str, Type)> =
-            overload.type_params.iter().map(|name| (*name, self.mapping.new_var())).collect();
+        let fresh: Vec<(&'static str, Type)> = overload
+            .type_params
+            .iter()
+            .map(|name| (*name, self.mapping.new_var()))
+            .collect();
         let params: Vec<Type> = overload.params.iter().map(|p| instantiate(p, &fresh)).collect();
         let pairs: Vec<(&Type, &Type)> = given.iter().zip(&params).collect();
         if !self.mapping.assign_all(&pairs) {
@@ -325,7 +360,9 @@ impl Checker<'_> {
 
     fn structure(&mut self, expr: &mut Expr) {
         let at = expr.at;
-        let Kind::Struct { name, fields } = &mut expr.kind else { return };
+        let Kind::Struct { name, fields } = &mut expr.kind else {
+            return;
+        };
         let object = match self.env.ident(name) {
             None => {
                 let name = name.clone();
@@ -357,8 +394,10 @@ impl Checker<'_> {
                 None => Type::Error,
             };
             if !self.mapping.assign(&declared, &given) {
-                let message =
-                    format!("expected type of field '{}' is '{declared}' but provided type is '{given}'", field.name);
+                let message = format!(
+                    "expected type of field '{}' is '{declared}' but provided type is '{given}'",
+                    field.name
+                );
                 self.report(field.at, message);
             }
         }
@@ -406,7 +445,11 @@ impl Checker<'_> {
     fn expect(&mut self, expr: &Expr, wanted: &Type) {
         let found = self.of(expr);
         if !self.mapping.assign(wanted, &found) {
-            let message = format!("expected type '{}' but found '{}'", self.resolved(wanted), self.resolved(&found));
+            let message = format!(
+                "expected type '{}' but found '{}'",
+                self.resolved(wanted),
+                self.resolved(&found)
+            );
             self.report(expr.at, message);
         }
     }
@@ -414,7 +457,11 @@ impl Checker<'_> {
 
 /// A field, also where its name is a reserved word written plainly.
 fn declared_field<'o>(object: &'o Object, field: &str) -> Option<&'o Type> {
-    let reserved = || escape::is_reserved(field).then(|| object.fields.get(&format!("__{field}__"))).flatten();
+    let reserved = || {
+        escape::is_reserved(field)
+            .then(|| object.fields.get(&format!("__{field}__")))
+            .flatten()
+    };
     object.fields.get(field).or_else(reserved)
 }
 
@@ -422,7 +469,9 @@ fn declared_field<'o>(object: &'o Object, field: &str) -> Option<&'o Type> {
 
 fn validate(checked: &Checked) -> Vec<Issue> {
     let mut issues = Vec::new();
-    each_in(&checked.root, false, &mut |expr, exempt| literals(expr, exempt, checked, &mut issues));
+    each_in(&checked.root, false, &mut |expr, exempt| {
+        literals(expr, exempt, checked, &mut issues)
+    });
     issues
 }
 
@@ -443,7 +492,9 @@ fn each_in<'e>(expr: &'e Expr, exempt: bool, visit: &mut dyn FnMut(&'e Expr, boo
         Kind::List { elements, .. } => elements.iter().for_each(next),
         Kind::Map(entries) => entries.iter().flat_map(|e| [&e.key, &e.value]).for_each(next),
         Kind::Struct { fields, .. } => fields.iter().for_each(|f| next(&f.value)),
-        Kind::Comprehension(c) => [&c.range, &c.init, &c.condition, &c.step, &c.result].into_iter().for_each(next),
+        Kind::Comprehension(c) => [&c.range, &c.init, &c.condition, &c.step, &c.result]
+            .into_iter()
+            .for_each(next),
     }
 }
 
@@ -501,7 +552,10 @@ fn literals(expr: &Expr, exempt: bool, checked: &Checked, issues: &mut Vec<Issue
         Kind::Map(entries) if !exempt => {
             let (mut key, mut value): (Option<Type>, Option<Type>) = (None, None);
             for entry in entries {
-                let types = (checked.type_of(&entry.key).clone(), element_type(checked, &entry.value, entry.optional));
+                let types = (
+                    checked.type_of(&entry.key).clone(),
+                    element_type(checked, &entry.value, entry.optional),
+                );
                 for (before, ty, at) in [(&mut key, types.0, entry.key.at), (&mut value, types.1, entry.value.at)] {
                     match before {
                         None => *before = Some(ty),

@@ -24,7 +24,14 @@ pub const REGEX: f64 = 0.25;
 
 /// Estimates the cost of an expression whose variables are of the declared type `root`.
 pub fn estimate(checked: &Checked, root: Option<&Decl>) -> Range {
-    let mut estimator = Estimator { checked, root, sizes: HashMap::new(), entries: HashMap::new(), paths: HashMap::new(), locals: Vec::new() };
+    let mut estimator = Estimator {
+        checked,
+        root,
+        sizes: HashMap::new(),
+        entries: HashMap::new(),
+        paths: HashMap::new(),
+        locals: Vec::new(),
+    };
     estimator.expr(&checked.root)
 }
 
@@ -82,10 +89,15 @@ impl<'d> Estimator<'d> {
                 self.paths.insert(expr.id, path);
                 Range::fixed(1)
             }
-            Kind::Select { operand, test: true, .. } => self.expr(operand),
+            Kind::Select {
+                operand, test: true, ..
+            } => self.expr(operand),
             Kind::Select { operand, field, .. } => {
                 let mut cost = self.expr(operand);
-                if matches!(self.checked.type_of(operand), Type::Map(_) | Type::Object(_) | Type::Var(_) | Type::Param(_)) {
+                if matches!(
+                    self.checked.type_of(operand),
+                    Type::Map(_) | Type::Object(_) | Type::Var(_) | Type::Param(_)
+                ) {
                     cost = cost.add(Range::fixed(1));
                 }
                 let path = self.step(self.path(operand), Step::Field(field));
@@ -100,7 +112,14 @@ impl<'d> Estimator<'d> {
                     cost = cost.add(self.expr(element));
                     item = item.union(self.size_or_unknown(element));
                 }
-                self.entries.insert(expr.id, Entries { is_list: true, key: Size::fixed(1), value: item });
+                self.entries.insert(
+                    expr.id,
+                    Entries {
+                        is_list: true,
+                        key: Size::fixed(1),
+                        value: item,
+                    },
+                );
                 cost
             }
             Kind::Map(entries) => {
@@ -112,12 +131,21 @@ impl<'d> Estimator<'d> {
                     key = key.union(self.size_or_unknown(&entry.key));
                     value = value.union(self.size_or_unknown(&entry.value));
                 }
-                self.entries.insert(expr.id, Entries { is_list: false, key, value });
+                self.entries.insert(
+                    expr.id,
+                    Entries {
+                        is_list: false,
+                        key,
+                        value,
+                    },
+                );
                 cost
             }
             Kind::Struct { fields, .. } => {
                 let cost = Range::fixed(STRUCT_COST);
-                fields.iter().fold(cost, |cost, field| cost.add(self.expr(&field.value)))
+                fields
+                    .iter()
+                    .fold(cost, |cost, field| cost.add(self.expr(&field.value)))
             }
             Kind::Comprehension(of) if is_bind(of) => self.bind(expr, of),
             Kind::Comprehension(of) => self.comprehension(expr, of),
@@ -160,9 +188,18 @@ impl<'d> Estimator<'d> {
         let (key, value) = (entries.map(|e| e.key), entries.map(|e| e.value));
         let at_value = self.step(path, Step::Element);
         // The indices of a list are nowhere in its declaration.
-        let at_key = if is_list { path.map(|_| None).or(Some(self.root)) } else { self.step(path, Step::Key) };
+        let at_key = if is_list {
+            path.map(|_| None).or(Some(self.root))
+        } else {
+            self.step(path, Step::Key)
+        };
         let mut push = |name: &str, path, size| {
-            self.locals.push(Local { name: name.to_owned(), path, size, entries: None });
+            self.locals.push(Local {
+                name: name.to_owned(),
+                path,
+                size,
+                entries: None,
+            });
         };
         match &of.var2 {
             Some(var2) => {
@@ -229,7 +266,11 @@ impl<'d> Estimator<'d> {
     }
 
     fn arg<'e>(&mut self, expr: &'e Expr) -> Arg<'e, 'd> {
-        Arg { expr, path: self.path(expr), size: self.size(expr) }
+        Arg {
+            expr,
+            path: self.path(expr),
+            size: self.size(expr),
+        }
     }
 
     fn size_or_unknown(&mut self, expr: &Expr) -> Size {
@@ -277,7 +318,10 @@ impl<'d> Estimator<'d> {
 
 /// The size that a declaration allows.
 fn declared(path: Path) -> Option<Size> {
-    path.flatten().map(|decl| Size { min: 0, max: decl.max_elements })
+    path.flatten().map(|decl| Size {
+        min: 0,
+        max: decl.max_elements,
+    })
 }
 
 /// Keys of maps, of which a declaration says nothing.

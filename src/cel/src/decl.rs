@@ -38,7 +38,11 @@ impl Decl {
         Some(match schema.shape() {
             Shape::IntOrString => {
                 let length = validation.and_then(|v| v.max_length);
-                Decl::scalar(Type::Dyn, max(length.map(|n| n.saturating_mul(4)), MAX_REQUEST_BYTES - 2), 1)
+                Decl::scalar(
+                    Type::Dyn,
+                    max(length.map(|n| n.saturating_mul(4)), MAX_REQUEST_BYTES - 2),
+                    1,
+                )
             }
             Shape::List(_) => {
                 let items = schema.items()?;
@@ -77,12 +81,27 @@ impl Decl {
     }
 
     fn scalar(ty: Type, max_elements: u64, min_size: i64) -> Decl {
-        Decl { ty, max_elements, min_size, element: None, fields: BTreeMap::new() }
+        Decl {
+            ty,
+            max_elements,
+            min_size,
+            element: None,
+            fields: BTreeMap::new(),
+        }
     }
 
     fn object(name: &str, fields: BTreeMap<String, Decl>, min_size: i64) -> Decl {
-        let types = fields.iter().map(|(name, decl)| (name.clone(), decl.ty.clone())).collect();
-        Decl { ty: Type::object(name, types), max_elements: 0, min_size, element: None, fields }
+        let types = fields
+            .iter()
+            .map(|(name, decl)| (name.clone(), decl.ty.clone()))
+            .collect();
+        Decl {
+            ty: Type::object(name, types),
+            max_elements: 0,
+            min_size,
+            element: None,
+            fields,
+        }
     }
 
     /// How often a value of at least this size fits into a request.
@@ -100,7 +119,9 @@ fn is_anything(schema: TypeRef) -> bool {
 fn structure(schema: TypeRef, is_root: bool, name: &str) -> Decl {
     let mut fields = BTreeMap::new();
     let mut min_size = 2;
-    let Shape::Struct(declared) = schema.shape() else { return Decl::object(name, fields, min_size) };
+    let Shape::Struct(declared) = schema.shape() else {
+        return Decl::object(name, fields, min_size);
+    };
     for field in &declared.fields {
         let resource_field = is_root && matches!(field.name.as_str(), "apiVersion" | "kind" | "metadata");
         let escaped = escape::escape(&field.name);
@@ -146,7 +167,14 @@ fn string(schema: TypeRef) -> Decl {
         "date" => Decl::scalar(Type::Timestamp, 12, 12),
         "date-time" => Decl::scalar(Type::Timestamp, 32, 21),
         _ => {
-            let longest = || validation.enumeration.iter().filter_map(|v| v.as_str()).map(|s| s.len() as u64).max();
+            let longest = || {
+                validation
+                    .enumeration
+                    .iter()
+                    .filter_map(|v| v.as_str())
+                    .map(|s| s.len() as u64)
+                    .max()
+            };
             let most = match length {
                 // Lengths count characters, and those take up to four bytes.
                 Some(length) => length.saturating_mul(4),

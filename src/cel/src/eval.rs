@@ -23,12 +23,21 @@ pub struct Run<'p, 'a> {
 
 impl<'p, 'a> Run<'p, 'a> {
     pub fn new(variables: &'p [Option<Value<'a>>], limit: u64) -> Run<'p, 'a> {
-        Run { variables, locals: Vec::new(), cost: 0, limit }
+        Run {
+            variables,
+            locals: Vec::new(),
+            cost: 0,
+            limit,
+        }
     }
 
     fn pay(&mut self, cost: u64) -> Result<()> {
         self.cost = self.cost.saturating_add(cost);
-        if self.cost > self.limit { Err(EvalError::TooExpensive) } else { Ok(()) }
+        if self.cost > self.limit {
+            Err(EvalError::TooExpensive)
+        } else {
+            Ok(())
+        }
     }
 
     /// The value of an expression.
@@ -110,7 +119,11 @@ impl<'p, 'a> Run<'p, 'a> {
                 Some(inner) => inner.field(field)?,
                 None => None,
             };
-            return Ok(if test { Value::Bool(found.is_some()) } else { found.map_or(Value::Optional(None), Value::some) });
+            return Ok(if test {
+                Value::Bool(found.is_some())
+            } else {
+                found.map_or(Value::Optional(None), Value::some)
+            });
         }
         match value.field(field)? {
             found if test => Ok(Value::Bool(found.is_some())),
@@ -204,7 +217,10 @@ impl<'p, 'a> Run<'p, 'a> {
             }
         }
         self.pay(STRUCT_COST)?;
-        Ok(Value::Struct(Arc::new(Struct { name: name.to_owned(), fields: made })))
+        Ok(Value::Struct(Arc::new(Struct {
+            name: name.to_owned(),
+            fields: made,
+        })))
     }
 
     fn looping(&mut self, of: &Loop) -> Result<Value<'a>> {
@@ -253,7 +269,9 @@ impl<'p, 'a> Run<'p, 'a> {
                 if self.passes(filter.as_ref())? {
                     let item = self.eval(item)?;
                     self.pay(1 + LIST_COST + 1)?;
-                    let Value::List(list) = &mut self.locals[depth] else { return Err(EvalError::no_such_overload()) };
+                    let Value::List(list) = &mut self.locals[depth] else {
+                        return Err(EvalError::no_such_overload());
+                    };
                     Arc::make_mut(list).push(item);
                 } else {
                     self.pay(1)?;
@@ -264,7 +282,9 @@ impl<'p, 'a> Run<'p, 'a> {
                     let key = key.as_ref().map(|k| self.eval(k)).transpose()?;
                     let value = self.eval(value)?;
                     self.pay(2)?;
-                    let Value::Map(map) = &mut self.locals[depth] else { return Err(EvalError::no_such_overload()) };
+                    let Value::Map(map) = &mut self.locals[depth] else {
+                        return Err(EvalError::no_such_overload());
+                    };
                     crate::library::collections::insert_into(Arc::make_mut(map), key, value)?;
                 } else {
                     self.pay(1)?;
@@ -307,7 +327,9 @@ impl Loop {
 fn unwrapped<'a>(value: Value<'a>) -> Result<Option<Value<'a>>> {
     match value {
         Value::Optional(inner) => Ok(inner.map(|v| v.as_ref().clone())),
-        _ => Err(EvalError::new("cannot initialize optional entry from non-optional value")),
+        _ => Err(EvalError::new(
+            "cannot initialize optional entry from non-optional value",
+        )),
     }
 }
 
@@ -316,15 +338,19 @@ fn elements<'a>(range: &Value<'a>, two: bool) -> Result<Vec<(Value<'a>, Option<V
     if let Some(items) = range.items() {
         let items = items.into_iter();
         return Ok(if two {
-            items.enumerate().map(|(i, item)| (Value::Int(i as i64), Some(item))).collect()
+            items
+                .enumerate()
+                .map(|(i, item)| (Value::Int(i as i64), Some(item)))
+                .collect()
         } else {
             items.map(|item| (item, None)).collect()
         });
     }
     match range {
-        Value::Map(map) => {
-            Ok(map.iter().map(|(key, value)| (key.to_value(), two.then(|| value.clone()))).collect())
-        }
+        Value::Map(map) => Ok(map
+            .iter()
+            .map(|(key, value)| (key.to_value(), two.then(|| value.clone())))
+            .collect()),
         Value::Json(json) => json
             .entries()
             .map(|(key, node, ty)| {
@@ -332,6 +358,9 @@ fn elements<'a>(range: &Value<'a>, two: bool) -> Result<Vec<(Value<'a>, Option<V
                 Ok((key.to_value(), value))
             })
             .collect(),
-        _ => Err(EvalError::new(format!("got '{}', expected iterable type", range.type_of().name()))),
+        _ => Err(EvalError::new(format!(
+            "got '{}', expected iterable type",
+            range.type_of().name()
+        ))),
     }
 }

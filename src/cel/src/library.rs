@@ -69,8 +69,11 @@ pub fn function(name: &str) -> Option<&'static Function> {
         ];
         let mut functions: HashMap<&'static str, Function> = HashMap::new();
         for (name, overloads, eval) in tables.into_iter().flatten().chain(format::FUNCTIONS) {
-            let function =
-                functions.entry(name).or_insert_with(|| Function { name, overloads: Vec::new(), eval: *eval });
+            let function = functions.entry(name).or_insert_with(|| Function {
+                name,
+                overloads: Vec::new(),
+                eval: *eval,
+            });
             for (id, signature) in *overloads {
                 function.overloads.push(signature::parse(id, signature, *eval));
             }

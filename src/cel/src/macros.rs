@@ -19,51 +19,84 @@ pub fn expand(b: &mut Builder, at: u32, function: String, target: Option<Box<Exp
         if function == "has" && args.len() == 1 {
             return has(b, at, args.remove(0));
         }
-        return b.expr(at, Kind::Call { function, target: None, args });
+        return b.expr(
+            at,
+            Kind::Call {
+                function,
+                target: None,
+                args,
+            },
+        );
     };
     let mut m = Make { b, at };
     match (function.as_str(), args.len()) {
         ("all" | "exists" | "exists_one" | "existsOne", 2) => {
-            let Some(vars) = m.vars(&args[..1], "argument must be a simple name") else { return m.nothing() };
+            let Some(vars) = m.vars(&args[..1], "argument must be a simple name") else {
+                return m.nothing();
+            };
             m.quantifier(&function, *target, vars, args)
         }
         ("all" | "exists" | "exists_one" | "existsOne", 3) => {
-            let Some(vars) = m.vars(&args[..2], "argument must be a simple name") else { return m.nothing() };
+            let Some(vars) = m.vars(&args[..2], "argument must be a simple name") else {
+                return m.nothing();
+            };
             m.quantifier(&function, *target, vars, args)
         }
         ("map", 2 | 3) => {
-            let Some(vars) = m.vars(&args[..1], "argument is not an identifier") else { return m.nothing() };
+            let Some(vars) = m.vars(&args[..1], "argument is not an identifier") else {
+                return m.nothing();
+            };
             let transform = args.pop().expect("two or three arguments");
             let filter = (args.len() == 2).then(|| args.pop().expect("two arguments"));
             m.collect(*target, vars, transform, filter)
         }
         ("filter", 2) => {
-            let Some(vars) = m.vars(&args[..1], "argument is not an identifier") else { return m.nothing() };
+            let Some(vars) = m.vars(&args[..1], "argument is not an identifier") else {
+                return m.nothing();
+            };
             let filter = args.pop().expect("two arguments");
             let item = args.pop().expect("two arguments");
             m.collect(*target, vars, item, Some(filter))
         }
         ("transformList", 3 | 4) => {
-            let Some(vars) = m.vars(&args[..2], "argument must be a simple name") else { return m.nothing() };
+            let Some(vars) = m.vars(&args[..2], "argument must be a simple name") else {
+                return m.nothing();
+            };
             let transform = args.pop().expect("three or four arguments");
             let filter = (args.len() == 3).then(|| args.pop().expect("three arguments"));
             m.collect(*target, vars, transform, filter)
         }
         ("transformMap" | "transformMapEntry", 3 | 4) => {
-            let Some(vars) = m.vars(&args[..2], "argument must be a simple name") else { return m.nothing() };
+            let Some(vars) = m.vars(&args[..2], "argument must be a simple name") else {
+                return m.nothing();
+            };
             let transform = args.pop().expect("three or four arguments");
             let filter = (args.len() == 3).then(|| args.pop().expect("three arguments"));
             m.insert(*target, vars, transform, filter, function == "transformMap")
         }
         ("sortBy", 2) => m.sort_by(*target, args),
         ("optMap" | "optFlatMap", 2) => m.optional_map(*target, args, function == "optMap"),
-        _ => b.expr(at, Kind::Call { function, target: Some(target), args }),
+        _ => b.expr(
+            at,
+            Kind::Call {
+                function,
+                target: Some(target),
+                args,
+            },
+        ),
     }
 }
 
 fn has(b: &mut Builder, at: u32, arg: Expr) -> Expr {
     match arg.kind {
-        Kind::Select { operand, field, .. } => b.expr(at, Kind::Select { operand, field, test: true }),
+        Kind::Select { operand, field, .. } => b.expr(
+            at,
+            Kind::Select {
+                operand,
+                field,
+                test: true,
+            },
+        ),
         _ => {
             b.refuse(arg.at, "invalid argument to has() macro");
             arg
@@ -99,15 +132,26 @@ impl Make<'_> {
     }
 
     fn call(&mut self, function: &str, args: Vec<Expr>) -> Expr {
-        self.expr(Kind::Call { function: function.into(), target: None, args })
+        self.expr(Kind::Call {
+            function: function.into(),
+            target: None,
+            args,
+        })
     }
 
     fn member(&mut self, function: &str, target: Expr, args: Vec<Expr>) -> Expr {
-        self.expr(Kind::Call { function: function.into(), target: Some(Box::new(target)), args })
+        self.expr(Kind::Call {
+            function: function.into(),
+            target: Some(Box::new(target)),
+            args,
+        })
     }
 
     fn list(&mut self, elements: Vec<Expr>) -> Expr {
-        self.expr(Kind::List { elements, optional: Vec::new() })
+        self.expr(Kind::List {
+            elements,
+            optional: Vec::new(),
+        })
     }
 
     fn comprehension(&mut self, range: Expr, mut vars: Vec<String>, accu: &str, of: Loop) -> Expr {
@@ -137,7 +181,8 @@ impl Make<'_> {
                 return None;
             }
             if name == "__result__" || name == ACCUMULATOR {
-                self.b.refuse(arg.at, "iteration variable overwrites accumulator variable");
+                self.b
+                    .refuse(arg.at, "iteration variable overwrites accumulator variable");
                 return None;
             }
             names.push(name.clone());
@@ -191,7 +236,12 @@ impl Make<'_> {
         let add = self.call("_+_", vec![accu, item]);
         let step = self.filtered(add, filter);
         let init = self.list(Vec::new());
-        let of = Loop { init, condition: self.literal(Literal::Bool(true)), step, result: self.accu() };
+        let of = Loop {
+            init,
+            condition: self.literal(Literal::Bool(true)),
+            step,
+            result: self.accu(),
+        };
         self.comprehension(target, vars, ACCUMULATOR, of)
     }
 
@@ -204,11 +254,20 @@ impl Make<'_> {
         keeps_keys: bool,
     ) -> Expr {
         let accu = self.accu();
-        let args = if keeps_keys { vec![accu, self.ident(&vars[0]), transform] } else { vec![accu, transform] };
+        let args = if keeps_keys {
+            vec![accu, self.ident(&vars[0]), transform]
+        } else {
+            vec![accu, transform]
+        };
         let add = self.call("cel.@mapInsert", args);
         let step = self.filtered(add, filter);
         let init = self.expr(Kind::Map(Vec::new()));
-        let of = Loop { init, condition: self.literal(Literal::Bool(true)), step, result: self.accu() };
+        let of = Loop {
+            init,
+            condition: self.literal(Literal::Bool(true)),
+            step,
+            result: self.accu(),
+        };
         self.comprehension(target, vars, ACCUMULATOR, of)
     }
 
@@ -224,7 +283,12 @@ impl Make<'_> {
 
     /// `name` stands for `value` in `result`.
     fn bind(&mut self, name: &str, value: Expr, result: Expr) -> Expr {
-        let of = Loop { init: value, condition: self.literal(Literal::Bool(false)), step: self.ident(name), result };
+        let of = Loop {
+            init: value,
+            condition: self.literal(Literal::Bool(false)),
+            step: self.ident(name),
+            result,
+        };
         let nothing = self.list(Vec::new());
         self.comprehension(nothing, vec!["#unused".into()], name, of)
     }
@@ -240,7 +304,9 @@ impl Make<'_> {
             self.b.refuse(target.at, message);
             return self.nothing();
         }
-        let Some(vars) = self.vars(&args[..1], "argument is not an identifier") else { return self.nothing() };
+        let Some(vars) = self.vars(&args[..1], "argument is not an identifier") else {
+            return self.nothing();
+        };
         let key = args.pop().expect("two arguments");
         let input = self.ident(INPUT);
         let keys = self.collect(input, vars, key, None);
@@ -263,8 +329,15 @@ impl Make<'_> {
         let copy = self.copy(&target);
         let value = self.member("value", copy, Vec::new());
         let bound = self.bind(&name, value, transform);
-        let some = if wraps { self.call("optional.of", vec![bound]) } else { bound };
-        let (given, none) = (self.member("hasValue", target, Vec::new()), self.call("optional.none", Vec::new()));
+        let some = if wraps {
+            self.call("optional.of", vec![bound])
+        } else {
+            bound
+        };
+        let (given, none) = (
+            self.member("hasValue", target, Vec::new()),
+            self.call("optional.none", Vec::new()),
+        );
         self.call("_?_:_", vec![given, some, none])
     }
 
@@ -277,9 +350,11 @@ impl Make<'_> {
         let kind = match &expr.kind {
             Kind::Literal(literal) => Kind::Literal(literal.clone()),
             Kind::Ident(name) => Kind::Ident(name.clone()),
-            Kind::Select { operand, field, test } => {
-                Kind::Select { operand: Box::new(self.copy(operand)), field: field.clone(), test: *test }
-            }
+            Kind::Select { operand, field, test } => Kind::Select {
+                operand: Box::new(self.copy(operand)),
+                field: field.clone(),
+                test: *test,
+            },
             Kind::Call { function, target, args } => Kind::Call {
                 function: function.clone(),
                 target: target.as_ref().map(|t| Box::new(self.copy(t))),
@@ -292,7 +367,11 @@ impl Make<'_> {
             Kind::Map(entries) => Kind::Map(
                 entries
                     .iter()
-                    .map(|e| Entry { key: self.copy(&e.key), value: self.copy(&e.value), optional: e.optional })
+                    .map(|e| Entry {
+                        key: self.copy(&e.key),
+                        value: self.copy(&e.value),
+                        optional: e.optional,
+                    })
                     .collect(),
             ),
             Kind::Struct { name, fields } => Kind::Struct {

@@ -24,7 +24,9 @@ pub struct Tree {
 /// Runs `work` where it may recurse as deeply as expressions nest; `None` where the system has no room for that.
 pub fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("cel-compiler".into()).stack_size(STACK);
+        let thread = std::thread::Builder::new()
+            .name("cel-compiler".into())
+            .stack_size(STACK);
         thread.spawn_scoped(scope, work).ok()?.join().ok()
     })
 }
@@ -45,12 +47,24 @@ pub fn parse(source: &str) -> Result<Tree, Issues> {
 fn tree(source: &str) -> Result<Tree, Vec<Issue>> {
     let parser = cel::Env::default().parser().max_recursion_depth(MAX_DEPTH);
     let (expr, info) = parser.parse_with_source_info(source).map_err(|errors| {
-        errors.errors.iter().map(|error| syntax_issue(source, error)).collect::<Vec<_>>()
+        errors
+            .errors
+            .iter()
+            .map(|error| syntax_issue(source, error))
+            .collect::<Vec<_>>()
     })?;
-    let mut convert = Convert { source, info: &info, builder: Builder::default() };
+    let mut convert = Convert {
+        source,
+        info: &info,
+        builder: Builder::default(),
+    };
     let root = convert.expr(expr, 0);
     let Builder { next, issues } = convert.builder;
-    if issues.is_empty() { Ok(Tree { root, ids: next }) } else { Err(issues) }
+    if issues.is_empty() {
+        Ok(Tree { root, ids: next })
+    } else {
+        Err(issues)
+    }
 }
 
 fn syntax_issue(source: &str, error: &cel::ParseError) -> Issue {
@@ -59,16 +73,23 @@ fn syntax_issue(source: &str, error: &cel::ParseError) -> Issue {
     }
     let (line, column) = (error.pos.0.max(1) as usize, error.pos.1.max(1) as usize);
     let before: usize = source.split('\n').take(line - 1).map(|l| l.chars().count() + 1).sum();
-    Issue { at: u32::try_from(before + column - 1).ok(), message: expected(&error.msg) }
+    Issue {
+        at: u32::try_from(before + column - 1).ok(),
+        message: expected(&error.msg),
+    }
 }
 
 /// What may continue an expression. cel-go does not list it among what it expected.
-const OPERATORS: [&str; 17] =
-    ["'=='", "'!='", "'in'", "'<'", "'<='", "'>='", "'>'", "'&&'", "'||'", "'['", "'.'", "'-'", "'?'", "'+'", "'*'", "'/'", "'%'"];
+const OPERATORS: [&str; 17] = [
+    "'=='", "'!='", "'in'", "'<'", "'<='", "'>='", "'>'", "'&&'", "'||'", "'['", "'.'", "'-'", "'?'", "'+'", "'*'",
+    "'/'", "'%'",
+];
 
 /// A syntax error as cel-go says it.
 fn expected(message: &str) -> String {
-    let Some((text, set)) = message.rsplit_once(" expecting {") else { return message.into() };
+    let Some((text, set)) = message.rsplit_once(" expecting {") else {
+        return message.into();
+    };
     let tokens: Vec<&str> = set.trim_end_matches('}').split(", ").collect();
     if !OPERATORS.iter().all(|operator| tokens.contains(operator)) {
         return message.into();
@@ -81,7 +102,10 @@ fn expected(message: &str) -> String {
 }
 
 fn too_deep() -> Issue {
-    Issue { at: None, message: format!("expression recursion limit exceeded: {MAX_DEPTH}") }
+    Issue {
+        at: None,
+        message: format!("expression recursion limit exceeded: {MAX_DEPTH}"),
+    }
 }
 
 /// Makes nodes with ids, and collects what is wrong.
@@ -104,13 +128,19 @@ impl Builder {
             return false;
         }
         if self.issues.is_empty() {
-            self.issues.push(Issue { at: None, message: "expression is too large once its macros are expanded".into() });
+            self.issues.push(Issue {
+                at: None,
+                message: "expression is too large once its macros are expanded".into(),
+            });
         }
         true
     }
 
     pub fn refuse(&mut self, at: u32, message: &str) {
-        self.issues.push(Issue { at: Some(at), message: message.into() });
+        self.issues.push(Issue {
+            at: Some(at),
+            message: message.into(),
+        });
     }
 }
 
@@ -123,7 +153,9 @@ struct Convert<'a> {
 impl Convert<'_> {
     fn at(&self, id: u64) -> u32 {
         let byte = self.info.offset_for(id).map_or(0, |(start, _)| start as usize);
-        self.source.get(..byte).map_or(0, |before| before.chars().count() as u32)
+        self.source
+            .get(..byte)
+            .map_or(0, |before| before.chars().count() as u32)
     }
 
     fn expr(&mut self, expr: IdedExpr, depth: u16) -> Expr {
@@ -153,12 +185,19 @@ impl Convert<'_> {
                 elements: list.elements.into_iter().map(|e| self.expr(e, depth)).collect(),
                 optional: list.optional_indices,
             },
-            Parsed::Map(map) => {
-                Kind::Map(map.entries.into_iter().filter_map(|entry| self.entry(entry, depth)).collect())
-            }
+            Parsed::Map(map) => Kind::Map(
+                map.entries
+                    .into_iter()
+                    .filter_map(|entry| self.entry(entry, depth))
+                    .collect(),
+            ),
             Parsed::Struct(of) => Kind::Struct {
                 name: of.type_name.trim_start_matches('.').to_owned(),
-                fields: of.entries.into_iter().filter_map(|entry| self.field(entry, depth)).collect(),
+                fields: of
+                    .entries
+                    .into_iter()
+                    .filter_map(|entry| self.field(entry, depth))
+                    .collect(),
             },
             // The parser was given no macros, so it makes none.
             Parsed::Comprehension(_) => Kind::Literal(Literal::Null),
@@ -167,7 +206,9 @@ impl Convert<'_> {
     }
 
     fn entry(&mut self, entry: IdedEntryExpr, depth: u16) -> Option<Entry> {
-        let EntryExpr::MapEntry(entry) = entry.expr else { return None };
+        let EntryExpr::MapEntry(entry) = entry.expr else {
+            return None;
+        };
         Some(Entry {
             key: self.expr(entry.key, depth),
             value: self.expr(entry.value, depth),
@@ -177,8 +218,15 @@ impl Convert<'_> {
 
     fn field(&mut self, entry: IdedEntryExpr, depth: u16) -> Option<StructField> {
         let at = self.at(entry.id);
-        let EntryExpr::StructField(field) = entry.expr else { return None };
-        Some(StructField { at, name: field.field, value: self.expr(field.value, depth), optional: field.optional })
+        let EntryExpr::StructField(field) = entry.expr else {
+            return None;
+        };
+        Some(StructField {
+            at,
+            name: field.field,
+            value: self.expr(field.value, depth),
+            optional: field.optional,
+        })
     }
 }
 
@@ -209,7 +257,9 @@ mod tests {
     #[test]
     fn places_are_characters() {
         let tree = parsed("'é' + b").unwrap();
-        let Kind::Call { args, .. } = &tree.root.kind else { panic!("{tree:?}") };
+        let Kind::Call { args, .. } = &tree.root.kind else {
+            panic!("{tree:?}")
+        };
         assert_eq!((tree.root.at, args[1].at), (4, 6));
     }
 
@@ -219,7 +269,10 @@ mod tests {
             issues("self.my$prop == 'x'"),
             "ERROR: <input>:1:8: Syntax error: token recognition error at: '$'\n | self.my$prop == 'x'\n | .......^\nERROR: <input>:1:9: Syntax error: mismatched input 'prop' expecting <EOF>\n | self.my$prop == 'x'\n | ........^"
         );
-        assert_eq!(issues("has(self)"), "ERROR: <input>:1:5: invalid argument to has() macro\n | has(self)\n | ....^");
+        assert_eq!(
+            issues("has(self)"),
+            "ERROR: <input>:1:5: invalid argument to has() macro\n | has(self)\n | ....^"
+        );
         assert_eq!(
             issues("self.all(1, true)"),
             "ERROR: <input>:1:10: argument must be a simple name\n | self.all(1, true)\n | .........^"
@@ -228,7 +281,12 @@ mod tests {
 
     #[test]
     fn what_nests_too_deeply_is_refused() {
-        for source in ["(".repeat(5_000), format!("1{}", "+1".repeat(20_000)), "[".repeat(3_000), "!".repeat(3_000)] {
+        for source in [
+            "(".repeat(5_000),
+            format!("1{}", "+1".repeat(20_000)),
+            "[".repeat(3_000),
+            "!".repeat(3_000),
+        ] {
             assert!(parsed(&source).is_err(), "{}", &source[..10]);
         }
     }

@@ -91,12 +91,19 @@ pub enum Step {
     /// Appends to the accumulator.
     Append { filter: Option<Plan>, item: Plan },
     /// Puts an entry, or a whole map, into the accumulator.
-    Insert { filter: Option<Plan>, key: Option<Plan>, value: Plan },
+    Insert {
+        filter: Option<Plan>,
+        key: Option<Plan>,
+        value: Plan,
+    },
 }
 
 impl std::fmt::Debug for Call {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.debug_struct("Call").field("function", &self.function).field("args", &self.args).finish_non_exhaustive()
+        f.debug_struct("Call")
+            .field("function", &self.function)
+            .field("args", &self.args)
+            .finish_non_exhaustive()
     }
 }
 
@@ -105,7 +112,12 @@ impl std::fmt::Debug for Call {
 /// # Errors
 /// Where a constant part of it cannot be evaluated.
 pub fn plan(checked: &Checked, env: &Env) -> Result<Plan, EvalError> {
-    Planner { checked, env, locals: Vec::new() }.expr(&checked.root)
+    Planner {
+        checked,
+        env,
+        locals: Vec::new(),
+    }
+    .expr(&checked.root)
 }
 
 struct Planner<'c> {
@@ -119,9 +131,11 @@ impl Planner<'_> {
         Ok(match &expr.kind {
             Kind::Literal(literal) => Plan::Const(constant(literal)),
             Kind::Ident(name) => self.ident(name)?,
-            Kind::Select { operand, field, test } => {
-                Plan::Select { operand: Box::new(self.expr(operand)?), field: field.as_str().into(), test: *test }
-            }
+            Kind::Select { operand, field, test } => Plan::Select {
+                operand: Box::new(self.expr(operand)?),
+                field: field.as_str().into(),
+                test: *test,
+            },
             Kind::Call { .. } => return self.call(expr),
             Kind::List { elements, optional } => {
                 let elements = elements.iter().map(|e| self.expr(e)).collect::<Result<Vec<_>, _>>()?;
@@ -159,7 +173,10 @@ impl Planner<'_> {
         if let Some(place) = self.env.variable(name) {
             return Ok(Plan::Variable(place));
         }
-        let ty = self.env.type_named(name).ok_or_else(|| EvalError::new(format!("no such attribute: {name}")))?;
+        let ty = self
+            .env
+            .type_named(name)
+            .ok_or_else(|| EvalError::new(format!("no such attribute: {name}")))?;
         Ok(Plan::Const(Value::Type(ty)))
     }
 
@@ -175,7 +192,14 @@ impl Planner<'_> {
         let result = self.expr(&of.result)?;
         self.locals.truncate(depth);
         let two_variables = of.var2.is_some();
-        Ok(Plan::Loop(Box::new(Loop { range, two_variables, init, condition, step, result })))
+        Ok(Plan::Loop(Box::new(Loop {
+            range,
+            two_variables,
+            init,
+            condition,
+            step,
+            result,
+        })))
     }
 
     /// Macros build lists and maps one element at a time; done in place, that is not quadratic.
@@ -194,16 +218,27 @@ impl Planner<'_> {
                             && let ([item], true) = (&elements[..], optional.is_empty())
                         {
                             let filter = filter.map(|f| self.expr(f)).transpose()?;
-                            return Ok(Step::Append { filter, item: self.expr(item)? });
+                            return Ok(Step::Append {
+                                filter,
+                                item: self.expr(item)?,
+                            });
                         }
                     }
                     ("cel.@mapInsert", [key, value]) => {
                         let filter = filter.map(|f| self.expr(f)).transpose()?;
-                        return Ok(Step::Insert { filter, key: Some(self.expr(key)?), value: self.expr(value)? });
+                        return Ok(Step::Insert {
+                            filter,
+                            key: Some(self.expr(key)?),
+                            value: self.expr(value)?,
+                        });
                     }
                     ("cel.@mapInsert", [value]) => {
                         let filter = filter.map(|f| self.expr(f)).transpose()?;
-                        return Ok(Step::Insert { filter, key: None, value: self.expr(value)? });
+                        return Ok(Step::Insert {
+                            filter,
+                            key: None,
+                            value: self.expr(value)?,
+                        });
                     }
                     _ => {}
                 }
@@ -244,12 +279,21 @@ impl Planner<'_> {
             [one] => one,
             _ => "",
         };
-        let eval = found.overloads.iter().find(|o| o.id == overload).map_or(found.eval, |o| o.eval);
+        let eval = found
+            .overloads
+            .iter()
+            .find(|o| o.id == overload)
+            .map_or(found.eval, |o| o.eval);
         // Conversions of constants are made once, and fail at once.
         if let ([Plan::Const(value)], true) = (&args[..], standard::is_conversion(function)) {
             return Ok(Plan::Const(eval(std::slice::from_ref(value))?));
         }
-        Ok(Plan::Call(Box::new(Call { function: function.into(), overload, eval, args })))
+        Ok(Plan::Call(Box::new(Call {
+            function: function.into(),
+            overload,
+            eval,
+            args,
+        })))
     }
 
     fn regex(&self, expr: &Expr, function: &str, mut args: Vec<Plan>) -> Result<Plan, EvalError> {
@@ -260,7 +304,13 @@ impl Planner<'_> {
         let pattern_size = pattern.chars().count() as u64;
         let limit = if args.len() > 2 { args.pop() } else { None };
         let text = args.swap_remove(0);
-        Ok(Plan::Regex(Box::new(RegexCall { function: function.into(), regex, pattern_size, text, limit })))
+        Ok(Plan::Regex(Box::new(RegexCall {
+            function: function.into(),
+            regex,
+            pattern_size,
+            text,
+            limit,
+        })))
     }
 }
 

@@ -60,7 +60,11 @@ impl Program {
                 cost: cost::estimate(&checked, root),
             })
         })
-        .unwrap_or_else(|| Err(CompileError::Instantiation(EvalError::new("the compiler could not be started"))))
+        .unwrap_or_else(|| {
+            Err(CompileError::Instantiation(EvalError::new(
+                "the compiler could not be started",
+            )))
+        })
     }
 
     /// The type of the result.

@@ -2,9 +2,9 @@
 //!
 //! Source: apiextensions-apiserver pkg/apiserver/schema/cel/compilation.go.
 
+use crate::program::Outcome;
 use crate::program::{PER_CALL_LIMIT, Program};
 use crate::{Decl, Env, Type, Value};
-use crate::program::Outcome;
 use fairlead_api::Node;
 use fairlead_schema::TypeRef;
 
@@ -45,7 +45,10 @@ impl RuleSet {
             let is_optional = rule.get("optionalOldSelf").and_then(Node::as_bool) == Some(true);
             Rule::compile(rule, if is_optional { &optional } else { &plain }, &decl, is_optional)
         });
-        Some(RuleSet { rules: rules.collect(), max_cardinality: decl.max_cardinality() })
+        Some(RuleSet {
+            rules: rules.collect(),
+            max_cardinality: decl.max_cardinality(),
+        })
     }
 }
 

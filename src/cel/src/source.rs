@@ -19,7 +19,10 @@ pub struct Issues {
 impl Issues {
     pub fn new(source: &str, mut issues: Vec<Issue>) -> Issues {
         issues.sort_by_key(|issue| issue.at);
-        Issues { source: source.into(), issues }
+        Issues {
+            source: source.into(),
+            issues,
+        }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Issue> {
@@ -50,7 +53,9 @@ fn show(source: &str, issue: &Issue, f: &mut fmt::Formatter) -> fmt::Result {
     };
     let (line, column) = place(source, at as usize);
     write!(f, "ERROR: <input>:{}:{}: {}", line + 1, column + 1, issue.message)?;
-    let Some(text) = source.split('\n').nth(line) else { return Ok(()) };
+    let Some(text) = source.split('\n').nth(line) else {
+        return Ok(());
+    };
     let text = text.replace('\t', " ");
     write!(f, "\n | {text}\n | ")?;
     let mut chars = text.chars();
@@ -58,7 +63,11 @@ fn show(source: &str, issue: &Issue, f: &mut fmt::Formatter) -> fmt::Result {
         // Wide dots keep the caret under what it points at.
         f.write_char(if c.len_utf8() > 1 { '\u{ff0e}' } else { '.' })?;
     }
-    f.write_char(if chars.next().is_some_and(|c| c.len_utf8() > 1) { '\u{ff3e}' } else { '^' })
+    f.write_char(if chars.next().is_some_and(|c| c.len_utf8() > 1) {
+        '\u{ff3e}'
+    } else {
+        '^'
+    })
 }
 
 /// Line and column, from zero, of a character.
@@ -81,7 +90,16 @@ mod tests {
 
     #[test]
     fn carets_stand_under_their_place() {
-        let issues = Issues::new("a +\n 'é' + b", vec![Issue { at: Some(11), message: "no b".into() }]);
-        assert_eq!(issues.to_string(), "ERROR: <input>:2:8: no b\n |  'é' + b\n | ..．....^");
+        let issues = Issues::new(
+            "a +\n 'é' + b",
+            vec![Issue {
+                at: Some(11),
+                message: "no b".into(),
+            }],
+        );
+        assert_eq!(
+            issues.to_string(),
+            "ERROR: <input>:2:8: no b\n |  'é' + b\n | ..．....^"
+        );
     }
 }

@@ -63,7 +63,10 @@ impl Type {
 
     /// A named type with fields.
     pub fn object(name: impl Into<String>, fields: BTreeMap<String, Type>) -> Type {
-        Type::Object(Arc::new(Object { name: name.into(), fields }))
+        Type::Object(Arc::new(Object {
+            name: name.into(),
+            fields,
+        }))
     }
 
     pub fn type_of(of: Type) -> Type {
@@ -301,9 +304,10 @@ impl Mapping {
 /// Replaces the parameters of a function's types.
 pub fn instantiate(ty: &Type, params: &[(&'static str, Type)]) -> Type {
     match ty {
-        Type::Param(name) => {
-            params.iter().find(|(n, _)| n == name).map_or_else(|| ty.clone(), |(_, fresh)| fresh.clone())
-        }
+        Type::Param(name) => params
+            .iter()
+            .find(|(n, _)| n == name)
+            .map_or_else(|| ty.clone(), |(_, fresh)| fresh.clone()),
         Type::List(items) => Type::list(instantiate(items, params)),
         Type::Map(of) => Type::map(instantiate(&of.0, params), instantiate(&of.1, params)),
         Type::Opaque(name, of) if !of.is_empty() => {

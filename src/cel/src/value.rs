@@ -211,7 +211,9 @@ impl<'a> Value<'a> {
             Value::Map(entries) => Ok(Key::lookup(key)?.and_then(|k| entries.get(&k).cloned())),
             Value::Json(json) => json.get(key),
             Value::Struct(of) => {
-                let Some(name) = key.as_str() else { return Err(EvalError::no_such_overload()) };
+                let Some(name) = key.as_str() else {
+                    return Err(EvalError::no_such_overload());
+                };
                 Ok(of.fields.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()))
             }
             _ => Err(EvalError::no_such_overload()),
@@ -225,9 +227,10 @@ impl<'a> Value<'a> {
     pub fn field(&self, name: &str) -> Result<Option<Value<'a>>> {
         match self {
             Value::Json(json) => json.field(name),
-            Value::Map(entries) => {
-                Ok(entries.iter().find(|(k, _)| matches!(k, Key::String(s) if **s == *name)).map(|(_, v)| v.clone()))
-            }
+            Value::Map(entries) => Ok(entries
+                .iter()
+                .find(|(k, _)| matches!(k, Key::String(s) if **s == *name))
+                .map(|(_, v)| v.clone())),
             Value::Struct(of) => Ok(of.fields.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone())),
             _ => Err(EvalError::no_such_overload()),
         }
@@ -246,7 +249,10 @@ fn index_of(key: &Value) -> Result<Option<usize>> {
         Value::Uint(u) => Ok(usize::try_from(*u).ok()),
         Value::Double(d) if d.trunc() == *d && *d >= 0.0 && *d < 1e15 => Ok(Some(*d as usize)),
         Value::Double(d) => Err(EvalError::new(format!("unsupported index value: {d}"))),
-        other => Err(EvalError::new(format!("unsupported index type '{}' in list", other.type_of().name()))),
+        other => Err(EvalError::new(format!(
+            "unsupported index type '{}' in list",
+            other.type_of().name()
+        ))),
     }
 }
 
@@ -261,7 +267,10 @@ impl<'a> Key<'a> {
             Value::Int(i) => Ok(Key::Int(i)),
             Value::Uint(u) => Ok(Key::Uint(u)),
             Value::String(s) => Ok(Key::String(s)),
-            other => Err(EvalError::new(format!("unsupported key type: {}", other.type_of().name()))),
+            other => Err(EvalError::new(format!(
+                "unsupported key type: {}",
+                other.type_of().name()
+            ))),
         }
     }
 

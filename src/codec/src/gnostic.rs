@@ -124,13 +124,19 @@ impl Form {
                 }
                 return;
             }
-            Form::Texts => return each(node, |item| out.field(number, item.as_str().unwrap_or_default().as_bytes())),
+            Form::Texts => {
+                return each(node, |item| {
+                    out.field(number, item.as_str().unwrap_or_default().as_bytes())
+                });
+            }
             Form::Each(form) => return each(node, |item| form.write(number, item, out)),
             Form::Special(write) => return write(number, node, out),
             Form::Any => out.field(2, &yaml_writer::write(node)),
             Form::Message(message) => content(message, node, out),
             Form::Within(inner, form) => form.write(*inner, node, out),
-            Form::OrReference(_, reference) if node.get("$ref").is_some() => Form::Message(reference).write(2, node, out),
+            Form::OrReference(_, reference) if node.get("$ref").is_some() => {
+                Form::Message(reference).write(2, node, out)
+            }
             Form::OrReference(form, _) => form.write(1, node, out),
             Form::OrFlag(form) => match node {
                 Node::Bool(value) => {
@@ -171,7 +177,9 @@ mod tests {
         let contains = |part: &[u8]| bytes.windows(part.len()).any(|w| w == part);
         assert!(contains(b"\x2a\x01g"));
         // in (2), name (4), type (6) of a query parameter, in its three wrappings.
-        assert!(contains(b"\x42\x18\x0a\x16\x12\x14\x1a\x12\x12\x05query\x22\x01q\x32\x06string"));
+        assert!(contains(
+            b"\x42\x18\x0a\x16\x12\x14\x1a\x12\x12\x05query\x22\x01q\x32\x06string"
+        ));
         // name (2), in (3), schema (5) of a body parameter.
         assert!(contains(b"\x0a\x10\x12\x01b\x1a\x04body\x2a\x05\x0a\x03#/x"));
         // An extension: its name and its YAML.
@@ -180,7 +188,8 @@ mod tests {
 
     #[test]
     fn a_document_is_written_by_its_numbers() {
-        let document = node!({"swagger": "2.0", "info": {"title": "T"}, "definitions": {"A": {"type": "string", "x-y": 1}}});
+        let document =
+            node!({"swagger": "2.0", "info": {"title": "T"}, "definitions": {"A": {"type": "string", "x-y": 1}}});
         let expected = [
             b"\x0a\x032.0".as_slice(),
             b"\x12\x03\x0a\x01T",

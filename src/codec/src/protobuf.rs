@@ -104,7 +104,10 @@ impl Protobuf {
     }
 
     fn name(&mut self, group: &str, version: &str, kind: &str, id: TypeId) {
-        self.kinds.entry(kind.into()).or_default().push((group.into(), version.into(), id));
+        self.kinds
+            .entry(kind.into())
+            .or_default()
+            .push((group.into(), version.into(), id));
     }
 
     /// Lists that no declaration has. COMPAT: the two versions of metadata differ in their numbers.
@@ -114,14 +117,20 @@ impl Protobuf {
             ("meta.k8s.io", "v1beta1", "PartialObjectMetadata", 2, 1),
             ("apidiscovery.k8s.io", "v2", "APIGroupDiscovery", 1, 2),
         ];
-        let Some(metadata) = self.message("", "v1", "Status").and_then(|id| self.field(id, "metadata")) else {
+        let Some(metadata) = self
+            .message("", "v1", "Status")
+            .and_then(|id| self.field(id, "metadata"))
+        else {
             return;
         };
         for (group, version, item, metadata_number, items_number) in LISTS {
-            let Some(items) = self.message(group, version, item) else { continue };
+            let Some(items) = self.message(group, version, item) else {
+                continue;
+            };
             let kind = format!("{item}List");
             let id = TypeId(u32::try_from(self.messages.len()).expect("fewer than 2^32 messages"));
-            self.messages.push(Message::list(&kind, (metadata_number, metadata), (items_number, items)));
+            self.messages
+                .push(Message::list(&kind, (metadata_number, metadata), (items_number, items)));
             self.name(group, version, &kind, id);
         }
     }

@@ -63,7 +63,10 @@ mod tests {
     #[test]
     fn alias_bombs_are_refused() {
         let mut text = String::from("a: &a [x,x,x,x,x,x,x,x,x]\n");
-        for (name, before) in ["b", "c", "d", "e", "f", "g", "h", "i"].iter().zip(["a", "b", "c", "d", "e", "f", "g", "h"]) {
+        for (name, before) in ["b", "c", "d", "e", "f", "g", "h", "i"]
+            .iter()
+            .zip(["a", "b", "c", "d", "e", "f", "g", "h"])
+        {
             text += &format!("{name}: &{name} [{}]\n", vec![format!("*{before}"); 9].join(","));
         }
         assert!(parse(text.as_bytes()).is_err());

@@ -10,7 +10,10 @@ use std::sync::LazyLock;
 
 /// One document, with a line break at its end.
 pub fn write(node: &Node) -> Vec<u8> {
-    let mut writer = Writer { out: String::with_capacity(1024), column: 0 };
+    let mut writer = Writer {
+        out: String::with_capacity(1024),
+        column: 0,
+    };
     match node {
         Node::Map(map) if !map.is_empty() => writer.map(node, 0, true),
         Node::List(list) if !list.is_empty() => writer.list(node, 0, true),
@@ -54,8 +57,12 @@ impl Writer {
 
     /// `here`: the first entry stands where the writer is (behind `- `, or at the start).
     fn map(&mut self, node: &Node, indent: usize, here: bool) {
-        let mut entries: Vec<(&str, &Node)> =
-            node.as_map().into_iter().flat_map(|m| m.iter()).map(|(k, v)| (k.as_str(), v)).collect();
+        let mut entries: Vec<(&str, &Node)> = node
+            .as_map()
+            .into_iter()
+            .flat_map(|m| m.iter())
+            .map(|(k, v)| (k.as_str(), v))
+            .collect();
         entries.sort_by(|(a, _), (b, _)| natural(a, b));
         for (i, (key, value)) in entries.into_iter().enumerate() {
             if i > 0 || !here {
@@ -364,7 +371,9 @@ fn is_string(text: &str) -> bool {
 /// Go's shortest form with `g`.
 fn float(value: f64) -> String {
     let scientific = format!("{value:e}");
-    let Some((mantissa, exponent)) = scientific.split_once('e') else { return scientific };
+    let Some((mantissa, exponent)) = scientific.split_once('e') else {
+        return scientific;
+    };
     match exponent.parse::<i32>() {
         Ok(-4..6) => value.to_string(),
         Ok(e) => format!("{mantissa}e{}{:02}", if e < 0 { '-' } else { '+' }, e.abs()),
@@ -387,7 +396,11 @@ fn natural(a: &str, b: &str) -> Ordering {
             return if b_letter { Ordering::Less } else { Ordering::Greater };
         }
         // Zeros in front of a number count only where no other digit stands before them.
-        let after_digit = a[..i].iter().rev().take_while(|c| c.is_ascii_digit()).any(|c| *c != '0');
+        let after_digit = a[..i]
+            .iter()
+            .rev()
+            .take_while(|c| c.is_ascii_digit())
+            .any(|c| *c != '0');
         let start = i64::from((a[i] == '0' || b[i] == '0') && after_digit);
         let run = |text: &[char]| {
             let digits = text[i..].iter().take_while(|c| c.is_ascii_digit());
@@ -395,7 +408,10 @@ fn natural(a: &str, b: &str) -> Ordering {
             (digits.clone().fold(start, fold), digits.count())
         };
         let ((a_number, a_length), (b_number, b_length)) = (run(&a), run(&b));
-        return a_number.cmp(&b_number).then(a_length.cmp(&b_length)).then(a[i].cmp(&b[i]));
+        return a_number
+            .cmp(&b_number)
+            .then(a_length.cmp(&b_length))
+            .then(a[i].cmp(&b[i]));
     }
     a.len().cmp(&b.len())
 }
@@ -450,16 +466,25 @@ mod tests {
 
     #[test]
     fn lines_break_in_literals_and_fold_when_long() {
-        assert_eq!(yaml(node!({"a": "x\ny\n", "b": "x\n y", "c": "x\n\n"})), "a: |\n  x\n  y\nb: |-\n  x\n   y\nc: |+\n  x\n\n");
+        assert_eq!(
+            yaml(node!({"a": "x\ny\n", "b": "x\n y", "c": "x\n\n"})),
+            "a: |\n  x\n  y\nb: |-\n  x\n   y\nc: |+\n  x\n\n"
+        );
         let long = "word ".repeat(20).trim_end().to_owned();
         let text = yaml(node!({"key": long}));
-        assert_eq!(text, format!("key: {}\n  word word word word\n", "word ".repeat(16).trim_end()));
+        assert_eq!(
+            text,
+            format!("key: {}\n  word word word word\n", "word ".repeat(16).trim_end())
+        );
     }
 
     #[test]
     fn keys_are_in_natural_order() {
         let object = node!({"a10": 1, "a9": 1, "a": 1, "B": 1, "a/b": 1, "_x": 1});
-        let keys: Vec<String> = yaml(object).lines().map(|l| l.split(':').next().unwrap().to_owned()).collect();
+        let keys: Vec<String> = yaml(object)
+            .lines()
+            .map(|l| l.split(':').next().unwrap().to_owned())
+            .collect();
         assert_eq!(keys, ["_x", "B", "a", "a/b", "a9", "a10"]);
     }
 }

@@ -41,9 +41,15 @@ async fn rounds(context: &mut Context) -> Option<()> {
         // Everything that is there already, so that a burst is answered once.
         while let Some(event) = next {
             match event {
-                WatchEvent::Object { kind: EventKind::Deleted, object } => drop(roles.remove(&object.key)),
+                WatchEvent::Object {
+                    kind: EventKind::Deleted,
+                    object,
+                } => drop(roles.remove(&object.key)),
                 WatchEvent::Object { object, .. } => drop(roles.insert(object.key.clone(), parse(&object.json).ok()?)),
-                WatchEvent::Node { kind: EventKind::Bookmark, .. } => complete = true,
+                WatchEvent::Node {
+                    kind: EventKind::Bookmark,
+                    ..
+                } => complete = true,
                 WatchEvent::Node { .. } => {}
             }
             next = match stream.next().now_or_never() {
@@ -61,7 +67,9 @@ async fn rounds(context: &mut Context) -> Option<()> {
 async fn gather(context: &Context, definition: &Arc<ResourceDefinition>, roles: &BTreeMap<Arc<str>, Node>) -> bool {
     let mut all = true;
     for role in roles.values() {
-        let Some(rules) = aggregated_rules(role, roles.values()) else { continue };
+        let Some(rules) = aggregated_rules(role, roles.values()) else {
+            continue;
+        };
         if rules == role.list("rules") {
             continue;
         }
@@ -73,7 +81,12 @@ async fn gather(context: &Context, definition: &Arc<ResourceDefinition>, roles: 
     all
 }
 
-async fn apply(context: &Context, definition: &Arc<ResourceDefinition>, name: &str, rules: Vec<Node>) -> StatusResult<()> {
+async fn apply(
+    context: &Context,
+    definition: &Arc<ResourceDefinition>,
+    name: &str,
+    rules: Vec<Node>,
+) -> StatusResult<()> {
     let mut role = node!({"apiVersion": format!("{GROUP}/v1"), "kind": "ClusterRole", "metadata": {"name": name}});
     // COMPAT: no rules are no field, which leaves alone what another manager set.
     if !rules.is_empty() {

@@ -18,7 +18,11 @@ pub type SourceId = u64;
 /// What a source says. Everything from one source comes in order.
 pub enum Event {
     /// An object was written or deleted.
-    Change { source: SourceId, deleted: bool, object: Arc<Cached> },
+    Change {
+        source: SourceId,
+        deleted: bool,
+        object: Arc<Cached>,
+    },
     /// The watch broke off: until [`Event::Complete`] anything may be missing.
     Broken(SourceId),
     /// All objects there are have been told. What was told before and not again is gone.
@@ -55,7 +59,9 @@ pub fn stored(context: &Context, fits: fn(&ResourceDefinition) -> bool) -> HashM
     let mut found: HashMap<String, Arc<ResourceDefinition>> = HashMap::new();
     let snapshot = context.router.load();
     for version in snapshot.groups().iter().flat_map(|g| &g.versions) {
-        let Serves::Local(definitions) = &version.serves else { continue };
+        let Serves::Local(definitions) = &version.serves else {
+            continue;
+        };
         for definition in definitions.iter().filter(|d| d.is_stored() && fits(d)) {
             let stored = definition.gvk() == definition.storage.kind;
             if stored || !found.contains_key(&definition.storage.prefix) {
@@ -68,18 +74,29 @@ pub fn stored(context: &Context, fits: fn(&ResourceDefinition) -> bool) -> HashM
 
 /// Whether objects of a resource come, change and go, and can be followed.
 pub fn followed(definition: &ResourceDefinition) -> bool {
-    [Verb::List, Verb::Watch, Verb::Delete].iter().all(|v| definition.verbs.contains(v))
+    [Verb::List, Verb::Watch, Verb::Delete]
+        .iter()
+        .all(|v| definition.verbs.contains(v))
 }
 
 impl Feed {
     pub fn new(context: Context) -> (Feed, mpsc::Receiver<Event>) {
         let (events, receiver) = mpsc::channel(CHANNEL);
-        let feed = Feed { context, events, running: HashMap::new(), next: 0, flush: watch::Sender::new(0) };
+        let feed = Feed {
+            context,
+            events,
+            running: HashMap::new(),
+            next: 0,
+            flush: watch::Sender::new(0),
+        };
         (feed, receiver)
     }
 
     /// Follows exactly these resources from now on. Answers the sources that are new; each will say when it is complete.
-    pub fn follow(&mut self, wanted: HashMap<String, Arc<ResourceDefinition>>) -> Vec<(SourceId, Arc<ResourceDefinition>)> {
+    pub fn follow(
+        &mut self,
+        wanted: HashMap<String, Arc<ResourceDefinition>>,
+    ) -> Vec<(SourceId, Arc<ResourceDefinition>)> {
         self.running.retain(|prefix, running| {
             let keep = wanted.get(prefix).is_some_and(|d| Arc::ptr_eq(d, &running.definition));
             if !keep {
@@ -104,7 +121,14 @@ impl Feed {
             };
             fairlead_telemetry::task::spawn("controller-watch", source.run());
             started.push((self.next, definition.clone()));
-            self.running.insert(prefix, Running { definition, source: self.next, stop });
+            self.running.insert(
+                prefix,
+                Running {
+                    definition,
+                    source: self.next,
+                    stop,
+                },
+            );
         }
         started
     }
@@ -182,10 +206,15 @@ impl Source {
             let Some(event) = event else { return true };
             let first = !complete;
             let said = match event {
-                WatchEvent::Object { kind, object } => {
-                    Event::Change { source: self.id, deleted: kind == EventKind::Deleted, object }
-                }
-                WatchEvent::Node { kind: EventKind::Bookmark, .. } if first => {
+                WatchEvent::Object { kind, object } => Event::Change {
+                    source: self.id,
+                    deleted: kind == EventKind::Deleted,
+                    object,
+                },
+                WatchEvent::Node {
+                    kind: EventKind::Bookmark,
+                    ..
+                } if first => {
                     complete = true;
                     let number = *self.flush.borrow_and_update();
                     if self.events.send(Event::Complete(self.id)).await.is_err() {
@@ -207,7 +236,11 @@ impl Source {
         // Unconstrained: else a busy task is told that nothing is there, to make it yield.
         while let Some(Some(event)) = unconstrained(stream.next()).now_or_never() {
             if let WatchEvent::Object { kind, object } = event {
-                let said = Event::Change { source: self.id, deleted: kind == EventKind::Deleted, object };
+                let said = Event::Change {
+                    source: self.id,
+                    deleted: kind == EventKind::Deleted,
+                    object,
+                };
                 if self.events.send(said).await.is_err() {
                     return false;
                 }

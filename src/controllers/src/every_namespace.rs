@@ -25,7 +25,12 @@ const DESCRIPTION: &str = "kubernetes.io/description";
 /// What pods run as if they do not say.
 pub fn default_service_account() -> Wanted {
     let object = node!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
-    Wanted { plural: "serviceaccounts", name: "default", object, repaired: false }
+    Wanted {
+        plural: "serviceaccounts",
+        name: "default",
+        object,
+        repaired: false,
+    }
 }
 
 /// What pods verify this server by.
@@ -37,7 +42,12 @@ pub fn root_ca(pem: &str) -> Wanted {
         "metadata": {"name": "kube-root-ca.crt", "annotations": {DESCRIPTION: description}},
         "data": {"ca.crt": pem},
     });
-    Wanted { plural: "configmaps", name: "kube-root-ca.crt", object, repaired: true }
+    Wanted {
+        plural: "configmaps",
+        name: "kube-root-ca.crt",
+        object,
+        repaired: true,
+    }
 }
 
 /// Runs until the drain.
@@ -100,7 +110,10 @@ async fn until_complete(stream: &mut dyn WatchStream, mut each: impl FnMut(Event
     loop {
         match stream.next().await? {
             WatchEvent::Object { kind, object } => each(kind, &object),
-            WatchEvent::Node { kind: EventKind::Bookmark, .. } => return Some(()),
+            WatchEvent::Node {
+                kind: EventKind::Bookmark,
+                ..
+            } => return Some(()),
             WatchEvent::Node { .. } => {}
         }
     }
@@ -137,14 +150,20 @@ fn is_active(namespace: &Node) -> bool {
 
 /// The object as it should be; `None` where it is.
 fn repaired(object: &Node, wanted: &Wanted) -> Option<Node> {
-    let described = object.annotations().is_some_and(|a| a.get(DESCRIPTION).and_then(Node::as_str).is_some_and(|t| !t.is_empty()));
+    let described = object
+        .annotations()
+        .is_some_and(|a| a.get(DESCRIPTION).and_then(Node::as_str).is_some_and(|t| !t.is_empty()));
     let data = wanted.object.get("data");
     if described && object.get("data") == data {
         return None;
     }
     let mut repaired = object.clone();
     repaired.set("data", data.cloned().unwrap_or_default());
-    let text = wanted.object.at(&["metadata", "annotations", DESCRIPTION]).cloned().unwrap_or_default();
+    let text = wanted
+        .object
+        .at(&["metadata", "annotations", DESCRIPTION])
+        .cloned()
+        .unwrap_or_default();
     repaired.set_at(&["metadata", "annotations", DESCRIPTION], text);
     Some(repaired)
 }

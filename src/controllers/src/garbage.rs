@@ -32,7 +32,10 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// Runs until the drain.
 pub async fn run(mut context: Context) {
     let (mut feed, mut events) = Feed::new(context.clone());
-    let mut collector = Collector::new(Tools { client: context.client.clone(), router: context.router.clone() });
+    let mut collector = Collector::new(Tools {
+        client: context.client.clone(),
+        router: context.router.clone(),
+    });
     let mut drain = context.drain.clone();
     collector.follow(&mut feed, &context);
     loop {
@@ -109,7 +112,16 @@ impl Collector {
         for (id, definition) in feed.follow(stored(context, collected)) {
             let unseen = self.objects_of(&definition.storage.prefix);
             let known = !unseen.is_empty();
-            self.sources.insert(id, Source { definition, complete: false, known, flushed: 0, unseen });
+            self.sources.insert(
+                id,
+                Source {
+                    definition,
+                    complete: false,
+                    known,
+                    flushed: 0,
+                    unseen,
+                },
+            );
         }
         self.routes += 1;
         for uid in std::mem::take(&mut self.unresolved) {
@@ -118,16 +130,26 @@ impl Collector {
     }
 
     fn objects_of(&self, prefix: &str) -> HashSet<Uid> {
-        self.graph.iter().filter(|(_, o)| o.definition.storage.prefix == prefix).map(|(uid, _)| uid.clone()).collect()
+        self.graph
+            .iter()
+            .filter(|(_, o)| o.definition.storage.prefix == prefix)
+            .map(|(uid, _)| uid.clone())
+            .collect()
     }
 
     // === what watches say ===
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Change { source, deleted, object } => self.change(source, deleted, &object),
+            Event::Change {
+                source,
+                deleted,
+                object,
+            } => self.change(source, deleted, &object),
             Event::Broken(id) => {
-                let Some(prefix) = self.sources.get(&id).map(|s| s.definition.storage.prefix.clone()) else { return };
+                let Some(prefix) = self.sources.get(&id).map(|s| s.definition.storage.prefix.clone()) else {
+                    return;
+                };
                 let unseen = self.objects_of(&prefix);
                 if let Some(source) = self.sources.get_mut(&id) {
                     source.complete = false;
@@ -145,18 +167,29 @@ impl Collector {
     }
 
     fn complete(&mut self, id: SourceId) {
-        let Some(source) = self.sources.get_mut(&id) else { return };
+        let Some(source) = self.sources.get_mut(&id) else {
+            return;
+        };
         source.complete = true;
         let again = std::mem::replace(&mut source.known, true);
         let kind = graph::kind(&source.definition);
         for uid in std::mem::take(&mut source.unseen) {
-            let namespace = self.graph.get(&uid).map(|o| o.namespace().to_owned()).unwrap_or_default();
+            let namespace = self
+                .graph
+                .get(&uid)
+                .map(|o| o.namespace().to_owned())
+                .unwrap_or_default();
             self.gone(&uid, &namespace);
         }
         if again {
             // Owners of this kind may have gone unnoticed.
             let owned = |o: &Object| o.owners.iter().any(|owner| owner.kind == kind);
-            let doubtful: Vec<Uid> = self.graph.iter().filter(|(_, o)| owned(o)).map(|(uid, _)| uid.clone()).collect();
+            let doubtful: Vec<Uid> = self
+                .graph
+                .iter()
+                .filter(|(_, o)| owned(o))
+                .map(|(uid, _)| uid.clone())
+                .collect();
             doubtful.into_iter().for_each(|uid| self.queue(uid));
         }
     }
@@ -174,7 +207,9 @@ impl Collector {
     }
 
     fn change(&mut self, id: SourceId, deleted: bool, cached: &Cached) {
-        let Some(source) = self.sources.get_mut(&id) else { return };
+        let Some(source) = self.sources.get_mut(&id) else {
+            return;
+        };
         let uid: Uid = cached.header.uid.as_str().into();
         source.unseen.remove(&uid);
         if deleted {
@@ -225,7 +260,10 @@ impl Collector {
 
     /// An owner that waits has one dependent less.
     fn unblocked(&mut self, owner: &Uid) {
-        let waits = self.graph.get(owner).is_some_and(|o| o.deletion == Deletion::Foreground);
+        let waits = self
+            .graph
+            .get(owner)
+            .is_some_and(|o| o.deletion == Deletion::Foreground);
         if waits && !self.graph.is_blocked(owner) {
             self.queue(owner.clone());
         }

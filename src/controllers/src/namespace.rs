@@ -13,9 +13,9 @@ use fairlead_discovery::RemoteGroupVersion;
 use fairlead_discovery::snapshot::{Serves, VersionEntry};
 use fairlead_resource::request::{EventKind, WatchEvent};
 use fairlead_resource::{ResourceDefinition, Verb, client};
+use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::{self, FuturesUnordered};
-use futures_util::StreamExt;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,7 +71,9 @@ const AT_ONCE: usize = 64;
 
 /// Runs until the drain.
 pub async fn run(mut context: Context, remote: Arc<dyn RemoteContent>) {
-    let Some(definition) = context.built_in("", "v1", "namespaces") else { return };
+    let Some(definition) = context.built_in("", "v1", "namespaces") else {
+        return;
+    };
     let mut emptying: HashSet<String> = HashSet::new();
     let mut running: FuturesUnordered<BoxFuture<'static, String>> = FuturesUnordered::new();
     loop {
@@ -92,12 +94,25 @@ pub async fn run(mut context: Context, remote: Arc<dyn RemoteContent>) {
                 _ = context.drain.changed() => return,
             };
             let Some(event) = event else { break };
-            let WatchEvent::Object { kind: EventKind::Added | EventKind::Modified, object } = event else { continue };
-            let Ok(namespace) = client::parse(&object.json) else { continue };
+            let WatchEvent::Object {
+                kind: EventKind::Added | EventKind::Modified,
+                object,
+            } = event
+            else {
+                continue;
+            };
+            let Ok(namespace) = client::parse(&object.json) else {
+                continue;
+            };
             if namespace.deletion_timestamp().is_some() && emptying.insert(namespace.uid().to_owned()) {
-                let one = One { context: context.clone(), definition: definition.clone(), remote: remote.clone() };
+                let one = One {
+                    context: context.clone(),
+                    definition: definition.clone(),
+                    remote: remote.clone(),
+                };
                 let (name, uid) = (namespace.name().to_owned(), namespace.uid().to_owned());
-                let task = fairlead_telemetry::task::spawn("namespace-deletion", async move { one.run(&name, &uid).await });
+                let task =
+                    fairlead_telemetry::task::spawn("namespace-deletion", async move { one.run(&name, &uid).await });
                 let uid = namespace.uid().to_owned();
                 running.push(Box::pin(async move {
                     let _panicked = task.await;
@@ -141,7 +156,9 @@ impl One {
                     continue;
                 }
                 Ok(Progress::Waiting) => {}
-                Err(status) => tracing::warn!(namespace = name, %status, "the deletion of a namespace will be tried again"),
+                Err(status) => {
+                    tracing::warn!(namespace = name, %status, "the deletion of a namespace will be tried again")
+                }
             }
             settled = true;
             // Where much goes one by one, looking costs no more than half of the time.
@@ -163,14 +180,10 @@ impl One {
     }
 
     /// Deletes what there is. `left` gets the resources served here that still have objects.
-    async fn pass(
-        &self,
-        name: &str,
-        uid: &str,
-        settled: bool,
-        left: &mut Left,
-    ) -> StatusResult<Progress> {
-        let Some(namespace) = self.doomed(name, uid).await? else { return Ok(Progress::Finished) };
+    async fn pass(&self, name: &str, uid: &str, settled: bool, left: &mut Left) -> StatusResult<Progress> {
+        let Some(namespace) = self.doomed(name, uid).await? else {
+            return Ok(Progress::Finished);
+        };
         let found = self.empty(name, left).await;
         // A namespace that goes without trouble needs no report.
         if !found.is_clean() || namespace.at(&["status", "conditions"]).is_some() {
@@ -197,7 +210,8 @@ impl One {
 
     async fn empty(&self, name: &str, left: &mut Left) -> Found {
         let mut found = Found::default();
-        let mut local: Vec<Arc<ResourceDefinition>> = crate::events::stored(&self.context, deletable).into_values().collect();
+        let mut local: Vec<Arc<ResourceDefinition>> =
+            crate::events::stored(&self.context, deletable).into_values().collect();
         // Pods may need what they use until they have ended.
         local.sort_by(|a, b| (!is_pods(a), &a.group, &a.plural).cmp(&(!is_pods(b), &b.group, &b.plural)));
         let remotes = self.remotes();
@@ -213,12 +227,17 @@ impl One {
                 return found;
             }
         }
-        let asked: Vec<_> = remotes.iter().map(|(_, remote)| self.remote.delete(remote, name)).collect();
+        let asked: Vec<_> = remotes
+            .iter()
+            .map(|(_, remote)| self.remote.delete(remote, name))
+            .collect();
         for ((gv, _), answer) in remotes.iter().zip(join_all(asked).await) {
             match answer {
                 Ok(told) => {
                     let counted = told.remaining.into_iter().filter(|(_, n)| *n > 0);
-                    found.remaining.extend(counted.map(|(plural, n)| (format!("{plural}.{}", gv.group), n)));
+                    found
+                        .remaining
+                        .extend(counted.map(|(plural, n)| (format!("{plural}.{}", gv.group), n)));
                     for (finalizer, n) in told.finalizers {
                         *found.finalizers.entry(finalizer).or_default() += n;
                     }
@@ -255,7 +274,9 @@ impl One {
         }
         let options = &node!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"});
         let living = objects.iter().filter(|o| o.deletion_timestamp().is_none());
-        let deletes: Vec<_> = living.map(|object| client.delete(definition, name, object.name(), options)).collect();
+        let deletes: Vec<_> = living
+            .map(|object| client.delete(definition, name, object.name(), options))
+            .collect();
         let results: Vec<_> = stream::iter(deletes).buffer_unordered(AT_ONCE).collect().await;
         for status in results.into_iter().filter_map(Result::err).filter(|s| s.code() != 404) {
             found.content.insert(status.message().to_owned());
@@ -263,7 +284,9 @@ impl One {
         let objects = client.list(definition, name).await?;
         if !objects.is_empty() {
             // COMPAT: the core group leaves a dot behind, `pods.`.
-            found.remaining.insert(format!("{}.{}", definition.plural, definition.group), objects.len());
+            found
+                .remaining
+                .insert(format!("{}.{}", definition.plural, definition.group), objects.len());
             for finalizer in objects.iter().flat_map(|o| o.finalizers()) {
                 *found.finalizers.entry(finalizer.to_owned()).or_default() += 1;
             }
@@ -290,9 +313,15 @@ impl One {
         let (mut told, mut complete) = (0, false);
         while let Some(event) = stream.next().await {
             match event {
-                WatchEvent::Object { kind: EventKind::Deleted, .. } => return,
+                WatchEvent::Object {
+                    kind: EventKind::Deleted,
+                    ..
+                } => return,
                 WatchEvent::Object { .. } => told += 1,
-                WatchEvent::Node { kind: EventKind::Bookmark, .. } if !complete => {
+                WatchEvent::Node {
+                    kind: EventKind::Bookmark,
+                    ..
+                } if !complete => {
                     complete = true;
                     if told < count {
                         return;
@@ -306,8 +335,10 @@ impl One {
 
     /// Writes the conditions where they differ.
     async fn report(&self, name: &str, uid: &str, found: &Found) -> StatusResult<()> {
-        self.write(name, uid, "status", |namespace| conditions::set(namespace, found, &self.context.clock.now().rfc3339()))
-            .await
+        self.write(name, uid, "status", |namespace| {
+            conditions::set(namespace, found, &self.context.clock.now().rfc3339())
+        })
+        .await
     }
 
     /// Takes the finalizer off, which deletes the namespace.
@@ -324,13 +355,26 @@ impl One {
     }
 
     /// Changes the namespace, again while others do.
-    async fn write(&self, name: &str, uid: &str, subresource: &str, change: impl Fn(&mut Node) -> bool) -> StatusResult<()> {
+    async fn write(
+        &self,
+        name: &str,
+        uid: &str,
+        subresource: &str,
+        change: impl Fn(&mut Node) -> bool,
+    ) -> StatusResult<()> {
         for _ in 0..10 {
-            let Some(mut namespace) = self.doomed(name, uid).await? else { return Ok(()) };
+            let Some(mut namespace) = self.doomed(name, uid).await? else {
+                return Ok(());
+            };
             if !change(&mut namespace) {
                 return Ok(());
             }
-            match self.context.client.update_subresource(&self.definition, subresource, &namespace).await {
+            match self
+                .context
+                .client
+                .update_subresource(&self.definition, subresource, &namespace)
+                .await
+            {
                 Err(status) if status.code() == 404 => return Ok(()),
                 Err(status) if status.reason() == "Conflict" => {}
                 other => return other.map(drop),

@@ -11,9 +11,9 @@ use fairlead_admission::pod::{Amounts, add, amounts};
 use fairlead_admission::quota::{Counting, scopes};
 use fairlead_api::quantity::Quantity;
 use fairlead_api::{Node, StatusResult};
+use fairlead_resource::ResourceDefinition;
 use fairlead_resource::client::{Cached, parse};
 use fairlead_resource::request::{EventKind, WatchEvent};
-use fairlead_resource::ResourceDefinition;
 use memchr::memmem;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -54,11 +54,20 @@ async fn rounds(context: &mut Context) -> Option<()> {
     let definition = context.built_in("", "v1", "resourcequotas")?;
     let mut stream = context.client.follow(&definition, "", "").await.ok()?;
     let (feed, mut events) = Feed::new(context.clone());
-    let mut state = State { feed, sources: HashMap::new(), quotas: BTreeMap::new(), due: BTreeMap::new() };
+    let mut state = State {
+        feed,
+        sources: HashMap::new(),
+        quotas: BTreeMap::new(),
+        due: BTreeMap::new(),
+    };
     let mut resync = Instant::now() + RESYNC;
     loop {
         let next = state.due.values().min().copied();
-        let next = if state.quotas.is_empty() { next } else { Some(next.map_or(resync, |n| n.min(resync))) };
+        let next = if state.quotas.is_empty() {
+            next
+        } else {
+            Some(next.map_or(resync, |n| n.min(resync)))
+        };
         tokio::select! {
             event = stream.next() => if let WatchEvent::Object { kind, object } = event? {
                 state.quota(context, kind, &object);
@@ -85,7 +94,11 @@ impl State {
         let (namespace, name) = (cached.namespace().to_owned(), cached.name().to_owned());
         let quotas = self.quotas.entry(namespace.clone()).or_default();
         let before = quotas.remove(&name);
-        let quota = if kind == EventKind::Deleted { None } else { parse(&cached.json).ok() };
+        let quota = if kind == EventKind::Deleted {
+            None
+        } else {
+            parse(&cached.json).ok()
+        };
         let spec = |quota: &Option<Node>| quota.as_ref().and_then(|q| q.get("spec").cloned());
         let changed = spec(&before) != spec(&quota);
         if let Some(quota) = quota {
@@ -106,7 +119,12 @@ impl State {
 
     /// Follows what some quota limits, and nothing else.
     fn follow(&mut self, context: &Context) {
-        let limits: BTreeSet<String> = self.quotas.values().flat_map(BTreeMap::values).flat_map(|q| hard(q).into_keys()).collect();
+        let limits: BTreeSet<String> = self
+            .quotas
+            .values()
+            .flat_map(BTreeMap::values)
+            .flat_map(|q| hard(q).into_keys())
+            .collect();
         let mut wanted = HashMap::new();
         if !limits.is_empty() {
             wanted = countable(context);
@@ -114,15 +132,27 @@ impl State {
         }
         for (id, definition) in self.feed.follow(wanted) {
             if let Some(counting) = counting(&definition) {
-                self.sources.insert(id, Counted { counting, complete: false });
+                self.sources.insert(
+                    id,
+                    Counted {
+                        counting,
+                        complete: false,
+                    },
+                );
             }
         }
     }
 
     fn change(&mut self, event: Event) {
         match event {
-            Event::Change { source, deleted, object } => {
-                let Some(source) = self.sources.get(&source).filter(|s| s.complete) else { return };
+            Event::Change {
+                source,
+                deleted,
+                object,
+            } => {
+                let Some(source) = self.sources.get(&source).filter(|s| s.complete) else {
+                    return;
+                };
                 if !self.quotas.contains_key(object.namespace()) {
                     return;
                 }
@@ -160,10 +190,17 @@ impl State {
     /// Counts in the namespaces whose time has come.
     async fn count(&mut self, context: &Context, definition: &Arc<ResourceDefinition>) {
         let now = Instant::now();
-        let due: Vec<String> = self.due.iter().filter(|(_, at)| **at <= now).map(|(name, _)| name.clone()).collect();
+        let due: Vec<String> = self
+            .due
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(name, _)| name.clone())
+            .collect();
         for namespace in due {
             self.due.remove(&namespace);
-            let Some(quotas) = self.quotas.get(&namespace) else { continue };
+            let Some(quotas) = self.quotas.get(&namespace) else {
+                continue;
+            };
             let names: Vec<String> = quotas.keys().cloned().collect();
             if let Err(status) = count_namespace(context, definition, &namespace, &names).await {
                 if status.code() != 409 {
@@ -196,14 +233,18 @@ async fn count_namespace(
     let limits: HashSet<String> = quotas.iter().flat_map(|q| hard(q).into_keys()).collect();
     let mut objects = Vec::new();
     for definition in countable(context).into_values() {
-        let Some(counting) = counting(&definition) else { continue };
+        let Some(counting) = counting(&definition) else {
+            continue;
+        };
         if limits.iter().any(|name| counting.matches(name)) {
             objects.push((counting, client.list(&definition, namespace).await?));
         }
     }
     let mut result = Ok(());
     for quota in quotas {
-        let Some(counted) = counted(&quota, &objects, context.clock.now()) else { continue };
+        let Some(counted) = counted(&quota, &objects, context.clock.now()) else {
+            continue;
+        };
         match client.update_subresource(definition, "status", &counted).await {
             Err(status) if status.code() != 404 => result = Err(status),
             _ => {}
@@ -224,7 +265,10 @@ fn counted(quota: &Node, objects: &[(Counting, Vec<Node>)], now: fairlead_api::T
             continue;
         }
         let mut sum = Amounts::new();
-        for object in objects.iter().filter(|o| scopes.iter().all(|scope| counting.in_scope(scope, o))) {
+        for object in objects
+            .iter()
+            .filter(|o| scopes.iter().all(|scope| counting.in_scope(scope, o)))
+        {
             add(&mut sum, &counting.usage(object, now));
         }
         for name in limited {
@@ -262,7 +306,11 @@ fn countable(context: &Context) -> HashMap<String, Arc<ResourceDefinition>> {
 
 /// Whether a pod has ended or is about to: it then no longer counts.
 fn gives_back(json: &[u8]) -> bool {
-    let signs: [&[u8]; 3] = [b"\"phase\":\"Succeeded\"", b"\"phase\":\"Failed\"", b"\"deletionTimestamp\""];
+    let signs: [&[u8]; 3] = [
+        b"\"phase\":\"Succeeded\"",
+        b"\"phase\":\"Failed\"",
+        b"\"deletionTimestamp\"",
+    ];
     signs.iter().any(|sign| memmem::find(json, sign).is_some())
 }
 
@@ -282,7 +330,14 @@ mod tests {
             "pods": "3", "requests.cpu": "2", "count/configmaps": "5", "services": "1", "count/widgets.example.com": "2"}}});
         let configmaps = Counting::of("", "configmaps").unwrap();
         let objects = [
-            (Counting::Pods, vec![pod("a", "500m", "Running"), pod("b", "1", "Pending"), pod("c", "1", "Succeeded")]),
+            (
+                Counting::Pods,
+                vec![
+                    pod("a", "500m", "Running"),
+                    pod("b", "1", "Pending"),
+                    pod("c", "1", "Succeeded"),
+                ],
+            ),
             (configmaps, vec![node!({}), node!({})]),
             (Counting::Services, vec![]),
         ];

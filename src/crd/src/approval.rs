@@ -20,13 +20,18 @@ pub enum Approval {
 
 /// Whether a group belongs to the Kubernetes project.
 pub fn is_protected(group: &str) -> bool {
-    ["k8s.io", "kubernetes.io"]
-        .iter()
-        .any(|domain| group.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
+    ["k8s.io", "kubernetes.io"].iter().any(|domain| {
+        group
+            .strip_suffix(domain)
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    })
 }
 
 pub fn annotation(crd: &Node) -> &str {
-    crd.annotations().and_then(|a| a.get(ANNOTATION)).and_then(Node::as_str).unwrap_or_default()
+    crd.annotations()
+        .and_then(|a| a.get(ANNOTATION))
+        .and_then(Node::as_str)
+        .unwrap_or_default()
 }
 
 /// The approval of a definition, and why it is that.
@@ -40,7 +45,10 @@ pub fn state(crd: &Node) -> (Approval, String) {
     } else if GoUrl::parse_request_uri(value).is_ok_and(|u| !u.host.is_empty() && !u.scheme.is_empty()) {
         (Approval::Approved, format!("approved in {value}"))
     } else {
-        (Approval::Invalid, format!("{must} with either a URL or a reason starting with \"unapproved\", {SEE}"))
+        (
+            Approval::Invalid,
+            format!("{must} with either a URL or a reason starting with \"unapproved\", {SEE}"),
+        )
     }
 }
 
@@ -57,6 +65,10 @@ pub fn set_condition(crd: &mut Node, now: &str) -> bool {
         Approval::Approved => (true, "ApprovedAnnotation"),
         Approval::Invalid => (false, "InvalidAnnotation"),
     };
-    condition::set(crd, &Condition::new("KubernetesAPIApprovalPolicyConformant", status, reason, &message), now);
+    condition::set(
+        crd,
+        &Condition::new("KubernetesAPIApprovalPolicyConformant", status, reason, &message),
+        now,
+    );
     crd.get("status") != before.as_ref()
 }

@@ -19,7 +19,9 @@ pub struct CustomHooks {
 
 impl CustomHooks {
     pub fn new(schema: &Schema) -> CustomHooks {
-        CustomHooks { rules: RuleTable::new(schema) }
+        CustomHooks {
+            rules: RuleTable::new(schema),
+        }
     }
 
     fn check(&self, object: &Node, old: Option<&Node>, part: Part, context: &HookContext, errors: &mut FieldErrors) {
@@ -44,8 +46,9 @@ impl Hooks for CustomHooks {
 
     fn warnings(&self, object: &Node, old: Option<&Node>, context: &HookContext) -> Vec<String> {
         let rules = self.rules.as_ref().zip(old);
-        let mut warnings =
-            rules.map_or_else(Vec::new, |(rules, old)| rules.warnings(object, old, context.definition.schema.root()));
+        let mut warnings = rules.map_or_else(Vec::new, |(rules, old)| {
+            rules.warnings(object, old, context.definition.schema.root())
+        });
         warnings.extend(objects::finalizer_warnings(object, old));
         warnings
     }
@@ -145,6 +148,10 @@ impl Hooks for DefinitionHooks {
     }
 
     fn warnings(&self, crd: &Node, old: Option<&Node>, context: &HookContext) -> Vec<String> {
-        if context.subresource.is_empty() { validation::warnings(crd, old) } else { Vec::new() }
+        if context.subresource.is_empty() {
+            validation::warnings(crd, old)
+        } else {
+            Vec::new()
+        }
     }
 }

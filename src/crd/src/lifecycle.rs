@@ -49,12 +49,7 @@ struct Served {
 }
 
 impl Lifecycle {
-    pub fn new(
-        converter: MakeConverter,
-        publish: Publish,
-        hash: Hash,
-        clock: Arc<dyn Clock>,
-    ) -> Lifecycle {
+    pub fn new(converter: MakeConverter, publish: Publish, hash: Hash, clock: Arc<dyn Clock>) -> Lifecycle {
         Lifecycle {
             scale: OnceLock::new(),
             converter,
@@ -90,7 +85,9 @@ impl Lifecycle {
     /// # Errors
     /// What the store says; the next write tries again.
     pub async fn sync(&self, engine: &Engine) -> StatusResult<()> {
-        let Some(resource) = self.resource.get() else { return Ok(()) };
+        let Some(resource) = self.resource.get() else {
+            return Ok(());
+        };
         let _turn = self.turn.lock().await;
         let client = Client::new(engine.clone(), MANAGER);
         let mut crds = client.list(resource, "").await?;
@@ -99,7 +96,10 @@ impl Lifecycle {
         // Accepting names for one may free or take them for another: twice is enough for any order.
         for _ in 0..2 {
             for i in 0..crds.len() {
-                tell(crds[i].name().to_owned(), self.accept(&client, resource, &mut crds, i).await);
+                tell(
+                    crds[i].name().to_owned(),
+                    self.accept(&client, resource, &mut crds, i).await,
+                );
             }
         }
         let mut gone = Vec::new();
@@ -114,7 +114,10 @@ impl Lifecycle {
         if !gone.is_empty() {
             // Names may have become free.
             for i in 0..crds.len() {
-                tell(crds[i].name().to_owned(), self.accept(&client, resource, &mut crds, i).await);
+                tell(
+                    crds[i].name().to_owned(),
+                    self.accept(&client, resource, &mut crds, i).await,
+                );
             }
             self.serve(&crds);
         }
@@ -133,7 +136,12 @@ impl Lifecycle {
             return Ok(());
         }
         let mut crd = crds[index].clone();
-        let others: Vec<&Node> = crds.iter().enumerate().filter(|(i, _)| *i != index).map(|(_, c)| c).collect();
+        let others: Vec<&Node> = crds
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| *i != index)
+            .map(|(_, c)| c)
+            .collect();
         let mut changed = approval::set_condition(&mut crd, &self.now());
         changed |= names::accept(&mut crd, &others, &self.now());
         if changed {
@@ -151,11 +159,19 @@ impl Lifecycle {
         if !crd.finalizers().any(|f| f == FINALIZER) {
             return Ok(());
         }
-        let served = self.served.lock().expect("no holder panics").get(crd.name()).and_then(|s| s.definitions.first().cloned());
+        let served = self
+            .served
+            .lock()
+            .expect("no holder panics")
+            .get(crd.name())
+            .and_then(|s| s.definitions.first().cloned());
         if let Some(definition) = served {
             for object in client.list(&definition, "").await? {
                 let options = node!({"kind": "DeleteOptions", "apiVersion": "v1"});
-                match client.delete(&definition, object.namespace(), object.name(), &options).await {
+                match client
+                    .delete(&definition, object.namespace(), object.name(), &options)
+                    .await
+                {
                     Err(status) if status.code() != 404 => return Err(status),
                     _ => {}
                 }
@@ -163,14 +179,21 @@ impl Lifecycle {
             if !client.list(&definition, "").await?.is_empty() {
                 let mut waiting = crd.clone();
                 let message = "could not confirm zero CustomResources remaining: timed out waiting for the condition";
-                condition::set(&mut waiting, &Condition::new("Terminating", true, "InstanceDeletionCheck", message), &self.now());
+                condition::set(
+                    &mut waiting,
+                    &Condition::new("Terminating", true, "InstanceDeletionCheck", message),
+                    &self.now(),
+                );
                 client.update_subresource(resource, "status", &waiting).await?;
                 return Ok(());
             }
         }
         let kept: Vec<Node> = crd.finalizers().filter(|f| *f != FINALIZER).map(Node::from).collect();
         let mut patch = Node::map();
-        patch.set_at(&["metadata", "finalizers"], if kept.is_empty() { Node::Null } else { Node::List(kept) });
+        patch.set_at(
+            &["metadata", "finalizers"],
+            if kept.is_empty() { Node::Null } else { Node::List(kept) },
+        );
         match client.merge_patch(resource, "", crd.name(), "", &patch).await {
             Err(status) if status.code() != 404 => Err(status),
             _ => Ok(()),
@@ -198,7 +221,8 @@ impl Lifecycle {
             }
         }
         if changed {
-            let all: Vec<Arc<ResourceDefinition>> = served.values().flat_map(|s| s.definitions.iter().cloned()).collect();
+            let all: Vec<Arc<ResourceDefinition>> =
+                served.values().flat_map(|s| s.definitions.iter().cloned()).collect();
             (self.publish)(&all);
         }
     }
@@ -222,7 +246,10 @@ fn created(crd: &Node) -> String {
 fn basis(crd: &Node) -> Node {
     let mut basis = Node::map();
     basis.set("spec", crd.get("spec").cloned().unwrap_or_default());
-    basis.set("names", crd.at(&["status", "acceptedNames"]).cloned().unwrap_or_default());
+    basis.set(
+        "names",
+        crd.at(&["status", "acceptedNames"]).cloned().unwrap_or_default(),
+    );
     basis.set("established", condition::is_true(crd, "Established"));
     basis
 }

@@ -32,7 +32,10 @@ pub fn accept(crd: &mut Node, others: &[&Node], now: &str) -> bool {
                 accepted.set(field, name);
             }
         } else {
-            conflict = Some((reason, format!("{} is already in use", fairlead_api::field::go_quote(name))));
+            conflict = Some((
+                reason,
+                format!("{} is already in use", fairlead_api::field::go_quote(name)),
+            ));
         }
     }
     match requested.get("categories") {
@@ -50,7 +53,12 @@ pub fn accept(crd: &mut Node, others: &[&Node], now: &str) -> bool {
     };
     condition::set(crd, &names, now);
     let established = if free || condition::is_true(crd, "Established") {
-        Condition::new("Established", true, "InitialNamesAccepted", "the initial names have been accepted")
+        Condition::new(
+            "Established",
+            true,
+            "InitialNamesAccepted",
+            "the initial names have been accepted",
+        )
     } else {
         Condition::new("Established", false, "NotAccepted", "not all names are accepted")
     };
@@ -67,7 +75,11 @@ fn short_names(requested: &Node, accepted: &mut Node, taken: &BTreeSet<String>, 
         .map(|name| format!("{} is already in use", fairlead_api::field::go_quote(name)))
         .collect();
     if !errors.is_empty() {
-        let text = if errors.len() == 1 { errors[0].clone() } else { format!("[{}]", errors.join(", ")) };
+        let text = if errors.len() == 1 {
+            errors[0].clone()
+        } else {
+            format!("[{}]", errors.join(", "))
+        };
         *conflict = Some(("ShortNamesConflict", text));
     } else if wanted.is_empty() {
         accepted.remove("shortNames");
@@ -87,7 +99,13 @@ impl Taken {
         let (mut resources, mut kinds) = (BTreeSet::new(), BTreeSet::new());
         for names in others.filter_map(|o| o.at(&["status", "acceptedNames"])) {
             let short = names.list("shortNames").iter().filter_map(Node::as_str);
-            resources.extend(["plural", "singular"].map(|f| names.str(f)).into_iter().chain(short).map(str::to_owned));
+            resources.extend(
+                ["plural", "singular"]
+                    .map(|f| names.str(f))
+                    .into_iter()
+                    .chain(short)
+                    .map(str::to_owned),
+            );
             kinds.extend(["kind", "listKind"].map(|f| names.str(f).to_owned()));
         }
         Taken { resources, kinds }
@@ -99,7 +117,14 @@ pub fn initial_status(crd: &Node) -> Node {
     let stored = crate::versions(crd).find(|v| v.get("storage").and_then(Node::as_bool) == Some(true));
     let stored: Vec<Node> = stored.map(|v| Node::from(v.str("name"))).into_iter().collect();
     let mut status = node!({"acceptedNames": {"kind": "", "plural": ""}, "conditions": null});
-    status.set("storedVersions", if stored.is_empty() { Node::Null } else { Node::List(stored) });
+    status.set(
+        "storedVersions",
+        if stored.is_empty() {
+            Node::Null
+        } else {
+            Node::List(stored)
+        },
+    );
     status
 }
 
@@ -122,7 +147,10 @@ mod tests {
         accept(&mut second, &[&first], "t");
         assert!(!condition::is_true(&second, "Established"));
         let names = condition::get(&second, "NamesAccepted").unwrap();
-        assert_eq!((names.str("reason"), names.str("message")), ("ListKindConflict", "\"WidgetList\" is already in use"));
+        assert_eq!(
+            (names.str("reason"), names.str("message")),
+            ("ListKindConflict", "\"WidgetList\" is already in use")
+        );
         assert_eq!(second.str_at(&["status", "acceptedNames", "plural"]), "gadgets");
         assert_eq!(second.str_at(&["status", "acceptedNames", "kind"]), "");
     }

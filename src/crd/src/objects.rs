@@ -54,7 +54,11 @@ fn type_errors(object: &Node, definition: &ResourceDefinition) -> Option<FieldEr
     let mut must_be = |field: &str, wanted: &str| {
         let found = object.str(field);
         if found != wanted {
-            errors.push(FieldError::invalid(&FieldPath::new(field), found, format!("must be {wanted}")));
+            errors.push(FieldError::invalid(
+                &FieldPath::new(field),
+                found,
+                format!("must be {wanted}"),
+            ));
         }
     };
     must_be("kind", &definition.kind);
@@ -65,7 +69,12 @@ fn type_errors(object: &Node, definition: &ResourceDefinition) -> Option<FieldEr
 /// What the scale subresource reads must be readable.
 fn scale(object: &Node, part: Part, definition: &ResourceDefinition, errors: &mut FieldErrors) {
     for subresource in &definition.subresources {
-        let SubresourceBehavior::Scale { spec_replicas, status_replicas, label_selector } = &subresource.behavior else {
+        let SubresourceBehavior::Scale {
+            spec_replicas,
+            status_replicas,
+            label_selector,
+        } = &subresource.behavior
+        else {
             continue;
         };
         if part == Part::Whole {
@@ -120,7 +129,11 @@ fn nested<'a>(
             Some(next) => node = next,
         }
     }
-    if fits(node) { Ok(Some(node)) } else { Err(accessor_error(&format!(".{steps}"), node, wanted)) }
+    if fits(node) {
+        Ok(Some(node))
+    } else {
+        Err(accessor_error(&format!(".{steps}"), node, wanted))
+    }
 }
 
 fn accessor_error(path: &str, node: &Node, wanted: &str) -> String {
@@ -133,7 +146,10 @@ fn accessor_error(path: &str, node: &Node, wanted: &str) -> String {
         Node::List(_) => "[]interface {}",
         Node::Map(_) => "map[string]interface {}",
     };
-    format!("{path} accessor error: {} is of the type {ty}, expected {wanted}", go_value(node))
+    format!(
+        "{path} accessor error: {} is of the type {ty}, expected {wanted}",
+        go_value(node)
+    )
 }
 
 /// A value as Go's `%v` prints it.
@@ -161,7 +177,10 @@ pub fn finalizer_warnings(object: &Node, old: Option<&Node>) -> Vec<String> {
     let mut warnings = Vec::new();
     for name in added {
         let mut warn = |text: &str| {
-            warnings.push(format!("metadata.finalizers: {}: {text}", fairlead_api::field::go_quote(name)));
+            warnings.push(format!(
+                "metadata.finalizers: {}: {text}",
+                fairlead_api::field::go_quote(name)
+            ));
         };
         for complaint in is_qualified_name(name) {
             warn(&complaint);

@@ -21,7 +21,11 @@ fn recorded(file: &str) -> Option<Vec<Node>> {
         return None;
     };
     let lines = std::io::BufRead::lines(std::io::BufReader::new(flate2::read::GzDecoder::new(open)));
-    Some(lines.map(|l| json::parse(l.unwrap().replace("${ns}", "ns1").as_bytes()).unwrap()).collect())
+    Some(
+        lines
+            .map(|l| json::parse(l.unwrap().replace("${ns}", "ns1").as_bytes()).unwrap())
+            .collect(),
+    )
 }
 
 /// A new definition as it is validated.
@@ -72,7 +76,10 @@ fn causes(errors: &FieldErrors) -> Vec<String> {
 fn expected(step: &Node) -> Vec<String> {
     let body = step.at(&["expect", "body"]).unwrap_or(&Node::Null);
     let causes = body.get("details").map_or(&[][..], |d| d.list("causes"));
-    causes.iter().map(|c| format!("{} | {} | {}", c.str("field"), c.str("reason"), c.str("message"))).collect()
+    causes
+        .iter()
+        .map(|c| format!("{} | {} | {}", c.str("field"), c.str("reason"), c.str("message")))
+        .collect()
 }
 
 fn check_object(body: &Node, definition: &ResourceDefinition) -> Vec<String> {
@@ -91,7 +98,9 @@ fn check_object(body: &Node, definition: &ResourceDefinition) -> Vec<String> {
 
 #[test]
 fn definitions_and_objects_are_refused_as_recorded() {
-    let Some(scenarios) = recorded("streams-crd.jsonl.gz") else { return };
+    let Some(scenarios) = recorded("streams-crd.jsonl.gz") else {
+        return;
+    };
     let only = std::env::var("ONLY").unwrap_or_default();
     let (mut wrong, mut checked) = (Vec::new(), 0);
     for scenario in &scenarios {
@@ -106,7 +115,9 @@ fn definitions_and_objects_are_refused_as_recorded() {
             if step.str("method") != "POST" || !matches!(status, 201 | 422) {
                 continue;
             }
-            let Some(body) = step.get("body").map(named) else { continue };
+            let Some(body) = step.get("body").map(named) else {
+                continue;
+            };
             let body = &body;
             // What a recording has no words for cannot be compared.
             if expected(step).iter().any(|text| text.contains("<uid")) {
@@ -121,18 +132,32 @@ fn definitions_and_objects_are_refused_as_recorded() {
                 found
             } else {
                 let version = body.str("apiVersion").split('/').nth(1).unwrap_or_default();
-                let Some(definition) = crd.iter().flatten().find(|d| d.version == version) else { continue };
+                let Some(definition) = crd.iter().flatten().find(|d| d.version == version) else {
+                    continue;
+                };
                 check_object(body, definition)
             };
             checked += 1;
             let wanted = expected(step);
             let refused = status == 422;
-            let same = if step.get("statusOnly").is_some() { refused != found.is_empty() } else { wanted == found };
+            let same = if step.get("statusOnly").is_some() {
+                refused != found.is_empty()
+            } else {
+                wanted == found
+            };
             let plain = |texts: &[String]| {
-                texts.iter().map(|t| t.replace("selfType1'", "selfType<n>'")).collect::<Vec<_>>().join("\n    ")
+                texts
+                    .iter()
+                    .map(|t| t.replace("selfType1'", "selfType<n>'"))
+                    .collect::<Vec<_>>()
+                    .join("\n    ")
             };
             if !same && plain(&found) != plain(&wanted) {
-                wrong.push(format!("{id} step {i} ({status})\n  wanted\n    {}\n  found\n    {}", plain(&wanted), plain(&found)));
+                wrong.push(format!(
+                    "{id} step {i} ({status})\n  wanted\n    {}\n  found\n    {}",
+                    plain(&wanted),
+                    plain(&found)
+                ));
             }
         }
     }

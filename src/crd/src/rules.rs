@@ -35,19 +35,37 @@ impl RuleTable {
                 collect(validation, &mut sets);
             }
         }
-        (!sets.is_empty()).then(|| RuleTable { sets, _schema: schema.clone() })
+        (!sets.is_empty()).then(|| RuleTable {
+            sets,
+            _schema: schema.clone(),
+        })
     }
 
     /// Evaluates the rules of one object.
     pub fn evaluator(&self) -> Evaluator<'_> {
-        Evaluator { table: self, budget: BUDGET, forgiven: Forgiven::Left }
+        Evaluator {
+            table: self,
+            budget: BUDGET,
+            forgiven: Forgiven::Left,
+        }
     }
 
     /// What unchanged values are forgiven in an update, as warnings.
     pub fn warnings(&self, object: &Node, old: &Node, schema: TypeRef) -> Vec<String> {
-        let mut evaluator = Evaluator { table: self, budget: BUDGET, forgiven: Forgiven::Wanted };
+        let mut evaluator = Evaluator {
+            table: self,
+            budget: BUDGET,
+            forgiven: Forgiven::Wanted,
+        };
         let mut forgiven = FieldErrors::new();
-        validate_rules(object, Some(old), schema, &FieldPath::root(), &mut evaluator, &mut forgiven);
+        validate_rules(
+            object,
+            Some(old),
+            schema,
+            &FieldPath::root(),
+            &mut evaluator,
+            &mut forgiven,
+        );
         forgiven.iter().map(ToString::to_string).collect()
     }
 
@@ -65,7 +83,10 @@ fn collect(validation: &Validation, sets: &mut HashMap<usize, OnceLock<Option<Ru
     if !validation.rules.is_empty() {
         sets.insert(address(validation), OnceLock::new());
     }
-    validation.all_of.iter().for_each(|part| collect(&part.validation, sets));
+    validation
+        .all_of
+        .iter()
+        .for_each(|part| collect(&part.validation, sets));
 }
 
 /// Evaluates rules until the budget of one object is spent.
@@ -96,8 +117,14 @@ impl RuleEvaluator for Evaluator<'_> {
             errors.push(refuse(OUT_OF_BUDGET.into()));
             return ControlFlow::Break(());
         }
-        let values = Value::from_node(site.value, Some(site.schema))
-            .and_then(|value| Ok((value, site.old.map(|old| Value::from_node(old, Some(site.schema))).transpose()?)));
+        let values = Value::from_node(site.value, Some(site.schema)).and_then(|value| {
+            Ok((
+                value,
+                site.old
+                    .map(|old| Value::from_node(old, Some(site.schema)))
+                    .transpose()?,
+            ))
+        });
         let (value, old) = match values {
             Ok(values) => values,
             Err(error) => {
@@ -112,7 +139,8 @@ impl RuleEvaluator for Evaluator<'_> {
     }
 }
 
-const OUT_OF_BUDGET: &str = "validation failed due to running out of cost budget, no further validation rules will be run";
+const OUT_OF_BUDGET: &str =
+    "validation failed due to running out of cost budget, no further validation rules will be run";
 
 impl Evaluator<'_> {
     fn rule<'a>(
@@ -129,7 +157,9 @@ impl Evaluator<'_> {
             errors.push(refuse(format!("rule compile error: {error}")));
             return ControlFlow::Continue(());
         }
-        let Some(program) = &rule.program else { return ControlFlow::Continue(()) };
+        let Some(program) = &rule.program else {
+            return ControlFlow::Continue(());
+        };
         let is_forgiven = !rule.uses_old_self && site.unchanged;
         if self.forgiven == Forgiven::Wanted && !is_forgiven {
             return ControlFlow::Continue(());
@@ -149,21 +179,34 @@ impl Evaluator<'_> {
             Err(error) => {
                 let name = rule_name(source);
                 let (detail, ends) = match &error {
-                    EvalError::TooExpensive => {
-                        (format!("'{error}': no further validation rules will be run due to call cost exceeds limit for rule: {name}"), true)
-                    }
-                    EvalError::Failed(why) if why.starts_with("no such overload") => {
-                        (format!("'{error}': call arguments did not match a supported operator, function or macro signature for rule: {name}"), false)
-                    }
+                    EvalError::TooExpensive => (
+                        format!(
+                            "'{error}': no further validation rules will be run due to call cost exceeds limit for rule: {name}"
+                        ),
+                        true,
+                    ),
+                    EvalError::Failed(why) if why.starts_with("no such overload") => (
+                        format!(
+                            "'{error}': call arguments did not match a supported operator, function or macro signature for rule: {name}"
+                        ),
+                        false,
+                    ),
                     EvalError::Failed(why) => (format!("{why} evaluating rule: {name}"), false),
                 };
                 errors.push(refuse(detail));
-                return if ends { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+                return if ends {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                };
             }
         }
         let path = field_path(source, site);
         let told = is_forgiven == (self.forgiven == Forgiven::Wanted);
-        let message = rule.message.as_ref().map(|program| self.message(program, source, value, old));
+        let message = rule
+            .message
+            .as_ref()
+            .map(|program| self.message(program, source, value, old));
         let detail = match message {
             Some(Err(why)) => {
                 if told {
@@ -210,7 +253,8 @@ impl Evaluator<'_> {
             Ok(Value::String(text)) => text,
             Err(EvalError::TooExpensive) => {
                 let source = go_quote(source.str("messageExpression"));
-                let why = "no further validation rules will be run due to call cost exceeds limit for messageExpression";
+                let why =
+                    "no further validation rules will be run due to call cost exceeds limit for messageExpression";
                 return Err(format!("{why}: {source}"));
             }
             Ok(_) | Err(_) => return Ok(None),

@@ -100,7 +100,11 @@ fn unknown_formats(crd: &Node) -> Vec<String> {
 
 /// A definition is named by its plural and group, also where its name is generated.
 fn own_name(crd: &Node, path: &FieldPath, errors: &mut FieldErrors) {
-    let wanted = format!("{}.{}", crd.str_at(&["spec", "names", "plural"]), crd.str_at(&["spec", "group"]));
+    let wanted = format!(
+        "{}.{}",
+        crd.str_at(&["spec", "names", "plural"]),
+        crd.str_at(&["spec", "group"])
+    );
     for field in ["generateName", "name"] {
         let name = crd.str_at(&["metadata", field]);
         if !name.is_empty() && name != wanted {
@@ -120,15 +124,27 @@ fn status_errors(crd: &Node, errors: &mut FieldErrors) {
     let value = crd.at(&["status", "storedVersions"]).cloned().unwrap_or_default();
     let stored: Vec<&str> = value.as_list().into_iter().flatten().filter_map(Node::as_str).collect();
     if stored.is_empty() {
-        errors.push(FieldError::invalid(&path, value, "must have at least one stored version"));
+        errors.push(FieldError::invalid(
+            &path,
+            value,
+            "must have at least one stored version",
+        ));
         return;
     }
     let spec = Spec::of(crd);
-    for version in spec.versions.iter().filter(|v| v.flag("storage") && !stored.contains(&v.name)) {
+    for version in spec
+        .versions
+        .iter()
+        .filter(|v| v.flag("storage") && !stored.contains(&v.name))
+    {
         let detail = format!("must have the storage version {}", version.name);
         errors.push(FieldError::invalid(&path, value.clone(), detail));
     }
-    for (i, name) in stored.iter().enumerate().filter(|(_, name)| spec.version(name).is_none()) {
+    for (i, name) in stored
+        .iter()
+        .enumerate()
+        .filter(|(_, name)| spec.version(name).is_none())
+    {
         let detail = format!(
             "missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {name} and removes {name} from status.storedVersions"
         );
@@ -158,6 +174,11 @@ fn preserve_error(crd: &Node, old: Option<&Node>) -> Option<FieldError> {
     if !preserves(crd) || old.is_some_and(preserves) {
         return None;
     }
-    let detail = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
-    Some(FieldError::invalid(&FieldPath::new("spec.preserveUnknownFields"), true, detail))
+    let detail =
+        "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
+    Some(FieldError::invalid(
+        &FieldPath::new("spec.preserveUnknownFields"),
+        true,
+        detail,
+    ))
 }

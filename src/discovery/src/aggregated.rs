@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 /// The document of `groups`, in their order.
 pub(crate) fn list<'a>(groups: impl Iterator<Item = &'a Arc<Group>>) -> Document {
-    let mut out = br#"{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2","metadata":{},"items":["#.to_vec();
+    let mut out =
+        br#"{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2","metadata":{},"items":["#.to_vec();
     let served = |v: &&Arc<VersionEntry>| !matches!(&v.serves, Serves::Local(definitions) if definitions.is_empty());
     for (i, group) in groups.filter(|g| g.versions.iter().any(|v| served(&v))).enumerate() {
         if i > 0 {
@@ -53,17 +54,44 @@ fn resource(definition: &ResourceDefinition) -> Node {
     let mut node = Node::map();
     node.set("resource", definition.plural.clone());
     node.set("responseKind", response_kind(definition, &definition.gvk()));
-    node.set("scope", if definition.namespaced() { "Namespaced" } else { "Cluster" });
+    node.set(
+        "scope",
+        if definition.namespaced() {
+            "Namespaced"
+        } else {
+            "Cluster"
+        },
+    );
     node.set("singularResource", definition.singular.clone());
     node.set("verbs", verbs(&definition.verbs));
     if !definition.short_names.is_empty() {
-        node.set("shortNames", definition.short_names.iter().cloned().map(Node::from).collect::<Vec<_>>());
+        node.set(
+            "shortNames",
+            definition
+                .short_names
+                .iter()
+                .cloned()
+                .map(Node::from)
+                .collect::<Vec<_>>(),
+        );
     }
     if !definition.categories.is_empty() {
-        node.set("categories", definition.categories.iter().cloned().map(Node::from).collect::<Vec<_>>());
+        node.set(
+            "categories",
+            definition
+                .categories
+                .iter()
+                .cloned()
+                .map(Node::from)
+                .collect::<Vec<_>>(),
+        );
     }
     if !definition.subresources.is_empty() {
-        let subresources = definition.subresources.iter().map(|s| subresource(definition, s)).collect::<Vec<_>>();
+        let subresources = definition
+            .subresources
+            .iter()
+            .map(|s| subresource(definition, s))
+            .collect::<Vec<_>>();
         node.set("subresources", subresources);
     }
     node

@@ -19,7 +19,11 @@ pub struct Document {
 
 impl Document {
     pub fn new(json: Bytes, etag: Option<String>) -> Document {
-        Document { json, etag, protobuf: Arc::default() }
+        Document {
+            json,
+            etag,
+            protobuf: Arc::default(),
+        }
     }
 
     /// A document without an entity tag.
@@ -37,8 +41,10 @@ impl Document {
 
 /// The upper-case hexadecimal SHA-256 of `bytes`, as in entity tags and hashed URLs.
 pub fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
-        write!(text, "{byte:02X}").expect("writing to a String cannot fail");
-        text
-    })
+    Sha256::digest(bytes)
+        .iter()
+        .fold(String::with_capacity(64), |mut text, byte| {
+            write!(text, "{byte:02X}").expect("writing to a String cannot fail");
+            text
+        })
 }

@@ -68,10 +68,26 @@ fn resource(gv: &GroupVersion, definition: &ResourceDefinition) -> Node {
     set_kind(&mut node, gv, &definition.gvk());
     node.set("verbs", verbs(&definition.verbs));
     if !definition.short_names.is_empty() {
-        node.set("shortNames", definition.short_names.iter().cloned().map(Node::from).collect::<Vec<_>>());
+        node.set(
+            "shortNames",
+            definition
+                .short_names
+                .iter()
+                .cloned()
+                .map(Node::from)
+                .collect::<Vec<_>>(),
+        );
     }
     if !definition.categories.is_empty() {
-        node.set("categories", definition.categories.iter().cloned().map(Node::from).collect::<Vec<_>>());
+        node.set(
+            "categories",
+            definition
+                .categories
+                .iter()
+                .cloned()
+                .map(Node::from)
+                .collect::<Vec<_>>(),
+        );
     }
     if !definition.storage.version_hash.is_empty() {
         node.set("storageVersionHash", definition.storage.version_hash.clone());

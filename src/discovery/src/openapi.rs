@@ -57,7 +57,12 @@ fn schema_of(definition: &ResourceDefinition, kind: &GroupVersionKind) -> String
     if *kind == definition.gvk() {
         return schema_name(definition);
     }
-    if let Some(schema) = definition.subresources.iter().find(|s| s.kind == *kind).and_then(|s| s.schema.as_ref()) {
+    if let Some(schema) = definition
+        .subresources
+        .iter()
+        .find(|s| s.kind == *kind)
+        .and_then(|s| s.schema.as_ref())
+    {
         let name = &schema.root().ty().name;
         if !name.is_empty() {
             return name.to_string();

@@ -44,8 +44,35 @@ fn number(digits: &str) -> Option<u64> {
 mod tests {
     #[test]
     fn versions_are_ranked_as_kubernetes_ranks_them() {
-        let mut names = ["foo1", "v1alpha1", "v10", "v1", "v2beta1", "foo10", "v11beta2", "v3beta1", "v11alpha2", "v2", "v12alpha1"];
+        let mut names = [
+            "foo1",
+            "v1alpha1",
+            "v10",
+            "v1",
+            "v2beta1",
+            "foo10",
+            "v11beta2",
+            "v3beta1",
+            "v11alpha2",
+            "v2",
+            "v12alpha1",
+        ];
         names.sort_by(|a, b| super::versions(a, b));
-        assert_eq!(names, ["v10", "v2", "v1", "v11beta2", "v3beta1", "v2beta1", "v12alpha1", "v11alpha2", "v1alpha1", "foo1", "foo10"]);
+        assert_eq!(
+            names,
+            [
+                "v10",
+                "v2",
+                "v1",
+                "v11beta2",
+                "v3beta1",
+                "v2beta1",
+                "v12alpha1",
+                "v11alpha2",
+                "v1alpha1",
+                "foo1",
+                "foo10"
+            ]
+        );
     }
 }

@@ -127,7 +127,10 @@ impl RoutingSnapshot {
     ) -> RoutingSnapshot {
         let mut local: BTreeMap<GroupVersion, Vec<Arc<ResourceDefinition>>> = BTreeMap::new();
         for definition in definitions {
-            local.entry(definition.group_version()).or_default().push(definition.clone());
+            local
+                .entry(definition.group_version())
+                .or_default()
+                .push(definition.clone());
         }
         let mut entries: BTreeMap<GroupVersion, Arc<VersionEntry>> = BTreeMap::new();
         for r in registrations {
@@ -148,7 +151,10 @@ impl RoutingSnapshot {
         }
         let mut groups: BTreeMap<CompactString, Vec<Arc<VersionEntry>>> = BTreeMap::new();
         for entry in entries.values() {
-            groups.entry(entry.group_version.group.clone()).or_default().push(entry.clone());
+            groups
+                .entry(entry.group_version.group.clone())
+                .or_default()
+                .push(entry.clone());
         }
         let mut groups: Vec<Arc<Group>> = groups
             .into_iter()
@@ -162,7 +168,11 @@ impl RoutingSnapshot {
             })
             .collect();
         groups.sort_by(|a, b| b.priority().cmp(&a.priority()).then_with(|| a.name.cmp(&b.name)));
-        RoutingSnapshot { groups, versions: entries.into_iter().collect(), documents: Documents::default() }
+        RoutingSnapshot {
+            groups,
+            versions: entries.into_iter().collect(),
+            documents: Documents::default(),
+        }
     }
 
     pub fn route(&self, group: &str, version: &str, resource: &str) -> Option<Route> {
@@ -212,18 +222,23 @@ impl RoutingSnapshot {
 
     /// `/apis`: `APIGroupList`.
     pub fn group_list(&self) -> &Document {
-        self.documents.group_list.get_or_init(|| Document::plain(&legacy::group_list(&self.groups)))
+        self.documents
+            .group_list
+            .get_or_init(|| Document::plain(&legacy::group_list(&self.groups)))
     }
 
     /// `/apis/GROUP`: `APIGroup`.
     pub fn group_document(&self, name: &str) -> Option<Document> {
-        self.group(name).map(|group| Document::plain(&legacy::group_with_type(group)))
+        self.group(name)
+            .map(|group| Document::plain(&legacy::group_with_type(group)))
     }
 
     /// `/apis/GROUP/VERSION` of a group served here: `APIResourceList`.
     pub fn resource_list(&self, group: &str, version: &str) -> Option<&Document> {
         let entry = self.version(group, version)?;
-        let Serves::Local(definitions) = &entry.serves else { return None };
+        let Serves::Local(definitions) = &entry.serves else {
+            return None;
+        };
         if definitions.is_empty() {
             return None;
         }
@@ -233,13 +248,19 @@ impl RoutingSnapshot {
 
     /// `/api` or `/apis` as `APIGroupDiscoveryList`.
     pub fn aggregated(&self, core: bool) -> &Document {
-        let cell = if core { &self.documents.aggregated_core } else { &self.documents.aggregated };
+        let cell = if core {
+            &self.documents.aggregated_core
+        } else {
+            &self.documents.aggregated
+        };
         cell.get_or_init(|| aggregated::list(self.groups.iter().filter(|g| g.name.is_empty() == core)))
     }
 
     /// `/openapi/v2`.
     pub fn openapi_v2(&self, components: &dyn Components) -> &Document {
-        self.documents.openapi_v2.get_or_init(|| Document::tagged(&openapi::v2::document(&self.groups, components)))
+        self.documents
+            .openapi_v2
+            .get_or_init(|| Document::tagged(&openapi::v2::document(&self.groups, components)))
     }
 
     /// `/openapi/v3`: the paths of all documents, each with its hash.
@@ -255,7 +276,12 @@ impl RoutingSnapshot {
             let mut index = Node::map();
             for path in paths {
                 if let Some(document) = self.openapi_v3(&path, components) {
-                    let hash = document.etag.as_deref().unwrap_or_default().trim_matches('"').to_owned();
+                    let hash = document
+                        .etag
+                        .as_deref()
+                        .unwrap_or_default()
+                        .trim_matches('"')
+                        .to_owned();
                     let url = format!("/openapi/v3/{path}?hash={hash}");
                     index.set_at(&["paths", &path, "serverRelativeURL"], url);
                 }
@@ -270,7 +296,9 @@ impl RoutingSnapshot {
         let (group, version) = match (parts.next(), parts.next(), parts.next(), parts.next()) {
             (Some("api"), Some(version), None, None) => ("", version),
             (Some("apis"), Some(group), Some(version), None) => (group, version),
-            (Some("apis"), Some(group), None, None) if !self.group(group).is_some_and(|g| g.is_built_in()) => return None,
+            (Some("apis"), Some(group), None, None) if !self.group(group).is_some_and(|g| g.is_built_in()) => {
+                return None;
+            }
             _ => return openapi::v3::root_document(path, components).map(|node| Document::tagged(&node)),
         };
         let entry = self.version(group, version)?;
@@ -323,7 +351,11 @@ impl VersionEntry {
     /// Where its documents are found below `/` and `/openapi/v3/`.
     pub fn path(&self) -> String {
         let GroupVersion { group, version } = &self.group_version;
-        if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
+        if group.is_empty() {
+            format!("api/{version}")
+        } else {
+            format!("apis/{group}/{version}")
+        }
     }
 
     /// The entry of `previous` if it says the same, else this one.

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 use fairlead_api::{Clock, StatusResult};
 use fairlead_auth::authentication::anonymous::Anonymous;
 use fairlead_auth::authentication::bootstrap_token::BootstrapTokens;
-use fairlead_auth::authentication::request_header::{FrontProxy, IdentityHeaders};
 use fairlead_auth::authentication::keys::SigningKey;
+use fairlead_auth::authentication::request_header::{FrontProxy, IdentityHeaders};
 use fairlead_auth::authentication::service_account::issuer::Issuer;
 use fairlead_auth::authentication::service_account::{Config as TokenConfig, ServiceAccountTokens};
 use fairlead_auth::authentication::token_file::TokenFile;
@@ -88,7 +88,11 @@ impl Access {
     pub fn hooks(&self, config: &Config, signing: Option<SigningKey>, objects: Arc<dyn ObjectSource>) -> Auth {
         let accounts = &config.service_accounts;
         let issuer = |key| {
-            let mut issuer = Issuer::new(key, accounts.issuers.first().cloned().unwrap_or_default(), accounts.audiences.clone());
+            let mut issuer = Issuer::new(
+                key,
+                accounts.issuers.first().cloned().unwrap_or_default(),
+                accounts.audiences.clone(),
+            );
             issuer.max_expiration_seconds = i64::try_from(accounts.max_expiration.as_secs()).unwrap_or(i64::MAX);
             issuer.extend_expiration = accounts.extend_expiration;
             Arc::new(issuer)
@@ -98,7 +102,10 @@ impl Access {
             audiences: accounts.audiences.clone(),
             authorizer: self.authorizer.clone(),
             // Grants are checked by RBAC's rules in every mode.
-            rbac: self.rbac.clone().unwrap_or_else(|| Arc::new(Rbac::new(objects.clone()))),
+            rbac: self
+                .rbac
+                .clone()
+                .unwrap_or_else(|| Arc::new(Rbac::new(objects.clone()))),
             objects,
             issuer: signing.map(issuer),
         }
@@ -130,9 +137,14 @@ fn authenticator(
 ) -> Result<Arc<dyn Authenticator>> {
     let authorities = |pem: &str| Authorities::from_pem(pem.as_bytes());
     let client_ca = authorities(client_ca_pem).context("--client-ca-file holds no usable certificate")?;
-    let proxy_ca = authorities(&request_header.ca_pem).context("--requestheader-client-ca-file holds no usable certificate")?;
-    let proxy =
-        FrontProxy::new(proxy_ca, request_header.allowed_names.clone(), request_header.headers.clone(), clock.clone());
+    let proxy_ca =
+        authorities(&request_header.ca_pem).context("--requestheader-client-ca-file holds no usable certificate")?;
+    let proxy = FrontProxy::new(
+        proxy_ca,
+        request_header.allowed_names.clone(),
+        request_header.headers.clone(),
+        clock.clone(),
+    );
     ensure!(
         !proxy.trusts_clients_of(&client_ca),
         "--requestheader-client-ca-file and --client-ca-file share a CA: --requestheader-allowed-names must say which of its certificates are proxies"
@@ -145,7 +157,8 @@ fn authenticator(
         known.push(Arc::new(ClientCertificates::new(own, clock.clone())));
     }
     if let Some(path) = &config.authentication.token_file {
-        let tokens = TokenFile::parse(&read(path)?).with_context(|| format!("{} is not a token file", path.display()))?;
+        let tokens =
+            TokenFile::parse(&read(path)?).with_context(|| format!("{} is not a token file", path.display()))?;
         known.push(Arc::new(tokens));
     }
     let tokens = TokenConfig {
@@ -154,12 +167,23 @@ fn authenticator(
         keys: identity.tokens.verify.clone(),
         ..TokenConfig::default()
     };
-    known.push(Arc::new(ServiceAccountTokens::new(tokens, objects.clone(), clock.clone())));
+    known.push(Arc::new(ServiceAccountTokens::new(
+        tokens,
+        objects.clone(),
+        clock.clone(),
+    )));
     if config.authentication.bootstrap_tokens {
         known.push(Arc::new(BootstrapTokens::new(objects.clone(), clock)));
     }
-    let anonymous = config.authentication.anonymous.then(|| Arc::new(Anonymous::new(Vec::new())) as Arc<dyn Authenticator>);
-    Ok(Arc::new(Authenticators { authenticators: known, audiences: config.service_accounts.audiences.clone(), anonymous }))
+    let anonymous = config
+        .authentication
+        .anonymous
+        .then(|| Arc::new(Anonymous::new(Vec::new())) as Arc<dyn Authenticator>);
+    Ok(Arc::new(Authenticators {
+        authenticators: known,
+        audiences: config.service_accounts.audiences.clone(),
+        anonymous,
+    }))
 }
 
 fn read(path: &Path) -> Result<String> {

@@ -40,7 +40,10 @@ pub fn chain(
 ) -> Result<Chain> {
     let (not_ready_seconds, unreachable_seconds) = config.tolerations;
     let cluster = Cluster {
-        lookup: Arc::new(CacheLookup { caches, parsed: DashMap::new() }),
+        lookup: Arc::new(CacheLookup {
+            caches,
+            parsed: DashMap::new(),
+        }),
         writer: Arc::new(EngineWriter(late.clone())),
         permissions: Arc::new(AuthorizerPermissions(authorizer)),
         webhooks: Arc::new(GatewayWebhooks(late.clone())),
@@ -48,10 +51,14 @@ pub fn chain(
         conditions: None,
         clock,
         random: Arc::new(|| RandomEntropy.bits()),
-        settings: Settings { not_ready_seconds, unreachable_seconds },
+        settings: Settings {
+            not_ready_seconds,
+            unreachable_seconds,
+        },
     };
     let plugins = &config.admission;
-    Chain::new(cluster, &plugins.enable, &plugins.disable).context("--enable-admission-plugins, --disable-admission-plugins")
+    Chain::new(cluster, &plugins.enable, &plugins.disable)
+        .context("--enable-admission-plugins, --disable-admission-plugins")
 }
 
 /// Objects out of the watch caches. What has been parsed is kept, up to a bound, for as long as it is current.
@@ -89,7 +96,11 @@ impl CacheLookup {
 }
 
 fn key(namespace: &str, name: &str) -> String {
-    if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") }
+    if namespace.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{namespace}/{name}")
+    }
 }
 
 impl Lookup for CacheLookup {
@@ -99,9 +110,19 @@ impl Lookup for CacheLookup {
     }
 
     fn list(&self, group: &str, plural: &str, namespace: &str) -> Vec<Arc<Node>> {
-        let Some(cache) = self.caches.of(group, plural) else { return Vec::new() };
-        let prefix = if namespace.is_empty() { String::new() } else { format!("{namespace}/") };
-        cache.latest().range(&prefix, "").filter_map(|object| self.parse(object)).collect()
+        let Some(cache) = self.caches.of(group, plural) else {
+            return Vec::new();
+        };
+        let prefix = if namespace.is_empty() {
+            String::new()
+        } else {
+            format!("{namespace}/")
+        };
+        cache
+            .latest()
+            .range(&prefix, "")
+            .filter_map(|object| self.parse(object))
+            .collect()
     }
 
     fn latest<'a>(
@@ -126,7 +147,11 @@ impl QuotaWriter for EngineWriter {
             let not_ready = || Status::internal("quotas cannot be written yet");
             let outside = self.0.get().ok_or_else(not_ready)?;
             match outside.router.load().route("", "v1", "resourcequotas") {
-                Some(Route::Local(definition)) => outside.client.update_subresource(&definition, "status", &quota).await.map(drop),
+                Some(Route::Local(definition)) => outside
+                    .client
+                    .update_subresource(&definition, "status", &quota)
+                    .await
+                    .map(drop),
                 _ => Err(not_ready()),
             }
         })
@@ -136,7 +161,12 @@ impl QuotaWriter for EngineWriter {
 struct GatewayWebhooks(Late);
 
 impl WebhookClient for GatewayWebhooks {
-    fn call<'a>(&'a self, config: &'a Node, body: Vec<u8>, timeout: Duration) -> BoxFuture<'a, Result<Vec<u8>, String>> {
+    fn call<'a>(
+        &'a self,
+        config: &'a Node,
+        body: Vec<u8>,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<Vec<u8>, String>> {
         Box::pin(async move {
             let outside = self.0.get().ok_or("the server is starting")?;
             let answer = outside.webhooks.call(config, body.into(), timeout).await;
@@ -149,7 +179,13 @@ struct RoutedVersions(Late);
 
 impl RoutedVersions {
     fn definition(&self, resource: &GroupVersionResource) -> Option<Arc<ResourceDefinition>> {
-        match self.0.get()?.router.load().route(&resource.group, &resource.version, &resource.resource)? {
+        match self
+            .0
+            .get()?
+            .router
+            .load()
+            .route(&resource.group, &resource.version, &resource.resource)?
+        {
             Route::Local(definition) => Some(definition),
             Route::Remote(_) => None,
         }
@@ -158,7 +194,9 @@ impl RoutedVersions {
 
 impl Versions for RoutedVersions {
     fn equivalents(&self, resource: &GroupVersionResource, subresource: &str) -> Vec<Served> {
-        let (Some(own), Some(outside)) = (self.definition(resource), self.0.get()) else { return Vec::new() };
+        let (Some(own), Some(outside)) = (self.definition(resource), self.0.get()) else {
+            return Vec::new();
+        };
         let snapshot = outside.router.load();
         let others = snapshot.definitions().filter(|other| {
             other.plural == own.plural && other.storage.prefix == own.storage.prefix && other.gvr() != *resource
@@ -166,11 +204,21 @@ impl Versions for RoutedVersions {
         let kind = |definition: &ResourceDefinition| match subresource {
             "" => Some(definition.gvk()),
             name => match definition.subresource(name)? {
-                Subresource { behavior: SubresourceBehavior::Status, .. } => Some(definition.gvk()),
+                Subresource {
+                    behavior: SubresourceBehavior::Status,
+                    ..
+                } => Some(definition.gvk()),
                 subresource => Some(subresource.kind.clone()),
             },
         };
-        others.filter_map(|other| Some(Served { resource: other.gvr(), kind: kind(other)? })).collect()
+        others
+            .filter_map(|other| {
+                Some(Served {
+                    resource: other.gvr(),
+                    kind: kind(other)?,
+                })
+            })
+            .collect()
     }
 
     fn convert<'a>(
@@ -181,15 +229,23 @@ impl Versions for RoutedVersions {
     ) -> BoxFuture<'a, StatusResult<Node>> {
         Box::pin(async move {
             match (self.definition(from), self.definition(to)) {
-                (Some(from), Some(to)) => {
-                    versions::between(&from, object, &to).await.map_err(|status| Status::internal(status.message()))
-                }
-                _ => Err(Status::internal(format!("unable to convert to {}: unknown kind", to.resource))),
+                (Some(from), Some(to)) => versions::between(&from, object, &to)
+                    .await
+                    .map_err(|status| Status::internal(status.message())),
+                _ => Err(Status::internal(format!(
+                    "unable to convert to {}: unknown kind",
+                    to.resource
+                ))),
             }
         })
     }
 
-    fn reread(&self, object: &mut Node, resource: &GroupVersionResource, kind: &GroupVersionKind) -> Result<(), String> {
+    fn reread(
+        &self,
+        object: &mut Node,
+        resource: &GroupVersionResource,
+        kind: &GroupVersionKind,
+    ) -> Result<(), String> {
         match self.definition(resource) {
             Some(definition) => versions::reread(object, &definition, kind),
             None => Ok(()),

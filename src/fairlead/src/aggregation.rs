@@ -30,7 +30,11 @@ pub struct GatewayObjects {
 
 impl GatewayObjects {
     pub fn new(objects: Arc<CachedObjects>, caches: CacheSet) -> GatewayObjects {
-        GatewayObjects { objects, caches, changes: DashMap::new() }
+        GatewayObjects {
+            objects,
+            caches,
+            changes: DashMap::new(),
+        }
     }
 
     /// Ends all following and lets go of the caches.
@@ -102,7 +106,12 @@ impl ApiServices for EngineApiServices {
     }
 
     fn update_status(&self, object: Node) -> BoxFuture<'_, StatusResult<()>> {
-        Box::pin(async move { self.client.update_subresource(&self.definition()?, "status", &object).await.map(drop) })
+        Box::pin(async move {
+            self.client
+                .update_subresource(&self.definition()?, "status", &object)
+                .await
+                .map(drop)
+        })
     }
 
     fn delete<'a>(&'a self, name: &'a str, uid: &'a str) -> BoxFuture<'a, StatusResult<()>> {

@@ -1,7 +1,7 @@
 //! The objects every server has: made at start where they are missing, brought up to date where they changed.
 
-use crate::config::Config;
 use crate::access::Access;
+use crate::config::Config;
 use crate::health::Steps;
 use anyhow::{Result, bail};
 use bytes::Bytes;
@@ -30,20 +30,35 @@ struct Target<'a> {
 }
 
 const fn core(plural: &str) -> Target<'_> {
-    Target { group: "", version: "v1", plural }
+    Target {
+        group: "",
+        version: "v1",
+        plural,
+    }
 }
 
 impl Bootstrap {
     pub fn new(engine: Engine, router: Router) -> Bootstrap {
         let user = UserInfo::new("system:apiserver", &["system:masters", "system:authenticated"]);
-        Bootstrap { engine, router, user: Arc::new(user) }
+        Bootstrap {
+            engine,
+            router,
+            user: Arc::new(user),
+        }
     }
 
     /// Makes everything, and finishes the start-up steps on the way.
     ///
     /// # Errors
     /// The first object that could not be made, and why.
-    pub async fn run(&self, config: &Config, access: &Access, address: SocketAddr, clock: &dyn Clock, steps: &Steps) -> Result<()> {
+    pub async fn run(
+        &self,
+        config: &Config,
+        access: &Access,
+        address: SocketAddr,
+        clock: &dyn Clock,
+        steps: &Steps,
+    ) -> Result<()> {
         for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
             let namespace = node!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
             self.create(&core("namespaces"), namespace).await?;
@@ -82,16 +97,27 @@ impl Bootstrap {
                 "metadata": {"name": row.str("name"), "annotations": {"apf.kubernetes.io/autoupdate-spec": "true"}},
             });
             object.set("spec", row.get("spec").cloned().unwrap_or_default());
-            let target = Target { group: "flowcontrol.apiserver.k8s.io", version: "v1", plural };
+            let target = Target {
+                group: "flowcontrol.apiserver.k8s.io",
+                version: "v1",
+                plural,
+            };
             if !self.create(&target, object).await? || plural != "flowschemas" {
                 continue;
             }
             let level = row.str_at(&["spec", "priorityLevelConfiguration", "name"]);
-            let message = format!("This FlowSchema references the PriorityLevelConfiguration object named \"{level}\" and it exists");
-            let Some(mut made) = self.get(&target, "", row.str("name")).await else { continue };
-            made.set_at(&["status", "conditions"], vec![node!({
-                "type": "Dangling", "status": "False", "reason": "Found", "message": message,
-            })]);
+            let message = format!(
+                "This FlowSchema references the PriorityLevelConfiguration object named \"{level}\" and it exists"
+            );
+            let Some(mut made) = self.get(&target, "", row.str("name")).await else {
+                continue;
+            };
+            made.set_at(
+                &["status", "conditions"],
+                vec![node!({
+                    "type": "Dangling", "status": "False", "reason": "Found", "message": message,
+                })],
+            );
             self.write(&target, Verb::Update, "status", made).await?;
         }
         Ok(())
@@ -99,21 +125,41 @@ impl Bootstrap {
 
     async fn priority_classes(&self) -> Result<()> {
         for (name, value, description) in [
-            ("system-node-critical", 2_000_001_000i64, "For pods of the system that must stay on their node."),
-            ("system-cluster-critical", 2_000_000_000, "For pods of the system that must run, on whichever node."),
+            (
+                "system-node-critical",
+                2_000_001_000i64,
+                "For pods of the system that must stay on their node.",
+            ),
+            (
+                "system-cluster-critical",
+                2_000_000_000,
+                "For pods of the system that must run, on whichever node.",
+            ),
         ] {
             let class = node!({
                 "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
                 "metadata": {"name": name}, "value": value, "description": description,
             });
-            self.create(&Target { group: "scheduling.k8s.io", version: "v1", plural: "priorityclasses" }, class).await?;
+            self.create(
+                &Target {
+                    group: "scheduling.k8s.io",
+                    version: "v1",
+                    plural: "priorityclasses",
+                },
+                class,
+            )
+            .await?;
         }
         Ok(())
     }
 
     async fn rbac(&self) -> Result<()> {
         for expected in objects() {
-            let target = Target { group: "rbac.authorization.k8s.io", version: "v1", plural: expected.plural };
+            let target = Target {
+                group: "rbac.authorization.k8s.io",
+                version: "v1",
+                plural: expected.plural,
+            };
             let object = &expected.object;
             let stored = self.get(&target, object.namespace(), object.name()).await;
             match reconcile(object, stored.as_ref()) {
@@ -135,7 +181,11 @@ impl Bootstrap {
         let ip = config.service_address();
         let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
         let cidrs: Vec<String> = config.network.service_ranges.iter().map(ToString::to_string).collect();
-        let networking = |plural| Target { group: "networking.k8s.io", version: "v1", plural };
+        let networking = |plural| Target {
+            group: "networking.k8s.io",
+            version: "v1",
+            plural,
+        };
         let range = node!({
             "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
             "metadata": {"name": "kubernetes"}, "spec": {"cidrs": cidrs},
@@ -143,12 +193,16 @@ impl Bootstrap {
         if self.create(&networking("servicecidrs"), range).await?
             && let Some(mut made) = self.get(&networking("servicecidrs"), "", "kubernetes").await
         {
-            made.set_at(&["status", "conditions"], vec![node!({
-                "type": "Ready", "status": "True", "reason": "",
-                "message": "Kubernetes default Service CIDR is ready",
-                "lastTransitionTime": made.str_at(&["metadata", "creationTimestamp"]),
-            })]);
-            self.write(&networking("servicecidrs"), Verb::Update, "status", made).await?;
+            made.set_at(
+                &["status", "conditions"],
+                vec![node!({
+                    "type": "Ready", "status": "True", "reason": "",
+                    "message": "Kubernetes default Service CIDR is ready",
+                    "lastTransitionTime": made.str_at(&["metadata", "creationTimestamp"]),
+                })],
+            );
+            self.write(&networking("servicecidrs"), Verb::Update, "status", made)
+                .await?;
         }
         let mut port = node!({"name": "https", "port": 443, "protocol": "TCP", "targetPort": address.port()});
         let node_port = config.network.kubernetes_node_port;
@@ -172,8 +226,13 @@ impl Bootstrap {
         let target = core("services");
         if !self.create(&target, service).await?
             && let Some(mut stored) = self.get(&target, "default", "kubernetes").await
-            && stored.at(&["spec", "ports"]).and_then(Node::as_list).and_then(|p| p.first())
-                .and_then(|p| p.get("targetPort")).and_then(Node::as_i64) != Some(address.port().into())
+            && stored
+                .at(&["spec", "ports"])
+                .and_then(Node::as_list)
+                .and_then(|p| p.first())
+                .and_then(|p| p.get("targetPort"))
+                .and_then(Node::as_i64)
+                != Some(address.port().into())
         {
             stored.set_at(&["spec", "ports"], vec![port]);
             self.write(&target, Verb::Update, "", stored).await?;
@@ -216,7 +275,15 @@ impl Bootstrap {
                 "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
             }],
         });
-        self.replace(&Target { group: "discovery.k8s.io", version: "v1", plural: "endpointslices" }, slice).await?;
+        self.replace(
+            &Target {
+                group: "discovery.k8s.io",
+                version: "v1",
+                plural: "endpointslices",
+            },
+            slice,
+        )
+        .await?;
         self.replace(&core("endpoints"), endpoints).await
     }
 
@@ -245,7 +312,9 @@ impl Bootstrap {
         if self.create(target, object.clone()).await? {
             return Ok(());
         }
-        let Some(mut stored) = self.get(target, object.namespace(), object.name()).await else { return Ok(()) };
+        let Some(mut stored) = self.get(target, object.namespace(), object.name()).await else {
+            return Ok(());
+        };
         let mut changed = false;
         for (key, value) in object.as_map().into_iter().flat_map(fairlead_api::Map::iter) {
             if key != "metadata" && stored.get(key) != Some(value) {
@@ -253,7 +322,11 @@ impl Bootstrap {
                 changed = true;
             }
         }
-        if changed { self.write(target, Verb::Update, "", stored).await } else { Ok(()) }
+        if changed {
+            self.write(target, Verb::Update, "", stored).await
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether the object was made; `false` where it was there already.
@@ -290,7 +363,11 @@ impl Bootstrap {
     async fn call(&self, target: &Target<'_>, verb: Verb, subresource: &str, object: Node) -> Answer {
         let snapshot = self.router.load();
         let Some(Route::Local(definition)) = snapshot.route(target.group, target.version, target.plural) else {
-            return Answer { result: Err(Status::no_such_resource()), warnings: Vec::new(), audit: Vec::new() };
+            return Answer {
+                result: Err(Status::no_such_resource()),
+                warnings: Vec::new(),
+                audit: Vec::new(),
+            };
         };
         let body = match verb {
             Verb::Create | Verb::Update => Bytes::from(json::to_vec(&object)),
@@ -300,11 +377,18 @@ impl Bootstrap {
             verb,
             definition,
             namespace: object.namespace().into(),
-            name: if verb == Verb::Create { Default::default() } else { object.name().into() },
+            name: if verb == Verb::Create {
+                Default::default()
+            } else {
+                object.name().into()
+            },
             subresource: subresource.into(),
             subpath: String::new(),
             query: Vec::new(),
-            body: Body { bytes: body, media_type: "application/json".into() },
+            body: Body {
+                bytes: body,
+                media_type: "application/json".into(),
+            },
             view: View::Object,
             user: self.user.clone(),
             user_agent: "fairlead".into(),

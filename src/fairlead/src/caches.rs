@@ -2,9 +2,9 @@
 
 use dashmap::DashMap;
 use fairlead_api::{GroupResource, Status, StatusResult};
+use fairlead_resource::ResourceDefinition;
 use fairlead_resource::definition::StorageSpec;
 use fairlead_resource::engine::Caches;
-use fairlead_resource::ResourceDefinition;
 use fairlead_resource::storage_codec::StoredObjects;
 use fairlead_storage::{Cache, CacheConfig, Store};
 use fairlead_telemetry::Families;
@@ -30,7 +30,12 @@ const RING_BYTES: usize = 16 << 20;
 
 impl CacheSet {
     pub fn new(store: Arc<dyn Store>) -> CacheSet {
-        CacheSet(Arc::new(Inner { store, by_prefix: DashMap::new(), by_owner: DashMap::new(), ring_bytes: RING_BYTES }))
+        CacheSet(Arc::new(Inner {
+            store,
+            by_prefix: DashMap::new(),
+            by_owner: DashMap::new(),
+            ring_bytes: RING_BYTES,
+        }))
     }
 
     /// Starts the caches of definitions that have none yet. Versions of one resource share theirs, which reads objects
@@ -57,7 +62,10 @@ impl CacheSet {
     }
 
     pub fn of(&self, group: &str, plural: &str) -> Option<Cache> {
-        self.0.by_owner.get(&GroupResource::new(group, plural)).map(|c| c.clone())
+        self.0
+            .by_owner
+            .get(&GroupResource::new(group, plural))
+            .map(|c| c.clone())
     }
 
     /// All caches, in no order.
@@ -71,16 +79,29 @@ impl CacheSet {
 
     /// Counts objects by resource, until it is dropped.
     pub async fn count(self, families: Families) {
-        let gauges = families.gauges("apiserver_storage_objects", "Stored objects, by resource.", &["resource"]);
+        let gauges = families.gauges(
+            "apiserver_storage_objects",
+            "Stored objects, by resource.",
+            &["resource"],
+        );
         let mut told: Vec<String> = Vec::new();
         loop {
-            let counts: Vec<(String, usize)> =
-                self.0.by_owner.iter().map(|entry| (entry.key().to_string(), entry.latest().len())).collect();
-            for gone in told.iter().filter(|name| !counts.iter().any(|(known, _)| known == *name)) {
+            let counts: Vec<(String, usize)> = self
+                .0
+                .by_owner
+                .iter()
+                .map(|entry| (entry.key().to_string(), entry.latest().len()))
+                .collect();
+            for gone in told
+                .iter()
+                .filter(|name| !counts.iter().any(|(known, _)| known == *name))
+            {
                 gauges.with(&[gone.as_str()]).set(0);
             }
             for (resource, count) in &counts {
-                gauges.with(&[resource.as_str()]).set(i64::try_from(*count).unwrap_or(i64::MAX));
+                gauges
+                    .with(&[resource.as_str()])
+                    .set(i64::try_from(*count).unwrap_or(i64::MAX));
             }
             told = counts.into_iter().map(|(resource, _)| resource).collect();
             tokio::time::sleep(COUNTED_EVERY).await;
@@ -101,7 +122,11 @@ impl CacheSet {
 
     fn start(&self, definition: &Arc<ResourceDefinition>, all: &[Arc<ResourceDefinition>]) {
         let prefix = &definition.storage.prefix;
-        let others = all.iter().filter(|d| d.is_custom() && d.storage.prefix == *prefix).cloned().collect();
+        let others = all
+            .iter()
+            .filter(|d| d.is_custom() && d.storage.prefix == *prefix)
+            .cloned()
+            .collect();
         let cache = self.0.by_prefix.entry(prefix.clone()).or_insert_with(|| {
             let config = CacheConfig {
                 prefix: prefix.clone(),
@@ -110,12 +135,16 @@ impl CacheSet {
             };
             Cache::start(self.0.store.clone(), config)
         });
-        self.0.by_owner.entry(definition.group_resource()).or_insert_with(|| cache.clone());
+        self.0
+            .by_owner
+            .entry(definition.group_resource())
+            .or_insert_with(|| cache.clone());
     }
 }
 
 impl Caches for CacheSet {
     fn cache(&self, storage: &StorageSpec) -> StatusResult<Cache> {
-        self.get(&storage.prefix).ok_or_else(|| Status::unavailable("the resource is not ready yet"))
+        self.get(&storage.prefix)
+            .ok_or_else(|| Status::unavailable("the resource is not ready yet"))
     }
 }

@@ -71,7 +71,12 @@ pub async fn start(config: Config) -> Result<Running> {
 
     let families = Families::default();
     let (store, embedded) = open_store(&config, clock.clone(), &families).await?;
-    families.gauges("kubernetes_build_info", "The version this server implements.", &version::build_info().iter().map(|(k, _)| *k).collect::<Vec<_>>())
+    families
+        .gauges(
+            "kubernetes_build_info",
+            "The version this server implements.",
+            &version::build_info().iter().map(|(k, _)| *k).collect::<Vec<_>>(),
+        )
         .with(&version::build_info().iter().map(|(_, v)| *v).collect::<Vec<_>>())
         .set(1);
     let health = Health::default();
@@ -92,7 +97,9 @@ pub async fn start(config: Config) -> Result<Running> {
     let builtins = fairlead_builtin::load(&Deps {
         auth: Some(hooks),
         allocators: allocators.clone(),
-        custom: Some(Arc::new(DefinitionHooks { lifecycle: lifecycle.clone() })),
+        custom: Some(Arc::new(DefinitionHooks {
+            lifecycle: lifecycle.clone(),
+        })),
     });
     let kinds = BuiltinKinds(Arc::new(builtins));
     let gateway_objects = Arc::new(GatewayObjects::new(objects, caches.clone()));
@@ -100,19 +107,42 @@ pub async fn start(config: Config) -> Result<Running> {
     published.get_or_init(|| routes.clone());
     let router = routes.router();
 
-    let admission = admission::chain(&config, caches.clone(), access.authorizer.clone(), clock.clone(), late.clone())?;
+    let admission = admission::chain(
+        &config,
+        caches.clone(),
+        access.authorizer.clone(),
+        clock.clone(),
+        late.clone(),
+    )?;
     let engine = Engine::new(EngineConfig {
         caches: Arc::new(caches.clone()),
-        scheme: Arc::new(AllKinds { built_in: kinds.clone(), router: router.clone() }),
+        scheme: Arc::new(AllKinds {
+            built_in: kinds.clone(),
+            router: router.clone(),
+        }),
         admission: Arc::new(admission),
         authorize_create: Arc::new(CreateByUpdate(access.authorizer.clone())),
         clock: clock.clone(),
         entropy: entropy.clone(),
     });
     let client = Client::new(engine.clone(), "kube-apiserver");
-    let api_services = Arc::new(EngineApiServices { client: client.clone(), router: router.clone() });
-    let gateway = gateway(&config, &identity, gateway_objects.clone(), api_services.clone(), address, &families)?;
-    late.get_or_init(|| Outside { client: client.clone(), router: router.clone(), webhooks: gateway.webhooks(None) });
+    let api_services = Arc::new(EngineApiServices {
+        client: client.clone(),
+        router: router.clone(),
+    });
+    let gateway = gateway(
+        &config,
+        &identity,
+        gateway_objects.clone(),
+        api_services.clone(),
+        address,
+        &families,
+    )?;
+    late.get_or_init(|| Outside {
+        client: client.clone(),
+        router: router.clone(),
+        webhooks: gateway.webhooks(None),
+    });
     routes.set_gateway(gateway.clone());
 
     for cache in caches.all() {
@@ -121,7 +151,9 @@ pub async fn start(config: Config) -> Result<Running> {
     for service in gateway_objects.list(SERVICES) {
         allocators.adopt(&service);
     }
-    Bootstrap::new(engine.clone(), router.clone()).run(&config, &access, address, &*clock, &steps).await?;
+    Bootstrap::new(engine.clone(), router.clone())
+        .run(&config, &access, address, &*clock, &steps)
+        .await?;
     let mut registrar = Registrar::new(gateway_objects.clone(), api_services, routes.wanted());
     registrar.reconcile().await;
     steps.finish("kube-apiserver-autoregistration");
@@ -167,7 +199,10 @@ pub async fn start(config: Config) -> Result<Running> {
         drain_timeout: config.limits.request_timeout,
     };
     let listener = Listener::new(socket, listening)?;
-    loops.push(task::spawn("reload-certificates", reload(listener.certificates(), identity.tls.clone())));
+    loops.push(task::spawn(
+        "reload-certificates",
+        reload(listener.certificates(), identity.tls.clone()),
+    ));
     let metrics = Metrics::register(&families);
     let listener = task::spawn("listener", listener.run(chain.clone(), drain.clone(), metrics));
 
@@ -227,17 +262,35 @@ fn gateway(
 ) -> Result<Gateway> {
     let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let client = &identity.front_proxy.client;
-    let shown = ClientIdentity::from_pem(&read(&client.certificate)?, &read(&client.key)?)
-        .with_context(|| format!("{} and {} cannot be shown to backends", client.certificate.display(), client.key.display()))?;
+    let shown = ClientIdentity::from_pem(&read(&client.certificate)?, &read(&client.key)?).with_context(|| {
+        format!(
+            "{} and {} cannot be shown to backends",
+            client.certificate.display(),
+            client.key.display()
+        )
+    })?;
     let gateway = fairlead_gateway::Config {
-        routing: if config.aggregator_routing { Routing::Endpoints } else { Routing::ClusterIp },
-        addresses: AddressPolicy { allow_loopback: false, forbidden: vec![own] },
+        routing: if config.aggregator_routing {
+            Routing::Endpoints
+        } else {
+            Routing::ClusterIp
+        },
+        addresses: AddressPolicy {
+            allow_loopback: false,
+            forbidden: vec![own],
+        },
         tuning: Tuning::default(),
         probing: Probing::default(),
         system_roots: fairlead_gateway::tls::system_roots(),
         identity: Some(shown),
     };
-    Ok(Gateway::new(gateway, objects, api_services, Arc::new(SystemClock), families))
+    Ok(Gateway::new(
+        gateway,
+        objects,
+        api_services,
+        Arc::new(SystemClock),
+        families,
+    ))
 }
 
 async fn open_store(
@@ -253,7 +306,10 @@ async fn open_store(
             files::make_directory(&directory)?;
             let opened = {
                 let directory = directory.clone();
-                let settings = EmbeddedConfig { observer: Some(observer), ..EmbeddedConfig::new(clock) };
+                let settings = EmbeddedConfig {
+                    observer: Some(observer),
+                    ..EmbeddedConfig::new(clock)
+                };
                 tokio::task::spawn_blocking(move || Embedded::open(&directory, settings)).await?
             };
             let store = opened.with_context(|| format!("cannot open the data in {}", directory.display()))?;
@@ -268,7 +324,10 @@ fn settings(config: &Config, identity: &Identity, access: &Access, address: Sock
         Some(host) => format!("{host}:{}", address.port()),
         None => SocketAddr::new(config.advertise, address.port()).to_string(),
     };
-    let jwks_uri = accounts.jwks_uri.clone().unwrap_or_else(|| format!("https://{host}{}", keys::JWKS_PATH));
+    let jwks_uri = accounts
+        .jwks_uri
+        .clone()
+        .unwrap_or_else(|| format!("https://{host}{}", keys::JWKS_PATH));
     let issuer = accounts.issuers.first().map_or("", String::as_str);
     let openid = keys::openid_configuration(issuer, &jwks_uri, &identity.tokens.verify).map(|configuration| OpenId {
         configuration: json::to_vec(&configuration).into(),

@@ -133,15 +133,24 @@ impl Config {
     /// A value makes no sense, alone or beside another; the error names the flag.
     pub fn new(flags: &Flags) -> Result<Config> {
         let port = flags.int("secure-port");
-        let port = u16::try_from(port).ok().with_context(|| format!("--secure-port={port} is not a port"))?;
+        let port = u16::try_from(port)
+            .ok()
+            .with_context(|| format!("--secure-port={port} is not a port"))?;
         let bind = address(flags, "bind-address")?.unwrap_or(IpAddr::from([0, 0, 0, 0]));
         let advertise = match address(flags, "advertise-address")? {
             Some(address) => address,
             None if !bind.is_unspecified() && !bind.is_loopback() => bind,
             None => own_address(),
         };
-        ensure!(flags.list("etcd-servers").is_empty(), "--etcd-servers is not supported by this version: leave it out to store under --data-dir");
-        for name in ["authorization-config", "authentication-config", "encryption-provider-config"] {
+        ensure!(
+            flags.list("etcd-servers").is_empty(),
+            "--etcd-servers is not supported by this version: leave it out to store under --data-dir"
+        );
+        for name in [
+            "authorization-config",
+            "authentication-config",
+            "encryption-provider-config",
+        ] {
             ensure!(flags.some(name).is_none(), "--{name} is not supported by this version");
         }
         Ok(Config {
@@ -164,7 +173,9 @@ impl Config {
             allowed_origins: flags
                 .list("cors-allowed-origins")
                 .iter()
-                .map(|o| Regex::new(o).with_context(|| format!("--cors-allowed-origins={o} is not a regular expression")))
+                .map(|o| {
+                    Regex::new(o).with_context(|| format!("--cors-allowed-origins={o} is not a regular expression"))
+                })
                 .collect::<Result<_>>()?,
             strict_transport_security: strict_transport_security(flags)?,
             authentication: authentication(flags)?,
@@ -189,7 +200,11 @@ impl Config {
 
     /// The address of the `kubernetes` service: the first of the service range.
     pub fn service_address(&self) -> IpAddr {
-        self.network.service_ranges.first().and_then(|r| r.hosts().next()).unwrap_or(IpAddr::from([10, 0, 0, 1]))
+        self.network
+            .service_ranges
+            .first()
+            .and_then(|r| r.hosts().next())
+            .unwrap_or(IpAddr::from([10, 0, 0, 1]))
     }
 }
 
@@ -209,18 +224,29 @@ fn controllers(flags: &Flags) -> Result<Vec<&'static str>> {
 }
 
 fn address(flags: &Flags, name: &str) -> Result<Option<IpAddr>> {
-    flags.some(name).map(|text| text.parse().with_context(|| format!("--{name}={text} is not an address"))).transpose()
+    flags
+        .some(name)
+        .map(|text| {
+            text.parse()
+                .with_context(|| format!("--{name}={text} is not an address"))
+        })
+        .transpose()
 }
 
 fn count(flags: &Flags, name: &str) -> Result<usize> {
     let n = flags.int(name);
-    usize::try_from(n).ok().with_context(|| format!("--{name}={n} must not be negative"))
+    usize::try_from(n)
+        .ok()
+        .with_context(|| format!("--{name}={n} must not be negative"))
 }
 
 /// Two flags that only make sense together.
 fn pair(flags: &Flags, certificate: &str, key: &str) -> Result<Option<CertificateFiles>> {
     match (flags.some(certificate), flags.some(key)) {
-        (Some(certificate), Some(key)) => Ok(Some(CertificateFiles { certificate: certificate.into(), key: key.into() })),
+        (Some(certificate), Some(key)) => Ok(Some(CertificateFiles {
+            certificate: certificate.into(),
+            key: key.into(),
+        })),
         (None, None) => Ok(None),
         (Some(_), None) => bail!("--{certificate} needs --{key}"),
         (None, Some(_)) => bail!("--{key} needs --{certificate}"),
@@ -241,7 +267,13 @@ fn tls(flags: &Flags) -> Result<Tls> {
         };
         ensure!(!names.is_empty(), "--tls-sni-cert-key={value} must say for which names");
         let names = names.split(',').map(str::to_owned).collect();
-        by_name.push((names, CertificateFiles { certificate: certificate.into(), key: key.into() }));
+        by_name.push((
+            names,
+            CertificateFiles {
+                certificate: certificate.into(),
+                key: key.into(),
+            },
+        ));
     }
     let streams = flags.int("http2-max-streams-per-connection");
     Ok(Tls {
@@ -250,7 +282,10 @@ fn tls(flags: &Flags) -> Result<Tls> {
         by_name,
         http2: !flags.bool("disable-http2-serving"),
         only_tls13,
-        max_streams: u32::try_from(streams).ok().filter(|s| *s > 0).unwrap_or(DEFAULT_MAX_STREAMS),
+        max_streams: u32::try_from(streams)
+            .ok()
+            .filter(|s| *s > 0)
+            .unwrap_or(DEFAULT_MAX_STREAMS),
     })
 }
 
@@ -261,14 +296,22 @@ fn strict_transport_security(flags: &Flags) -> Result<Option<HeaderValue>> {
     }
     for directive in &directives {
         let known = directive.starts_with("max-age=") || matches!(directive.as_str(), "includeSubDomains" | "preload");
-        ensure!(known, "--strict-transport-security-directives: {directive:?} must be max-age=…, includeSubDomains or preload");
+        ensure!(
+            known,
+            "--strict-transport-security-directives: {directive:?} must be max-age=…, includeSubDomains or preload"
+        );
     }
     let value = directives.join("; ");
-    Ok(Some(HeaderValue::from_str(&value).context("--strict-transport-security-directives cannot be a header")?))
+    Ok(Some(HeaderValue::from_str(&value).context(
+        "--strict-transport-security-directives cannot be a header",
+    )?))
 }
 
 fn authentication(flags: &Flags) -> Result<Authentication> {
-    ensure!(flags.some("oidc-issuer-url").is_none(), "--oidc-issuer-url is not supported by this version");
+    ensure!(
+        flags.some("oidc-issuer-url").is_none(),
+        "--oidc-issuer-url is not supported by this version"
+    );
     ensure!(
         flags.some("authentication-token-webhook-config-file").is_none(),
         "--authentication-token-webhook-config-file is not supported by this version"
@@ -309,7 +352,11 @@ fn service_accounts(flags: &Flags) -> ServiceAccounts {
     ServiceAccounts {
         issuers,
         audiences,
-        key_files: flags.list("service-account-key-file").into_iter().map(PathBuf::from).collect(),
+        key_files: flags
+            .list("service-account-key-file")
+            .into_iter()
+            .map(PathBuf::from)
+            .collect(),
         signing_key: flags.some("service-account-signing-key-file").map(PathBuf::from),
         jwks_uri: flags.some("service-account-jwks-uri").map(str::to_owned),
         max_expiration: flags.duration("service-account-max-token-expiration"),
@@ -343,26 +390,38 @@ fn network(flags: &Flags) -> Result<Network> {
     if texts.is_empty() {
         texts.push(DEFAULT_SERVICE_RANGE.into());
     }
-    ensure!(texts.len() <= 2, "--service-cluster-ip-range takes one range, or one of each family");
+    ensure!(
+        texts.len() <= 2,
+        "--service-cluster-ip-range takes one range, or one of each family"
+    );
     let mut service_ranges: Vec<IpNet> = Vec::new();
     for text in texts {
-        let range: IpNet =
-            text.parse().with_context(|| format!("--service-cluster-ip-range={text} is not a range of addresses"))?;
+        let range: IpNet = text
+            .parse()
+            .with_context(|| format!("--service-cluster-ip-range={text} is not a range of addresses"))?;
         ensure!(
             range.prefix_len() <= range.max_prefix_len() - 2,
             "--service-cluster-ip-range={text} has too few addresses"
         );
         ensure!(
-            service_ranges.iter().all(|r| r.addr().is_ipv4() != range.addr().is_ipv4()),
+            service_ranges
+                .iter()
+                .all(|r| r.addr().is_ipv4() != range.addr().is_ipv4()),
             "--service-cluster-ip-range names two ranges of one family"
         );
         service_ranges.push(range.trunc());
     }
-    let node_ports = ports(flags.text("service-node-port-range")).context("--service-node-port-range is not a range of ports")?;
+    let node_ports =
+        ports(flags.text("service-node-port-range")).context("--service-node-port-range is not a range of ports")?;
     let node_port = flags.int("kubernetes-service-node-port");
-    let kubernetes_node_port =
-        u16::try_from(node_port).ok().with_context(|| format!("--kubernetes-service-node-port={node_port} is not a port"))?;
-    Ok(Network { service_ranges, node_ports, kubernetes_node_port })
+    let kubernetes_node_port = u16::try_from(node_port)
+        .ok()
+        .with_context(|| format!("--kubernetes-service-node-port={node_port} is not a port"))?;
+    Ok(Network {
+        service_ranges,
+        node_ports,
+        kubernetes_node_port,
+    })
 }
 
 /// The address packets to others would come from; loopback where there is no network. Nothing is sent.
@@ -398,7 +457,10 @@ mod tests {
         assert!(!runs("--controllers=*,-namespace", controllers::NAMESPACE));
         assert!(!runs("--controllers=", controllers::NAMESPACE));
         assert!(runs("--controllers=namespace", controllers::NAMESPACE));
-        assert!(!runs("--enable-garbage-collector=false", controllers::GARBAGE_COLLECTOR));
+        assert!(!runs(
+            "--enable-garbage-collector=false",
+            controllers::GARBAGE_COLLECTOR
+        ));
     }
 
     #[test]
@@ -408,7 +470,10 @@ mod tests {
             ("--tls-cert-file=a", "--tls-private-key-file"),
             ("--authorization-mode=Nope", "--authorization-mode=Nope"),
             ("--service-cluster-ip-range=10.0.0.0/31", "too few addresses"),
-            ("--service-cluster-ip-range=10.0.0.0/24,10.1.0.0/24", "two ranges of one family"),
+            (
+                "--service-cluster-ip-range=10.0.0.0/24,10.1.0.0/24",
+                "two ranges of one family",
+            ),
             ("--controllers=nope", "--controllers"),
             ("--cors-allowed-origins=(", "--cors-allowed-origins"),
             ("--tls-min-version=VersionTLS10", "VersionTLS12"),

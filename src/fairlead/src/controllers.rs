@@ -53,7 +53,10 @@ pub fn enabled(list: &[String]) -> Result<Vec<&'static str>> {
 }
 
 fn canonical(name: &str) -> Option<&'static str> {
-    NAMES.iter().find(|(full, others)| *full == name || others.contains(&name)).map(|(full, _)| *full)
+    NAMES
+        .iter()
+        .find(|(full, others)| *full == name || others.contains(&name))
+        .map(|(full, _)| *full)
 }
 
 /// What loops act on.
@@ -84,9 +87,10 @@ pub fn start(config: &Config, acted: &Acted<'_>) -> Vec<JoinHandle<()>> {
             task::spawn(NAMESPACE, namespace::run(context(), remote))
         }
         GARBAGE_COLLECTOR => task::spawn(GARBAGE_COLLECTOR, garbage::run(context())),
-        SERVICE_ACCOUNT => {
-            task::spawn(SERVICE_ACCOUNT, every_namespace::run(context(), every_namespace::default_service_account()))
-        }
+        SERVICE_ACCOUNT => task::spawn(
+            SERVICE_ACCOUNT,
+            every_namespace::run(context(), every_namespace::default_service_account()),
+        ),
         ROOT_CA => {
             let wanted = every_namespace::root_ca(acted.root_ca_pem);
             task::spawn(ROOT_CA, every_namespace::run(context(), wanted))
@@ -112,7 +116,10 @@ mod tests {
         };
         assert_eq!(of("*").unwrap().len(), NAMES.len());
         assert_eq!(of(""), Ok(vec![]));
-        assert_eq!(of("namespace,resourcequota-controller"), Ok(vec![NAMESPACE, RESOURCE_QUOTA]));
+        assert_eq!(
+            of("namespace,resourcequota-controller"),
+            Ok(vec![NAMESPACE, RESOURCE_QUOTA])
+        );
         let rest = of("*,-garbagecollector,-namespace-controller").unwrap();
         assert!(!rest.contains(&GARBAGE_COLLECTOR) && !rest.contains(&NAMESPACE) && rest.contains(&ROOT_CA));
         assert_eq!(of("-namespace,namespace"), Ok(vec![]));

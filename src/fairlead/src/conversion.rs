@@ -42,12 +42,21 @@ impl WebhookConverter {
         }
         let mut versions = webhook.list("conversionReviewVersions").iter().filter_map(Node::as_str);
         let version = versions.find_map(|version| ["v1", "v1beta1"].into_iter().find(|known| *known == version));
-        WebhookConverter { late, client_config, version }
+        WebhookConverter {
+            late,
+            client_config,
+            version,
+        }
     }
 
     async fn ask(&self, objects: &[Node], wanted: &str) -> Result<Vec<Node>, Failure> {
-        let version = self.version.ok_or_else(|| Failure::Whole("no supported conversion review versions".into()))?;
-        let outside = self.late.get().ok_or_else(|| Failure::Call("the server is starting".into()))?;
+        let version = self
+            .version
+            .ok_or_else(|| Failure::Whole("no supported conversion review versions".into()))?;
+        let outside = self
+            .late
+            .get()
+            .ok_or_else(|| Failure::Call("the server is starting".into()))?;
         let uid = meta::uid(&RandomEntropy);
         let body = json::to_vec(&review(version, &uid, objects, wanted));
         let answer = outside.webhooks.call(&self.client_config, body.into(), TIMEOUT).await;
@@ -73,14 +82,19 @@ impl WebhookConverter {
 impl Converter for WebhookConverter {
     fn convert<'a>(&'a self, objects: Vec<Node>, api_version: &'a str) -> BoxFuture<'a, StatusResult<Vec<Node>>> {
         Box::pin(async move {
-            let (ready, asked): (Vec<_>, Vec<_>) =
-                objects.into_iter().enumerate().partition(|(_, object)| object.str("apiVersion") == api_version);
+            let (ready, asked): (Vec<_>, Vec<_>) = objects
+                .into_iter()
+                .enumerate()
+                .partition(|(_, object)| object.str("apiVersion") == api_version);
             let Some((_, first)) = asked.first() else {
                 return Ok(ready.into_iter().map(|(_, object)| object).collect());
             };
             let kind = kind(first);
             let (places, originals): (Vec<usize>, Vec<Node>) = asked.into_iter().unzip();
-            let mut answers = self.ask(&originals, api_version).await.map_err(|failure| failure.status(&kind))?;
+            let mut answers = self
+                .ask(&originals, api_version)
+                .await
+                .map_err(|failure| failure.status(&kind))?;
             if answers.len() != originals.len() && originals.len() > 1 {
                 // Which object is missing is not told: kube-apiserver, which asks for one at a time, would know.
                 answers = self.one_by_one(&originals, api_version).await?;
@@ -115,7 +129,9 @@ impl Failure {
 }
 
 fn miscounted(kind: &str, given: usize) -> Status {
-    failed(format!("conversion webhook for {kind} returned {given} objects, expected 1"))
+    failed(format!(
+        "conversion webhook for {kind} returned {given} objects, expected 1"
+    ))
 }
 
 /// COMPAT: an error that upstream has no reason for.
@@ -136,7 +152,10 @@ fn review(version: &str, uid: &str, objects: &[Node], wanted: &str) -> Node {
     review.set("request", node!({"uid": uid, "desiredAPIVersion": wanted}));
     review.set_at(&["request", "objects"], sent.collect::<Vec<_>>());
     // COMPAT: Go writes the empty answer along.
-    review.set("response", node!({"uid": "", "convertedObjects": null, "result": {"metadata": {}}}));
+    review.set(
+        "response",
+        node!({"uid": "", "convertedObjects": null, "result": {"metadata": {}}}),
+    );
     review
 }
 
@@ -166,7 +185,10 @@ fn converted(version: &str, uid: &str, answer: &[u8]) -> Result<Vec<Node>, Strin
         return Err("no response provided".into());
     };
     if strict && response.str("uid") != uid {
-        return Err(format!("expected response.uid=\"{uid}\", got {}", fairlead_api::field::go_quote(response.str("uid"))));
+        return Err(format!(
+            "expected response.uid=\"{uid}\", got {}",
+            fairlead_api::field::go_quote(response.str("uid"))
+        ));
     }
     let result = response.get("result").unwrap_or(&Node::Null);
     if result.str("status") != "Success" {
@@ -195,12 +217,19 @@ fn accept(original: Node, mut answer: Node, wanted: &str) -> Result<Node, String
     }
     let (expected, given) = (original.str("kind"), answer.str("kind"));
     if expected != given {
-        return Err(format!("{of} returned invalid object at index 0: invalid kind (expected {expected}, received {given})"));
+        return Err(format!(
+            "{of} returned invalid object at index 0: invalid kind (expected {expected}, received {given})"
+        ));
     }
     for (word, field) in [("name", "name"), ("namespace", "namespace"), ("UID", "uid")] {
-        let (before, after) = (original.str_at(&["metadata", field]), answer.str_at(&["metadata", field]));
+        let (before, after) = (
+            original.str_at(&["metadata", field]),
+            answer.str_at(&["metadata", field]),
+        );
         if before != after {
-            return Err(format!("{of} returned invalid object: must have the same {word}: {before} != {after}"));
+            return Err(format!(
+                "{of} returned invalid object: must have the same {word}: {before} != {after}"
+            ));
         }
     }
     let metadata = metadata(&original, &answer).map_err(|why| format!("{of} returned invalid metadata: {why}"))?;
@@ -211,7 +240,10 @@ fn accept(original: Node, mut answer: Node, wanted: &str) -> Result<Node, String
 fn metadata(original: &Node, answer: &Node) -> Result<Node, String> {
     let given = answer.get("metadata").ok_or("missing metadata in converted object")?;
     if !matches!(given, Node::Map(_)) {
-        return Err(format!("invalid metadata of type {} in converted object", go_type(given)));
+        return Err(format!(
+            "invalid metadata of type {} in converted object",
+            go_type(given)
+        ));
     }
     let mut kept = original.get("metadata").cloned().unwrap_or_else(Node::map);
     for field in ["labels", "annotations"] {
@@ -223,11 +255,16 @@ fn metadata(original: &Node, answer: &Node) -> Result<Node, String> {
             Some(words) => words,
         };
         let Some(map) = words.as_map() else {
-            return Err(format!("invalid metadata.{field} of type {} in converted object", go_type(words)));
+            return Err(format!(
+                "invalid metadata.{field} of type {} in converted object",
+                go_type(words)
+            ));
         };
         if let Some((key, value)) = map.iter().find(|(_, value)| value.as_str().is_none()) {
             let given = go_type(value);
-            return Err(format!("metadata.{field}[{key}] must be a string, but is {given} in converted object"));
+            return Err(format!(
+                "metadata.{field}[{key}] must be a string, but is {given} in converted object"
+            ));
         }
         if kept.get(field) != Some(words) {
             let errors = match field {
@@ -236,7 +273,11 @@ fn metadata(original: &Node, answer: &Node) -> Result<Node, String> {
             };
             if !errors.is_empty() {
                 let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
-                return Err(if texts.len() == 1 { texts.concat() } else { format!("[{}]", texts.join(", ")) });
+                return Err(if texts.len() == 1 {
+                    texts.concat()
+                } else {
+                    format!("[{}]", texts.join(", "))
+                });
             }
             kept.set(field, words.clone());
         }
@@ -287,7 +328,10 @@ mod tests {
         let mut answer = object("g/v2", "a");
         answer.set("metadata", node!({"name": "a", "labels": {"x": "y"}, "generation": 4}));
         let taken = accept(object("g/v1", "a"), answer, "g/v2").unwrap();
-        assert_eq!(taken.get("metadata"), Some(&node!({"name": "a", "resourceVersion": "7", "labels": {"x": "y"}})));
+        assert_eq!(
+            taken.get("metadata"),
+            Some(&node!({"name": "a", "resourceVersion": "7", "labels": {"x": "y"}}))
+        );
     }
 
     #[test]
@@ -306,12 +350,20 @@ mod tests {
         let told = |answer: &str| converted("v1", "u", answer.as_bytes()).unwrap_err();
         assert!(told("{}").ends_with("got /, Kind="));
         let review = |rest: &str| {
-            format!("{{\"kind\":\"ConversionReview\",\"apiVersion\":\"{GROUP}/v1\",\"response\":{{\"uid\":\"u\"{rest}}}}}")
+            format!(
+                "{{\"kind\":\"ConversionReview\",\"apiVersion\":\"{GROUP}/v1\",\"response\":{{\"uid\":\"u\"{rest}}}}}"
+            )
         };
         assert_eq!(told(&review("")), "response.result.status was '', not 'Success'");
-        assert_eq!(told(&review(",\"result\":{\"status\":\"Failure\",\"message\":\"no\"}")), "no");
+        assert_eq!(
+            told(&review(",\"result\":{\"status\":\"Failure\",\"message\":\"no\"}")),
+            "no"
+        );
         let fine = review(",\"result\":{\"status\":\"Success\"},\"convertedObjects\":[{}]");
         assert_eq!(converted("v1", "u", fine.as_bytes()).unwrap().len(), 1);
-        assert_eq!(converted("v1", "w", fine.as_bytes()).unwrap_err(), "expected response.uid=\"w\", got \"u\"");
+        assert_eq!(
+            converted("v1", "w", fine.as_bytes()).unwrap_err(),
+            "expected response.uid=\"w\", got \"u\""
+        );
     }
 }

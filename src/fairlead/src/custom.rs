@@ -36,9 +36,17 @@ pub fn lifecycle(routes: Arc<OnceLock<Routes>>, clock: Arc<dyn Clock>, late: Lat
 /// # Errors
 /// What the store says.
 pub async fn start(lifecycle: &Lifecycle, router: &Router, engine: &Engine, builtins: &Builtins) -> Result<()> {
-    let Some(Route::Local(resource)) = router.load().route(GROUP, "v1", PLURAL) else { return Ok(()) };
+    let Some(Route::Local(resource)) = router.load().route(GROUP, "v1", PLURAL) else {
+        return Ok(());
+    };
     let scale = builtins
         .kind(&GroupVersionKind::new("autoscaling", "v1", "Scale"))
-        .map(|root| Schema { types: builtins.types.clone(), root });
-    lifecycle.start(resource, scale, engine).await.map_err(|status| anyhow!("custom resource definitions cannot be served: {status}"))
+        .map(|root| Schema {
+            types: builtins.types.clone(),
+            root,
+        });
+    lifecycle
+        .start(resource, scale, engine)
+        .await
+        .map_err(|status| anyhow!("custom resource definitions cannot be served: {status}"))
 }

@@ -35,7 +35,11 @@ fn write(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     let fresh = path.with_file_name(name);
     let attempt = || -> std::io::Result<()> {
         let _ = fs::remove_file(&fresh);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&fresh)?;
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&fresh, path)

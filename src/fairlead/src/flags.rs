@@ -59,7 +59,11 @@ pub enum FlagError {
     #[error("flag needs a value: --{0}")]
     Missing(&'static str),
     #[error("invalid value {value:?} for --{name}: {why}")]
-    Value { name: &'static str, value: String, why: String },
+    Value {
+        name: &'static str,
+        value: String,
+        why: String,
+    },
 }
 
 /// Raw text of the flags that were given, in order. Values have the right form but are not judged.
@@ -123,7 +127,10 @@ impl Flags {
     /// The last value, or the default.
     pub fn text(&self, name: &str) -> &str {
         let flag = find(name).expect("only flags of the table are asked for");
-        self.0.get(name).and_then(|values| values.last()).map_or(flag.default, String::as_str)
+        self.0
+            .get(name)
+            .and_then(|values| values.last())
+            .map_or(flag.default, String::as_str)
     }
 
     /// The last value, where it is not empty.
@@ -226,7 +233,10 @@ impl Kind {
             Kind::Float => must(value.parse::<f64>().is_ok(), "a number"),
             Kind::Duration => fairlead_server::filters::deadline::parse_duration(value).map(drop),
             Kind::Ip => must(value.is_empty() || value.parse::<IpAddr>().is_ok(), "an IP address"),
-            Kind::Map => must(value.split(',').all(|p| p.is_empty() || p.contains('=')), "key=value pairs"),
+            Kind::Map => must(
+                value.split(',').all(|p| p.is_empty() || p.contains('=')),
+                "key=value pairs",
+            ),
             Kind::Ports => must(ports(value).is_some(), "a range of ports, like 30000-32767"),
             Kind::Version => must(matches!(value, "true" | "false" | "raw"), "true, false or raw"),
             Kind::Text | Kind::List | Kind::Array => Ok(()),
@@ -261,7 +271,15 @@ mod tests {
 
     #[test]
     fn values_come_behind_a_sign_or_a_space() {
-        let flags = parse(&["--secure-port", "7443", "--anonymous-auth=false", "--profiling", "-v", "4"]).unwrap();
+        let flags = parse(&[
+            "--secure-port",
+            "7443",
+            "--anonymous-auth=false",
+            "--profiling",
+            "-v",
+            "4",
+        ])
+        .unwrap();
         assert_eq!(flags.int("secure-port"), 7443);
         assert!(!flags.bool("anonymous-auth"));
         assert!(flags.bool("profiling"));
@@ -285,11 +303,23 @@ mod tests {
     fn mistakes_name_the_flag() {
         for (arguments, text) in [
             (vec!["--nope"], "unknown flag: --nope"),
-            (vec!["--secure-port=x"], "invalid value \"x\" for --secure-port: must be a whole number"),
+            (
+                vec!["--secure-port=x"],
+                "invalid value \"x\" for --secure-port: must be a whole number",
+            ),
             (vec!["--secure-port"], "flag needs a value: --secure-port"),
-            (vec!["serve"], "unexpected argument \"serve\": fairlead takes only flags"),
-            (vec!["--request-timeout=5"], "invalid value \"5\" for --request-timeout: missing unit in duration \"5\""),
-            (vec!["--profiling=maybe"], "invalid value \"maybe\" for --profiling: must be true or false"),
+            (
+                vec!["serve"],
+                "unexpected argument \"serve\": fairlead takes only flags",
+            ),
+            (
+                vec!["--request-timeout=5"],
+                "invalid value \"5\" for --request-timeout: missing unit in duration \"5\"",
+            ),
+            (
+                vec!["--profiling=maybe"],
+                "invalid value \"maybe\" for --profiling: must be true or false",
+            ),
         ] {
             assert_eq!(parse(&arguments).unwrap_err().to_string(), text);
         }
@@ -301,7 +331,12 @@ mod tests {
             if !flag.default.is_empty() {
                 assert_eq!(flag.kind.check(flag.default), Ok(()), "--{}", flag.name);
             }
-            assert_eq!(FLAGS.iter().filter(|f| f.name == flag.name).count(), 1, "--{}", flag.name);
+            assert_eq!(
+                FLAGS.iter().filter(|f| f.name == flag.name).count(),
+                1,
+                "--{}",
+                flag.name
+            );
         }
     }
 
@@ -310,7 +345,12 @@ mod tests {
         let help = help();
         for flag in FLAGS {
             let line = format!("      --{} ", flag.name);
-            assert_eq!(help.lines().filter(|l| l.starts_with(&line)).count(), 1, "--{}", flag.name);
+            assert_eq!(
+                help.lines().filter(|l| l.starts_with(&line)).count(),
+                1,
+                "--{}",
+                flag.name
+            );
         }
     }
 
@@ -331,7 +371,11 @@ mod tests {
             let list = default.trim_matches(['[', ']']) == flag.default;
             let duration = fairlead_server::filters::deadline::parse_duration;
             let same_duration = flag.kind == Kind::Duration && duration(flag.default) == duration(default);
-            assert!(ours || zero || list || same_duration, "--{name}: {default:?}, not {:?}", flag.default);
+            assert!(
+                ours || zero || list || same_duration,
+                "--{name}: {default:?}, not {:?}",
+                flag.default
+            );
         }
     }
 }

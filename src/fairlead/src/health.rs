@@ -53,7 +53,9 @@ pub fn register(health: &Health, store: Arc<dyn Store>, patience: Duration) -> (
     store_check(health, "etcd", Scope::All, store.clone(), patience);
     store_check(health, "etcd-readiness", Scope::Ready, store, patience);
     let mut steps = Steps::default();
-    steps.0.insert("informer-sync", health.hook("informer-sync", Scope::Ready));
+    steps
+        .0
+        .insert("informer-sync", health.hook("informer-sync", Scope::Ready));
     for step in STEPS.iter().chain(&LAST_STEPS) {
         let name = match *step {
             "autoregister-completion" => (*step).to_owned(),
@@ -64,7 +66,11 @@ pub fn register(health: &Health, store: Arc<dyn Store>, patience: Duration) -> (
     let serving = Hook::default();
     let seen = serving.clone();
     health.check("shutdown", Scope::Ready, move || {
-        let outcome = if seen.finished() { Ok(()) } else { Err("process is shutting down".to_owned()) };
+        let outcome = if seen.finished() {
+            Ok(())
+        } else {
+            Err("process is shutting down".to_owned())
+        };
         Box::pin(std::future::ready(outcome))
     });
     (steps, serving)
@@ -110,7 +116,8 @@ mod tests {
         steps.finish_all();
         serving.finish();
         for endpoint in Endpoint::ALL {
-            let Ok(golden) = std::fs::read_to_string(format!("{directory}/golden/{}.verbose.txt", endpoint.name())) else {
+            let Ok(golden) = std::fs::read_to_string(format!("{directory}/golden/{}.verbose.txt", endpoint.name()))
+            else {
                 println!("skipped: no conformance data");
                 return;
             };

@@ -48,13 +48,26 @@ impl Identity {
         let pki = Pki::open(&directory, now)?;
         let authority = pki.authority("ca", "fairlead-ca")?;
         let front_proxy_authority = pki.authority("front-proxy-ca", "fairlead-front-proxy-ca")?;
-        let admin = pki.pair("admin", &authority, &Subject::Client { name: "fairlead:admin", groups: &["system:masters"] })?;
+        let admin = pki.pair(
+            "admin",
+            &authority,
+            &Subject::Client {
+                name: "fairlead:admin",
+                groups: &["system:masters"],
+            },
+        )?;
         let client = match &config.proxy_client {
             Some(files) => files.clone(),
             None => {
-                let subject = Subject::Client { name: FRONT_PROXY_NAME, groups: &[] };
+                let subject = Subject::Client {
+                    name: FRONT_PROXY_NAME,
+                    groups: &[],
+                };
                 let pair = pki.pair("front-proxy-client", &front_proxy_authority, &subject)?;
-                CertificateFiles { certificate: pair.certificate, key: pair.key }
+                CertificateFiles {
+                    certificate: pair.certificate,
+                    key: pair.key,
+                }
             }
         };
         Ok(Identity {
@@ -65,8 +78,14 @@ impl Identity {
                 only_tls13: config.tls.only_tls13,
             },
             authority_pem: authority.pem,
-            admin: CertificateFiles { certificate: admin.certificate, key: admin.key },
-            front_proxy: FrontProxyIdentity { authority_pem: front_proxy_authority.pem, client },
+            admin: CertificateFiles {
+                certificate: admin.certificate,
+                key: admin.key,
+            },
+            front_proxy: FrontProxyIdentity {
+                authority_pem: front_proxy_authority.pem,
+                client,
+            },
             tokens: token_keys(config, &directory)?,
         })
     }
@@ -88,7 +107,10 @@ impl Identity {
     /// # Errors
     /// It cannot be written.
     pub fn write_kubeconfig(&self, config: &Config, address: SocketAddr) -> Result<PathBuf> {
-        let path = config.kubeconfig_out.clone().unwrap_or_else(|| config.data.path().join("admin.kubeconfig"));
+        let path = config
+            .kubeconfig_out
+            .clone()
+            .unwrap_or_else(|| config.data.path().join("admin.kubeconfig"));
         let authority_pem = self.root_ca_pem(config)?;
         let text = kubeconfig::write(&Admin {
             server: &url(address),
@@ -119,12 +141,21 @@ fn serving(config: &Config, pki: &Pki, authority: &Authority, now: OffsetDateTim
     if let Some(files) = &config.tls.certificate {
         return Ok(files.clone());
     }
-    let mut names: Vec<String> = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
-        .into_iter()
-        .chain(["kubernetes.default.svc.cluster.local"])
-        .map(str::to_owned)
-        .collect();
-    let mut addresses = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST), config.service_address()];
+    let mut names: Vec<String> = [
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+    ]
+    .into_iter()
+    .chain(["kubernetes.default.svc.cluster.local"])
+    .map(str::to_owned)
+    .collect();
+    let mut addresses = vec![
+        IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(Ipv6Addr::LOCALHOST),
+        config.service_address(),
+    ];
     for address in [config.listen.ip(), config.advertise] {
         if !address.is_unspecified() && !addresses.contains(&address) {
             addresses.push(address);
@@ -135,12 +166,18 @@ fn serving(config: &Config, pki: &Pki, authority: &Authority, now: OffsetDateTim
         Some((name, Err(_))) => names.push(name.to_owned()),
         None => {}
     }
-    let subject = Subject::Server { names: &names, addresses: &addresses };
+    let subject = Subject::Server {
+        names: &names,
+        addresses: &addresses,
+    };
     let pair = match &config.tls.directory {
         Some(directory) => Pki::open(directory, now)?.pair("apiserver", authority, &subject)?,
         None => pki.pair("apiserver", authority, &subject)?,
     };
-    Ok(CertificateFiles { certificate: pair.certificate, key: pair.key })
+    Ok(CertificateFiles {
+        certificate: pair.certificate,
+        key: pair.key,
+    })
 }
 
 fn token_keys(config: &Config, directory: &Path) -> Result<TokenKeys> {

@@ -33,11 +33,19 @@ fn run() -> Result<()> {
     }
     let config = Config::new(&flags)?;
     let directives = std::env::var("FAIRLEAD_LOG").ok();
-    log::start(&log::Config { verbosity: config.verbosity, directives }).map_err(anyhow::Error::msg).context("FAIRLEAD_LOG")?;
+    log::start(&log::Config {
+        verbosity: config.verbosity,
+        directives,
+    })
+    .map_err(anyhow::Error::msg)
+    .context("FAIRLEAD_LOG")?;
     for name in flags.ignored() {
         tracing::warn!("--{name} is accepted but has no effect");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
     runtime.block_on(serve(config))
 }
 

@@ -5,8 +5,8 @@ use crate::caches::CacheSet;
 use compact_str::CompactString;
 use dashmap::DashMap;
 use fairlead_api::{GroupResource, Node, json};
-use fairlead_auth::objects::{Change, Changes};
 use fairlead_auth::ObjectSource;
+use fairlead_auth::objects::{Change, Changes};
 use fairlead_storage::{Cache, CacheEvent, Cached, Revision, WatchScope, Watcher};
 use futures_util::future::BoxFuture;
 use std::collections::HashMap;
@@ -41,7 +41,10 @@ const LOG: usize = 1024;
 
 impl CachedObjects {
     pub fn new(caches: CacheSet) -> CachedObjects {
-        CachedObjects { caches, followed: DashMap::new() }
+        CachedObjects {
+            caches,
+            followed: DashMap::new(),
+        }
     }
 
     /// Lets go of all caches.
@@ -114,7 +117,10 @@ impl State {
         }
         let snapshot = cache.latest();
         self.watcher = cache.watch(Some(snapshot.revision), WatchScope::All).ok();
-        self.objects = snapshot.range("", "").filter_map(|o| Some((o.key.clone(), parse(o)?))).collect();
+        self.objects = snapshot
+            .range("", "")
+            .filter_map(|o| Some((o.key.clone(), parse(o)?)))
+            .collect();
         self.log.clear();
         version + 1
     }
@@ -131,7 +137,11 @@ fn parse(object: &Cached) -> Option<Arc<Node>> {
 }
 
 fn key(namespace: &str, name: &str) -> String {
-    if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") }
+    if namespace.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{namespace}/{name}")
+    }
 }
 
 impl ObjectSource for CachedObjects {
@@ -140,7 +150,9 @@ impl ObjectSource for CachedObjects {
     }
 
     fn list(&self, group: &str, plural: &str) -> Vec<Arc<Node>> {
-        let Some(followed) = self.follow(group, plural) else { return Vec::new() };
+        let Some(followed) = self.follow(group, plural) else {
+            return Vec::new();
+        };
         followed.with_state(|state| state.objects.values().cloned().collect())
     }
 
@@ -150,7 +162,9 @@ impl ObjectSource for CachedObjects {
     }
 
     fn changes(&self, group: &str, plural: &str, since: u64) -> (u64, Changes) {
-        let Some(followed) = self.follow(group, plural) else { return (0, Changes::All(Vec::new())) };
+        let Some(followed) = self.follow(group, plural) else {
+            return (0, Changes::All(Vec::new()));
+        };
         let version = followed.refresh();
         let state = followed.state.lock().unwrap_or_else(PoisonError::into_inner);
         if since == version {
@@ -182,5 +196,9 @@ impl ObjectSource for CachedObjects {
 
 fn change(key: &str, object: Option<Arc<Node>>) -> Change {
     let (namespace, name) = key.rsplit_once('/').unwrap_or(("", key));
-    Change { namespace: CompactString::from(namespace), name: CompactString::from(name), object }
+    Change {
+        namespace: CompactString::from(namespace),
+        name: CompactString::from(name),
+        object,
+    }
 }

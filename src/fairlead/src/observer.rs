@@ -2,8 +2,8 @@
 // PERFORMANCE: per-request path
 
 use fairlead_storage::StoreObserver;
-use fairlead_telemetry::metrics::{Counters, Histogram, Histograms};
 use fairlead_telemetry::Families;
+use fairlead_telemetry::metrics::{Counters, Histogram, Histograms};
 
 /// Counts operations by resource.
 pub struct StoreMetrics {
@@ -34,10 +34,20 @@ impl StoreMetrics {
             total: families.counters("etcd_requests_total", "Store operations.", &LABELS),
             errors: families.counters("etcd_request_errors_total", "Store operations that failed.", &LABELS),
             commits: families
-                .histograms("fairlead_store_fsync_seconds", "Time until a batch of writes was durable.", &[], &fsync)
+                .histograms(
+                    "fairlead_store_fsync_seconds",
+                    "Time until a batch of writes was durable.",
+                    &[],
+                    &fsync,
+                )
                 .with(&[]),
             batches: families
-                .histograms("fairlead_store_batch_writes", "Writes made durable together.", &[], &batches)
+                .histograms(
+                    "fairlead_store_batch_writes",
+                    "Writes made durable together.",
+                    &[],
+                    &batches,
+                )
                 .with(&[]),
         }
     }
@@ -76,6 +86,12 @@ mod tests {
         assert_eq!(named("/example.com/widgets/"), ("example.com", "widgets"));
         let families = Families::default();
         StoreMetrics::register(&families).operation("create", "/pods/", 0.01, false);
-        assert_eq!(families.counters("etcd_request_errors_total", "", &LABELS).with(&["create", "", "pods"]).get(), 1);
+        assert_eq!(
+            families
+                .counters("etcd_request_errors_total", "", &LABELS)
+                .with(&["create", "", "pods"])
+                .get(),
+            1
+        );
     }
 }

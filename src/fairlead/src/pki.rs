@@ -37,8 +37,14 @@ pub struct Pair {
 
 /// What a certificate is for.
 pub enum Subject<'a> {
-    Server { names: &'a [String], addresses: &'a [IpAddr] },
-    Client { name: &'a str, groups: &'a [&'a str] },
+    Server {
+        names: &'a [String],
+        addresses: &'a [IpAddr],
+    },
+    Client {
+        name: &'a str,
+        groups: &'a [&'a str],
+    },
 }
 
 const AUTHORITY_LIFE: Duration = Duration::days(3650);
@@ -54,7 +60,10 @@ impl Pki {
     /// It cannot be made.
     pub fn open(directory: &Path, now: OffsetDateTime) -> Result<Pki> {
         files::make_directory(directory)?;
-        Ok(Pki { directory: directory.to_owned(), now })
+        Ok(Pki {
+            directory: directory.to_owned(),
+            now,
+        })
     }
 
     /// The authority `name`: read, or made.
@@ -78,7 +87,11 @@ impl Pki {
         }
         // Names and key identifiers of what is signed come from the same parameters the authority was made of.
         let issuer = Issuer::new(self.authority_params(common_name), key);
-        Ok(Authority { certificate, pem, issuer })
+        Ok(Authority {
+            certificate,
+            pem,
+            issuer,
+        })
     }
 
     fn authority_params(&self, common_name: &str) -> CertificateParams {
@@ -86,8 +99,11 @@ impl Pki {
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, common_name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages =
-            vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.key_usages = vec![
+            KeyUsagePurpose::DigitalSignature,
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::CrlSign,
+        ];
         params.not_before = self.now - SKEW;
         params.not_after = self.now + AUTHORITY_LIFE;
         params
@@ -98,7 +114,10 @@ impl Pki {
     /// # Errors
     /// A file cannot be written.
     pub fn pair(&self, name: &str, authority: &Authority, subject: &Subject) -> Result<Pair> {
-        let pair = Pair { certificate: self.path(name, "crt"), key: self.path(name, "key") };
+        let pair = Pair {
+            certificate: self.path(name, "crt"),
+            key: self.path(name, "key"),
+        };
         if pair.key.exists() && self.is_good(&pair.certificate, subject) {
             return Ok(pair);
         }
@@ -114,9 +133,13 @@ impl Pki {
                 params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
                 params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
                 for name in *names {
-                    params.subject_alt_names.push(SanType::DnsName(name.as_str().try_into()?));
+                    params
+                        .subject_alt_names
+                        .push(SanType::DnsName(name.as_str().try_into()?));
                 }
-                params.subject_alt_names.extend(addresses.iter().map(|a| SanType::IpAddress(*a)));
+                params
+                    .subject_alt_names
+                    .extend(addresses.iter().map(|a| SanType::IpAddress(*a)));
             }
             Subject::Client { name, groups } => {
                 for group in *groups {
@@ -137,22 +160,38 @@ impl Pki {
     }
 
     fn is_good(&self, path: &Path, subject: &Subject) -> bool {
-        let Ok(chain) = fairlead_server::tls::read_certificates(path) else { return false };
-        let Some(Ok((_, certificate))) = chain.first().map(|der| X509Certificate::from_der(der)) else { return false };
+        let Ok(chain) = fairlead_server::tls::read_certificates(path) else {
+            return false;
+        };
+        let Some(Ok((_, certificate))) = chain.first().map(|der| X509Certificate::from_der(der)) else {
+            return false;
+        };
         if certificate.validity().not_after.to_datetime() < self.now + RENEW {
             return false;
         }
-        let Subject::Server { names, addresses } = subject else { return true };
-        let Ok(Some(alternatives)) = certificate.subject_alternative_name() else { return false };
+        let Subject::Server { names, addresses } = subject else {
+            return true;
+        };
+        let Ok(Some(alternatives)) = certificate.subject_alternative_name() else {
+            return false;
+        };
         let has_name = |name: &String| {
-            alternatives.value.general_names.iter().any(|n| matches!(n, GeneralName::DNSName(d) if d == name))
+            alternatives
+                .value
+                .general_names
+                .iter()
+                .any(|n| matches!(n, GeneralName::DNSName(d) if d == name))
         };
         let has_address = |address: &IpAddr| {
             let bytes = match address {
                 IpAddr::V4(a) => a.octets().to_vec(),
                 IpAddr::V6(a) => a.octets().to_vec(),
             };
-            alternatives.value.general_names.iter().any(|n| matches!(n, GeneralName::IPAddress(b) if *b == bytes))
+            alternatives
+                .value
+                .general_names
+                .iter()
+                .any(|n| matches!(n, GeneralName::IPAddress(b) if *b == bytes))
         };
         names.iter().all(has_name) && addresses.iter().all(has_address)
     }
@@ -163,7 +202,10 @@ fn read(path: &Path) -> Result<String> {
 }
 
 fn damaged(path: &Path) -> String {
-    format!("{} is damaged: remove it and its pair to have them made again", path.display())
+    format!(
+        "{} is damaged: remove it and its pair to have them made again",
+        path.display()
+    )
 }
 
 #[cfg(test)]
@@ -182,7 +224,16 @@ mod tests {
             let authority = pki.authority("ca", "test-ca").unwrap();
             let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
             let addresses = [IpAddr::from([127, 0, 0, 1])];
-            let pair = pki.pair("apiserver", &authority, &Subject::Server { names: &names, addresses: &addresses }).unwrap();
+            let pair = pki
+                .pair(
+                    "apiserver",
+                    &authority,
+                    &Subject::Server {
+                        names: &names,
+                        addresses: &addresses,
+                    },
+                )
+                .unwrap();
             (authority.pem, fs::read_to_string(pair.certificate).unwrap())
         };
         let first = make(now(), &["localhost"]);

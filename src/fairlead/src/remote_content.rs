@@ -24,7 +24,10 @@ const PAGE: usize = 500;
 
 impl GatewayContent {
     pub fn new(gateway: Gateway) -> GatewayContent {
-        GatewayContent { gateway, user: UserInfo::new("system:apiserver", &["system:masters", "system:authenticated"]) }
+        GatewayContent {
+            gateway,
+            user: UserInfo::new("system:apiserver", &["system:masters", "system:authenticated"]),
+        }
     }
 }
 
@@ -35,12 +38,19 @@ impl RemoteContent for GatewayContent {
         namespace: &'a str,
     ) -> BoxFuture<'a, Result<RemoteLeft, Unreachable>> {
         Box::pin(async move {
-            let available = self.gateway.backend(&remote.api_service).is_some_and(|b| b.is_available());
+            let available = self
+                .gateway
+                .backend(&remote.api_service)
+                .is_some_and(|b| b.is_available());
             if remote.stale || remote.learnt.is_none() || !available {
                 return Err(Unreachable(stale(remote)));
             }
             let mut left = RemoteLeft::default();
-            for resource in remote.resources.iter().filter(|r| r.str("scope") == "Namespaced" && can(r, "delete")) {
+            for resource in remote
+                .resources
+                .iter()
+                .filter(|r| r.str("scope") == "Namespaced" && can(r, "delete"))
+            {
                 let collection = Collection {
                     content: self,
                     remote,
@@ -85,7 +95,9 @@ impl Collection<'_> {
             }
         }
         if listable && !deleted {
-            let Some(items) = self.list(left).await? else { return Ok(()) };
+            let Some(items) = self.list(left).await? else {
+                return Ok(());
+            };
             for item in items.iter().filter(|i| i.deletion_timestamp().is_none()) {
                 let path = format!("{}/{}", self.path, escaped(item.name()));
                 match self.send(Method::DELETE, "DELETE", &path).await? {
@@ -132,9 +144,9 @@ impl Collection<'_> {
     async fn send(&self, method: Method, verb: &str, path: &str) -> Result<Result<Node, Refused>, Unreachable> {
         let sending = async {
             let body = match method {
-                Method::DELETE => {
-                    json::to_vec(&node!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}))
-                }
+                Method::DELETE => json::to_vec(
+                    &node!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}),
+                ),
                 _ => Vec::new(),
             };
             let request = Request::builder()
@@ -146,17 +158,27 @@ impl Collection<'_> {
                 .header(header::USER_AGENT, "fairlead")
                 .body(full(body))
                 .map_err(|error| error.to_string())?;
-            let context = RequestContext { verb, ..RequestContext::default() };
+            let context = RequestContext {
+                verb,
+                ..RequestContext::default()
+            };
             let GatewayContent { gateway, user } = self.content;
             let response = gateway.proxy(&self.remote.api_service, request, user, &context).await;
             let response = response.ok_or_else(|| stale(self.remote))?;
             let code = response.status().as_u16();
-            let bytes = read(response.into_body(), LIMIT).await.map_err(|error| error.to_string())?;
+            let bytes = read(response.into_body(), LIMIT)
+                .await
+                .map_err(|error| error.to_string())?;
             Ok::<_, String>((code, bytes))
         };
         let (code, bytes) = match tokio::time::timeout(TIMEOUT, sending).await {
             Ok(answer) => answer.map_err(Unreachable)?,
-            Err(_) => return Err(Unreachable(format!("{} did not answer within {TIMEOUT:?}", self.remote.api_service))),
+            Err(_) => {
+                return Err(Unreachable(format!(
+                    "{} did not answer within {TIMEOUT:?}",
+                    self.remote.api_service
+                )));
+            }
         };
         let answer = json::parse(&bytes).unwrap_or_default();
         if (200..300).contains(&code) {
@@ -169,7 +191,10 @@ impl Collection<'_> {
         if code == 503 {
             return Err(Unreachable(message));
         }
-        Ok(Err(Refused { code, message: format!("{}.{}: {message}", self.plural, self.remote.group) }))
+        Ok(Err(Refused {
+            code,
+            message: format!("{}.{}: {message}", self.plural, self.remote.group),
+        }))
     }
 }
 
@@ -180,7 +205,15 @@ fn can(resource: &Node, verb: &str) -> bool {
 /// A path segment or query value.
 fn escaped(text: &str) -> String {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
-    text.bytes().map(|b| if plain(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    text.bytes()
+        .map(|b| {
+            if plain(&b) {
+                char::from(b).to_string()
+            } else {
+                format!("%{b:02X}")
+            }
+        })
+        .collect()
 }
 
 #[cfg(test)]

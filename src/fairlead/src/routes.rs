@@ -41,11 +41,7 @@ const FIRST: i64 = 20_000;
 
 impl Routes {
     /// Serves the built-in definitions at once.
-    pub fn new(
-        built_in: Vec<Arc<ResourceDefinition>>,
-        caches: CacheSet,
-        objects: Arc<dyn ObjectSource>,
-    ) -> Routes {
+    pub fn new(built_in: Vec<Arc<ResourceDefinition>>, caches: CacheSet, objects: Arc<dyn ObjectSource>) -> Routes {
         caches.register(&built_in);
         let routes = Routes(Arc::new(Inner {
             router: Router::new(RoutingSnapshot::default()),
@@ -86,9 +82,14 @@ impl Routes {
         {
             let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
             // A cache reads objects by the schemas it was started with: it ends with them.
-            let outdated = state.custom.iter().filter(|old| !definitions.iter().any(|new| Arc::ptr_eq(old, new)));
+            let outdated = state
+                .custom
+                .iter()
+                .filter(|old| !definitions.iter().any(|new| Arc::ptr_eq(old, new)));
             for definition in outdated {
-                self.0.caches.forget(&definition.storage.prefix, &definition.group_resource());
+                self.0
+                    .caches
+                    .forget(&definition.storage.prefix, &definition.group_resource());
             }
             self.0.caches.register(definitions);
             state.custom = definitions.to_vec();
@@ -119,7 +120,9 @@ impl Routes {
         definitions.extend(state.custom.iter().cloned());
         let registrations = self.registrations(&mut state);
         let previous = self.0.router.load();
-        self.0.router.store(RoutingSnapshot::build(Some(&previous), &definitions, &registrations));
+        self.0
+            .router
+            .store(RoutingSnapshot::build(Some(&previous), &definitions, &registrations));
         let wanted = self.local_services(&state.custom);
         self.0.wanted.send_if_modified(|now| {
             let differs = **now != wanted;
@@ -174,8 +177,13 @@ impl Routes {
         versions.dedup();
         versions.retain(|gv| !built_in.contains(gv));
         let own = |gv: &&GroupVersion| gv.group != API_SERVICES.0;
-        let built_in = built_in.iter().filter(own).map(|gv| registration::api_service(gv, Managed::OnStart));
-        built_in.chain(versions.iter().map(|gv| registration::api_service(gv, Managed::Always))).collect()
+        let built_in = built_in
+            .iter()
+            .filter(own)
+            .map(|gv| registration::api_service(gv, Managed::OnStart));
+        built_in
+            .chain(versions.iter().map(|gv| registration::api_service(gv, Managed::Always)))
+            .collect()
     }
 }
 
@@ -207,7 +215,9 @@ fn remote_version(name: &str, gv: &GroupVersion, group: Option<&RemoteGroup>) ->
     if let Some(group) = group {
         version.resources = group.resources.clone();
         version.stale = group.freshness == Freshness::Stale;
-        version.learnt = group.learnt.map(|t| UNIX_EPOCH + Duration::from_secs(t.unix_seconds().max(0).unsigned_abs()));
+        version.learnt = group
+            .learnt
+            .map(|t| UNIX_EPOCH + Duration::from_secs(t.unix_seconds().max(0).unsigned_abs()));
         version.openapi_v3 = group.openapi.v3.as_ref().map(|d| (d.bytes.clone(), d.hash.clone()));
         version.openapi_v2 = group.openapi.v2.clone();
     }

@@ -21,7 +21,15 @@ pub struct AllKinds {
 
 impl Scheme for AllKinds {
     fn schema(&self, kind: &GroupVersionKind) -> Option<Schema> {
-        let custom = || Some(self.router.load().kind(&kind.group, &kind.version, &kind.kind)?.schema.clone());
+        let custom = || {
+            Some(
+                self.router
+                    .load()
+                    .kind(&kind.group, &kind.version, &kind.kind)?
+                    .schema
+                    .clone(),
+            )
+        };
         Scheme::schema(&self.built_in, kind).or_else(custom)
     }
 
@@ -41,7 +49,10 @@ const EXTENSIONS: &str = "pkg/apiserver/apiserver.go:55";
 impl Scheme for BuiltinKinds {
     fn schema(&self, kind: &GroupVersionKind) -> Option<Schema> {
         let root = self.0.kind(kind)?;
-        Some(Schema { types: self.0.types.clone(), root })
+        Some(Schema {
+            types: self.0.types.clone(),
+            root,
+        })
     }
 
     fn protobuf(&self) -> Option<&Protobuf> {
@@ -63,6 +74,13 @@ impl Components for BuiltinKinds {
             Version::V2 => OpenApi::V2,
             Version::V3 => OpenApi::V3,
         };
-        Some(open_api(TypeRef { types: &self.0.types, id }, version, &*self.0))
+        Some(open_api(
+            TypeRef {
+                types: &self.0.types,
+                id,
+            },
+            version,
+            &*self.0,
+        ))
     }
 }

@@ -83,7 +83,10 @@ impl Builder {
         arguments.extend(self.flags);
         let mut config = Config::new(&Flags::parse(arguments)?)?;
         config.data = DataDir::Memory(directory.clone());
-        Ok(TestServer { running: compose::start(config).await?, directory })
+        Ok(TestServer {
+            running: compose::start(config).await?,
+            directory,
+        })
     }
 }
 
@@ -91,9 +94,9 @@ impl Builder {
 mod tests {
     use super::*;
     use fairlead_api::json;
+    use fairlead_server::Connection;
     use fairlead_server::body::Payload;
     use fairlead_server::request::Received;
-    use fairlead_server::Connection;
     use http_body_util::BodyExt;
     use std::sync::Arc;
 
@@ -122,7 +125,10 @@ mod tests {
         let server = TestServer::builder().flag("--controllers=").start().await.unwrap();
         let (code, list) = send(&server, "GET", "/api/v1/namespaces", "").await;
         let names: Vec<&str> = list.list("items").iter().map(fairlead_api::Node::name).collect();
-        assert_eq!((code, names), (200, vec!["default", "kube-node-lease", "kube-public", "kube-system"]));
+        assert_eq!(
+            (code, names),
+            (200, vec!["default", "kube-node-lease", "kube-public", "kube-system"])
+        );
 
         let path = "/api/v1/namespaces/default/configmaps";
         let body = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{"k":"v"}}"#;
@@ -134,7 +140,13 @@ mod tests {
             "metadata":{"name":"widgets.example.com"},"spec":{"group":"example.com","scope":"Namespaced",
             "names":{"plural":"widgets","kind":"Widget"},"versions":[{"name":"v1","served":true,"storage":true,
             "schema":{"openAPIV3Schema":{"type":"object"}}}]}}"#;
-        let (code, _) = send(&server, "POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd).await;
+        let (code, _) = send(
+            &server,
+            "POST",
+            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+            crd,
+        )
+        .await;
         assert_eq!(code, 201);
         // Served the moment the create returned.
         assert_eq!(send(&server, "GET", "/apis/example.com/v1/widgets", "").await.0, 200);

@@ -8,7 +8,11 @@ pub const MAJOR: &str = "1";
 pub const MINOR: &str = "36";
 const GIT_COMMIT: &str = "0000000000000000000000000000000000000000";
 const BUILD_DATE: &str = "2026-06-01T00:00:00Z";
-const PLATFORM: &str = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };
+const PLATFORM: &str = if cfg!(target_arch = "aarch64") {
+    "linux/arm64"
+} else {
+    "linux/amd64"
+};
 /// COMPAT: clients parse it; there is no Go here.
 const GO_VERSION: &str = "go1.26.6";
 
@@ -53,7 +57,11 @@ pub fn build_info() -> Vec<(&'static str, &'static str)> {
 /// What `--version` prints.
 pub fn line(raw: bool) -> String {
     let ours = env!("CARGO_PKG_VERSION");
-    if raw { format!("{} (fairlead {ours})", fairlead_api::json::to_string(&raw_node())) } else { format!("Kubernetes {GIT_VERSION} (fairlead {ours})") }
+    if raw {
+        format!("{} (fairlead {ours})", fairlead_api::json::to_string(&raw_node()))
+    } else {
+        format!("Kubernetes {GIT_VERSION} (fairlead {ours})")
+    }
 }
 
 fn raw_node() -> Node {

@@ -6,8 +6,8 @@ use crate::engine::Engine;
 use crate::hooks::HookContext;
 use crate::request::Request;
 use fairlead_admission::{Attributes, Operation};
-use fairlead_codec::protobuf::Protobuf;
 use fairlead_api::{GroupResource, GroupVersionKind, Node, Status, StatusResult};
+use fairlead_codec::protobuf::Protobuf;
 use fairlead_storage::cache::Cache;
 use std::sync::Arc;
 

@@ -165,9 +165,17 @@ impl Client {
     ///
     /// # Errors
     /// What is wrong with the object, and what the store says.
-    pub async fn apply(&self, definition: &Arc<ResourceDefinition>, manager: &str, object: &Node) -> StatusResult<Node> {
+    pub async fn apply(
+        &self,
+        definition: &Arc<ResourceDefinition>,
+        manager: &str,
+        object: &Node,
+    ) -> StatusResult<Node> {
         let request = self.request(Verb::Patch, definition, object.namespace(), object.name());
-        let query = vec![("fieldManager".to_owned(), manager.to_owned()), ("force".to_owned(), "true".to_owned())];
+        let query = vec![
+            ("fieldManager".to_owned(), manager.to_owned()),
+            ("force".to_owned(), "true".to_owned()),
+        ];
         let body = body(object, "application/apply-patch+yaml");
         self.node(Request { body, query, ..request }).await
     }

@@ -19,7 +19,9 @@ fn is_current(definition: &ResourceDefinition, object: &Cached) -> bool {
         return true;
     }
     let version = storage_codec::api_version(&object.json);
-    let rest = version.and_then(|v| v.strip_prefix(definition.group.as_bytes())).and_then(|v| v.strip_prefix(b"/"));
+    let rest = version
+        .and_then(|v| v.strip_prefix(definition.group.as_bytes()))
+        .and_then(|v| v.strip_prefix(b"/"));
     rest == Some(definition.version.as_bytes())
 }
 
@@ -113,7 +115,9 @@ pub async fn there_and_back(definition: &ResourceDefinition, object: Node) -> St
     }
     let stored = to_stored(definition, object).await?;
     let mut nodes = nodes_to_request(definition, vec![stored]).await?;
-    nodes.pop().ok_or_else(|| Status::internal("the conversion lost the object"))
+    nodes
+        .pop()
+        .ok_or_else(|| Status::internal("the conversion lost the object"))
 }
 
 /// Objects of the stored version in the definition's.

@@ -124,9 +124,15 @@ impl StoredObjects {
     fn of(&self, object: &Node) -> Option<&ResourceDefinition> {
         let version = object.str("apiVersion");
         let is_its = |d: &&Arc<ResourceDefinition>| {
-            version.strip_prefix(d.group.as_str()).and_then(|rest| rest.strip_prefix('/')) == Some(d.version.as_str())
+            version
+                .strip_prefix(d.group.as_str())
+                .and_then(|rest| rest.strip_prefix('/'))
+                == Some(d.version.as_str())
         };
-        std::iter::once(&self.definition).chain(&self.others).find(is_its).map(|d| &**d)
+        std::iter::once(&self.definition)
+            .chain(&self.others)
+            .find(is_its)
+            .map(|d| &**d)
     }
 }
 

@@ -117,7 +117,11 @@ pub async fn run(call: &mut Call<'_>, mut write: Write) -> StatusResult<Response
         };
         let code = if created { 201 } else { 200 };
         if write.options.dry_run {
-            let object = if call.is_scale() { object } else { convert::there_and_back(call.definition, object).await? };
+            let object = if call.is_scale() {
+                object
+            } else {
+                convert::there_and_back(call.definition, object).await?
+            };
             return view::shape_view(call, code, object);
         }
         let stored = convert::to_stored(call.definition, object).await?;

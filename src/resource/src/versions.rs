@@ -14,14 +14,18 @@ use fairlead_schema as schema;
 pub async fn between(from: &ResourceDefinition, object: Node, to: &ResourceDefinition) -> StatusResult<Node> {
     if let Conversion::Webhook(converter) = &from.conversion {
         let mut converted = converter.convert(vec![object], &to.group_version().to_string()).await?;
-        return converted.pop().ok_or_else(|| Status::internal("the conversion lost the object"));
+        return converted
+            .pop()
+            .ok_or_else(|| Status::internal("the conversion lost the object"));
     }
     let stored = convert::to_stored(from, object).await?;
     if convert::is_stored_version(to) {
         return Ok(stored);
     }
     let mut objects = convert::nodes_to_request(to, vec![stored]).await?;
-    objects.pop().ok_or_else(|| Status::internal("the conversion lost the object"))
+    objects
+        .pop()
+        .ok_or_else(|| Status::internal("the conversion lost the object"))
 }
 
 /// Reads an object that somebody changed as if it came from a client: types are checked, defaults filled in.
@@ -36,7 +40,10 @@ pub fn reread(object: &mut Node, definition: &ResourceDefinition, kind: &GroupVe
         typed::default(object, definition);
         return Ok(());
     }
-    for (field, value) in [("kind", kind.kind.to_string()), ("apiVersion", kind.group_version().to_string())] {
+    for (field, value) in [
+        ("kind", kind.kind.to_string()),
+        ("apiVersion", kind.group_version().to_string()),
+    ] {
         if object.str(field).is_empty() {
             object.set(field, value);
         }
@@ -52,7 +59,10 @@ pub fn reread(object: &mut Node, definition: &ResourceDefinition, kind: &GroupVe
         typed::default(object, definition);
         return Ok(());
     }
-    let subresource = definition.subresources.iter().find(|subresource| subresource.kind == *kind);
+    let subresource = definition
+        .subresources
+        .iter()
+        .find(|subresource| subresource.kind == *kind);
     if let Some(schema) = subresource.and_then(|subresource| subresource.schema.as_ref()) {
         typed::decode(object, schema, false, None)?;
         schema::set_defaults(object, schema.root());

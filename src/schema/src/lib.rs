@@ -28,5 +28,6 @@ pub use pattern::{Pattern, PatternError, go_regex};
 pub use prune::{prune, prune_value};
 pub use types::{Field, Fields, ListSemantics, PatchStrategy, Schema, Shape, Type, TypeId, TypeRef, Types, Validation};
 pub use validate::{
-    RuleEvaluator, RuleSite, is_known_format, matches_format, validate, validate_embedded, validate_keywords, validate_lists, validate_rules,
+    RuleEvaluator, RuleSite, is_known_format, matches_format, validate, validate_embedded, validate_keywords,
+    validate_lists, validate_rules,
 };

@@ -25,7 +25,10 @@ enum Kind {
     #[default]
     Empty,
     Full(Bytes),
-    Stream { bytes: ByteStream, length: Option<u64> },
+    Stream {
+        bytes: ByteStream,
+        length: Option<u64>,
+    },
     Other(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>),
 }
 
@@ -51,7 +54,11 @@ impl Body {
 
     pub fn full(bytes: impl Into<Bytes>) -> Body {
         let bytes = bytes.into();
-        let kind = if bytes.is_empty() { Kind::Empty } else { Kind::Full(bytes) };
+        let kind = if bytes.is_empty() {
+            Kind::Empty
+        } else {
+            Kind::Full(bytes)
+        };
         Body::of(kind)
     }
 
@@ -70,7 +77,11 @@ impl Body {
     }
 
     fn of(kind: Kind) -> Body {
-        Body { kind, held: Vec::new(), sent: 0 }
+        Body {
+            kind,
+            held: Vec::new(),
+            sent: 0,
+        }
     }
 
     /// Keeps `hold` until this body is dropped.
@@ -148,7 +159,9 @@ impl HttpBody for Body {
         match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Stream { length: Some(length), .. } => SizeHint::with_exact(*length),
+            Kind::Stream {
+                length: Some(length), ..
+            } => SizeHint::with_exact(*length),
             Kind::Stream { length: None, .. } => SizeHint::default(),
             Kind::Other(body) => body.size_hint(),
         }
@@ -191,7 +204,9 @@ impl Payload {
         let mut first: Option<Bytes> = None;
         let mut rest: Vec<u8> = Vec::new();
         while let Some(frame) = incoming.frame().await {
-            let Ok(data) = frame.map_err(ReadError::Broken)?.into_data() else { continue };
+            let Ok(data) = frame.map_err(ReadError::Broken)?.into_data() else {
+                continue;
+            };
             let so_far = first.as_ref().map_or(0, Bytes::len) + rest.len();
             if so_far + data.len() > limit {
                 return Err(ReadError::TooLarge(limit));
@@ -249,8 +264,8 @@ impl HttpBody for Payload {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicU64, Ordering};
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     struct Told(Arc<AtomicU64>);
 

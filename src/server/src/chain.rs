@@ -21,8 +21,8 @@ use crate::request::{Identified, Received};
 use crate::router::RequestRouter;
 use bytes::Bytes;
 use fairlead_auth::authentication::request_header::IdentityHeaders;
-use fairlead_codec::protobuf::Protobuf;
 use fairlead_auth::{Authenticator, Authorizer};
+use fairlead_codec::protobuf::Protobuf;
 use fairlead_discovery::Router;
 use fairlead_discovery::openapi::Components;
 use fairlead_resource::Engine;
@@ -121,8 +121,15 @@ impl Chain {
                 // Everything after this judges the impersonated user.
                 .layer(filter(Impersonation::new(authorizer.clone())))
                 // Before authorization, which may cost more than a refusal.
-                .layer(filter(InFlight::new(s.max_reads_in_flight, s.max_writes_in_flight, metrics.clone())))
-                .layer(filter(Authorization { authorizer, metrics: metrics.clone() }))
+                .layer(filter(InFlight::new(
+                    s.max_reads_in_flight,
+                    s.max_writes_in_flight,
+                    metrics.clone(),
+                )))
+                .layer(filter(Authorization {
+                    authorizer,
+                    metrics: metrics.clone(),
+                }))
                 .service(RequestRouter::new(services, settings, metrics.clone())),
         );
 
@@ -130,11 +137,16 @@ impl Chain {
         let identity = BoxCloneSyncService::new(
             ServiceBuilder::new()
                 // The clock starts when the request came, not when it got here.
-                .layer(filter(Deadline { default: s.request_timeout, metrics: metrics.clone() }))
+                .layer(filter(Deadline {
+                    default: s.request_timeout,
+                    metrics: metrics.clone(),
+                }))
                 // Outside of everything that warns.
                 .layer(filter(WarningHeaders))
                 // Browsers ask without credentials first.
-                .layer(filter(Cors { allowed_origins: s.allowed_origins }))
+                .layer(filter(Cors {
+                    allowed_origins: s.allowed_origins,
+                }))
                 .layer(filter(Authentication {
                     authenticator,
                     identity_headers: s.identity_headers,
@@ -146,12 +158,17 @@ impl Chain {
         // Connection: what every answer needs, whatever happens behind.
         let connection = BoxCloneSyncService::new(
             ServiceBuilder::new()
-                .layer(filter(ResponseHeaders { strict_transport_security: s.strict_transport_security }))
+                .layer(filter(ResponseHeaders {
+                    strict_transport_security: s.strict_transport_security,
+                }))
                 .layer(filter(PanicRecovery { metrics }))
                 .layer(gate(RequestInfoGate))
                 .service(identity),
         );
-        Chain { service: connection, entropy }
+        Chain {
+            service: connection,
+            entropy,
+        }
     }
 
     /// Serves one request.

@@ -16,12 +16,21 @@ pub struct Connection {
 
 impl Connection {
     pub fn new(peer: SocketAddr, certificates: PeerCertificates, http2: bool) -> Connection {
-        Connection { peer, certificates, http2, goaway: Notify::new() }
+        Connection {
+            peer,
+            certificates,
+            http2,
+            goaway: Notify::new(),
+        }
     }
 
     /// A connection that never left the process.
     pub fn local() -> Connection {
-        Connection::new(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0), PeerCertificates::default(), false)
+        Connection::new(
+            SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+            PeerCertificates::default(),
+            false,
+        )
     }
 
     /// Lets the running requests finish, then closes.

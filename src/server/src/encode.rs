@@ -35,7 +35,11 @@ pub struct Wanted<'a> {
 
 impl Wanted<'_> {
     pub fn new<'a>(agreed: Agreed, headers: &HeaderMap, protobuf: &'a Protobuf) -> Wanted<'a> {
-        Wanted { agreed, gzip: accepts_gzip(headers), protobuf }
+        Wanted {
+            agreed,
+            gzip: accepts_gzip(headers),
+            protobuf,
+        }
     }
 }
 
@@ -86,7 +90,9 @@ pub fn list(list: List, definition: &ResourceDefinition, wanted: Wanted) -> Resp
 
 /// A failure, in the format the client accepts, or JSON where it accepts none.
 pub fn status(status: &Status, headers: &HeaderMap, query: &[(String, String)]) -> Response {
-    let Ok(agreed) = negotiate::agree(headers, query, Offer::Plain) else { return status_as_json(status) };
+    let Ok(agreed) = negotiate::agree(headers, query, Offer::Plain) else {
+        return status_as_json(status);
+    };
     let (media_type, bytes) = match agreed.format {
         Format::Protobuf => (agreed.format.media_type(), codec::status(&status.to_node()).into()),
         _ => text_of(&status.to_node(), agreed),
@@ -103,13 +109,19 @@ pub fn status_as_json(status: &Status) -> Response {
 /// JSON that is ready: documents. `parameters` follow the media type (`;g=…`).
 pub fn document(json: &Bytes, parameters: &str, wanted: Wanted) -> Response {
     let bytes: Bytes = match wanted.agreed {
-        Agreed { format: Format::Json, pretty: false, .. } => {
+        Agreed {
+            format: Format::Json,
+            pretty: false,
+            ..
+        } => {
             let mut bytes = Vec::with_capacity(json.len() + 1);
             bytes.extend_from_slice(json);
             bytes.push(b'\n');
             bytes.into()
         }
-        Agreed { format: Format::Json, .. } => pretty::indent(json).into(),
+        Agreed {
+            format: Format::Json, ..
+        } => pretty::indent(json).into(),
         _ => match json::parse(json).map(|parsed| encoded(&parsed, wanted)) {
             Ok(Some((_, bytes))) => bytes,
             Ok(None) => return status_as_json(&negotiate::not_acceptable()),
@@ -128,7 +140,9 @@ pub fn document(json: &Bytes, parameters: &str, wanted: Wanted) -> Response {
 /// Plain text, as Go's `http.Error` sends it where it is a failure: with a line break.
 pub fn text(code: u16, text: impl Into<Bytes>) -> Response {
     let mut response = whole(code, "text/plain; charset=utf-8", text.into(), false);
-    response.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    response
+        .headers_mut()
+        .insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     response
 }
 
@@ -151,7 +165,9 @@ pub fn whole(code: u16, content_type: &'static str, bytes: Bytes, gzip: bool) ->
     };
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     if compressed {
         mark_compressed(&mut response);
     }
@@ -159,8 +175,12 @@ pub fn whole(code: u16, content_type: &'static str, bytes: Bytes, gzip: bool) ->
 }
 
 fn mark_compressed(response: &mut Response) {
-    response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    response.headers_mut().append(VARY, HeaderValue::from_static("Accept-Encoding"));
+    response
+        .headers_mut()
+        .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    response
+        .headers_mut()
+        .append(VARY, HeaderValue::from_static("Accept-Encoding"));
 }
 
 /// Bytes of `node` in the agreed format; `None` where it has no such form.

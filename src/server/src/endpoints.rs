@@ -18,7 +18,9 @@ use http::{HeaderValue, Method};
 pub async fn serve(shared: &Shared, snapshot: &RoutingSnapshot, known: &Known) -> Response {
     let path = known.info.path.as_str();
     for endpoint in Endpoint::ALL {
-        let Some(rest) = path.strip_prefix('/').and_then(|p| p.strip_prefix(endpoint.name())) else { continue };
+        let Some(rest) = path.strip_prefix('/').and_then(|p| p.strip_prefix(endpoint.name())) else {
+            continue;
+        };
         match rest.strip_prefix('/') {
             None if rest.is_empty() => return health(shared, known, endpoint).await,
             Some(name) => return check(shared, endpoint, name).await,
@@ -37,7 +39,12 @@ pub async fn serve(shared: &Shared, snapshot: &RoutingSnapshot, known: &Known) -
 }
 
 async fn health(shared: &Shared, known: &Known, endpoint: Endpoint) -> Response {
-    let exclude: Vec<String> = known.query.iter().filter(|(k, _)| k == "exclude").map(|(_, v)| v.clone()).collect();
+    let exclude: Vec<String> = known
+        .query
+        .iter()
+        .filter(|(k, _)| k == "exclude")
+        .map(|(_, v)| v.clone())
+        .collect();
     let report = shared.services.health.all(endpoint, &exclude).await;
     if !report.healthy {
         return encode::text(500, report.text);
@@ -63,7 +70,12 @@ fn version(shared: &Shared, known: &Known) -> Response {
     if let Err(status) = Route::JsonOnly.check(&known.parts.headers) {
         return failure(&status, known);
     }
-    encode::whole(200, "application/json", encode::indented(&shared.settings.version).into(), false)
+    encode::whole(
+        200,
+        "application/json",
+        encode::indented(&shared.settings.version).into(),
+        false,
+    )
 }
 
 fn metrics(shared: &Shared) -> Response {
@@ -76,7 +88,12 @@ fn metrics(shared: &Shared) -> Response {
 /// Health as metrics: `kubernetes_healthcheck` of every check.
 async fn slis(shared: &Shared) -> String {
     let mut out = String::new();
-    text::header("kubernetes_healthcheck", "The result of health checks.", "gauge", &mut out);
+    text::header(
+        "kubernetes_healthcheck",
+        "The result of health checks.",
+        "gauge",
+        &mut out,
+    );
     for endpoint in Endpoint::ALL {
         for name in shared.services.health.names(endpoint) {
             let healthy = matches!(shared.services.health.one(endpoint, &name).await, Some(Ok(())));
@@ -92,15 +109,23 @@ async fn slis(shared: &Shared) -> String {
 
 /// COMPAT: the configuration is JSON whatever is accepted; the key set has a media type of its own.
 fn openid(shared: &Shared, known: &Known) -> Response {
-    let Some(openid) = &shared.settings.openid else { return encode::page_not_found() };
+    let Some(openid) = &shared.settings.openid else {
+        return encode::page_not_found();
+    };
     if known.parts.method != Method::GET {
         return failure(&Status::method_not_allowed(), known);
     }
     let keys = known.info.path.ends_with("jwks");
     let accept = crate::request::header(&known.parts.headers, http::header::ACCEPT);
-    let produces = if keys { "application/jwk-set+json" } else { "application/json" };
+    let produces = if keys {
+        "application/jwk-set+json"
+    } else {
+        "application/json"
+    };
     let acceptable = accept.is_empty()
-        || accept.split(',').any(|c| matches!(c.split(';').next().map(str::trim), Some(t) if t == "*/*" || t == produces));
+        || accept
+            .split(',')
+            .any(|c| matches!(c.split(';').next().map(str::trim), Some(t) if t == "*/*" || t == produces));
     if !acceptable {
         let status = Status::not_acceptable(format!("406: Not Acceptable\n\nAvailable representations: {produces}"))
             .with_details(fairlead_api::status::Details::default());
@@ -108,7 +133,9 @@ fn openid(shared: &Shared, known: &Known) -> Response {
     }
     let bytes = if keys { &openid.keys } else { &openid.configuration };
     let mut response = encode::whole(200, produces, bytes.clone(), false);
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
     response
 }
 
@@ -123,19 +150,40 @@ fn index(shared: &Shared, snapshot: &RoutingSnapshot) -> Response {
         paths.extend(["/.well-known/openid-configuration", "/openid/v1/jwks"].map(str::to_owned));
     }
     for group in snapshot.groups() {
-        let prefix = if group.name.is_empty() { "/api".to_owned() } else { format!("/apis/{}", group.name) };
-        paths.extend(group.versions.iter().map(|v| format!("{prefix}/{}", v.group_version.version)));
+        let prefix = if group.name.is_empty() {
+            "/api".to_owned()
+        } else {
+            format!("/apis/{}", group.name)
+        };
+        paths.extend(
+            group
+                .versions
+                .iter()
+                .map(|v| format!("{prefix}/{}", v.group_version.version)),
+        );
         paths.push(prefix);
     }
     for endpoint in Endpoint::ALL {
         let prefix = format!("/{}", endpoint.name());
-        paths.extend(shared.services.health.names(endpoint).iter().map(|name| format!("{prefix}/{name}")));
+        paths.extend(
+            shared
+                .services
+                .health
+                .names(endpoint)
+                .iter()
+                .map(|name| format!("{prefix}/{name}")),
+        );
         paths.push(prefix);
     }
     paths.sort();
     paths.dedup();
     let document = node!({ "paths": paths });
-    encode::whole(200, "application/json", encode::indented(&json::to_vec(&document)).into(), false)
+    encode::whole(
+        200,
+        "application/json",
+        encode::indented(&json::to_vec(&document)).into(),
+        false,
+    )
 }
 
 /// Counts a request the server gave up.
@@ -143,7 +191,10 @@ pub fn count_termination(metrics: &Metrics, info: &RequestInfo, method: &Method,
     let labels = Labels::of(info, method, false);
     let code = code.to_string();
     let [verb, group, version, resource, subresource, scope, component] = labels.target(info);
-    metrics.terminations.with(&[verb, group, version, resource, subresource, scope, component, &code]).inc();
+    metrics
+        .terminations
+        .with(&[verb, group, version, resource, subresource, scope, component, &code])
+        .inc();
 }
 
 /// The verb of a request as metrics name it, and the rest of the labels.
@@ -156,7 +207,13 @@ impl Labels {
     pub fn of(info: &RequestInfo, method: &Method, apply: bool) -> Labels {
         let verb = match info.verb.as_str() {
             "watch" if info.resource_request => "WATCH",
-            _ if matches!(info.subresource.as_str(), "attach" | "exec" | "log" | "portforward" | "proxy") => "CONNECT",
+            _ if matches!(
+                info.subresource.as_str(),
+                "attach" | "exec" | "log" | "portforward" | "proxy"
+            ) =>
+            {
+                "CONNECT"
+            }
             _ => match *method {
                 Method::GET | Method::HEAD if matches!(info.scope(), "resource" | "") => "GET",
                 Method::GET | Method::HEAD => "LIST",
@@ -174,7 +231,19 @@ impl Labels {
 
     /// verb, group, version, resource, subresource, scope, component.
     pub fn target<'a>(&self, info: &'a RequestInfo) -> [&'a str; 7] {
-        let subresource = if info.resource_request { info.subresource.as_str() } else { info.path.as_str() };
-        [self.verb, &info.group, &info.version, &info.resource, subresource, info.scope(), "apiserver"]
+        let subresource = if info.resource_request {
+            info.subresource.as_str()
+        } else {
+            info.path.as_str()
+        };
+        [
+            self.verb,
+            &info.group,
+            &info.version,
+            &info.resource,
+            subresource,
+            info.scope(),
+            "apiserver",
+        ]
     }
 }

@@ -95,7 +95,10 @@ impl<F: Clone, S> Layer<S> for Layered<F> {
     type Service = Stage<F, S>;
 
     fn layer(&self, next: S) -> Stage<F, S> {
-        Stage { filter: self.0.clone(), next }
+        Stage {
+            filter: self.0.clone(),
+            next,
+        }
     }
 }
 

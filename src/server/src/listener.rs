@@ -66,7 +66,9 @@ pub struct BindError {
 /// # Errors
 /// It is taken, or not ours to take.
 pub async fn take_port(address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|cause| BindError { address, cause })
+    TcpListener::bind(address)
+        .await
+        .map_err(|cause| BindError { address, cause })
 }
 
 fn reason(error: &std::io::Error) -> String {
@@ -86,7 +88,12 @@ impl Listener {
     pub fn new(listener: TcpListener, config: ListenerConfig) -> Result<Listener, TlsError> {
         let certificates = Certificates::load(&config.tls)?;
         let acceptor = TlsAcceptor::from(tls::server_config(&config.tls, certificates.clone())?);
-        Ok(Listener { listener, acceptor, certificates, config })
+        Ok(Listener {
+            listener,
+            acceptor,
+            certificates,
+            config,
+        })
     }
 
     /// To reload the certificates with.
@@ -97,7 +104,12 @@ impl Listener {
     /// Serves until `drain` begins and the running requests have ended, or have had their time.
     pub async fn run(self, chain: Chain, drain: Drain, metrics: Metrics) {
         let open = Arc::new(Open::default());
-        let shared = Arc::new(Shared { chain, drain: drain.clone(), metrics, max_streams: self.config.max_streams });
+        let shared = Arc::new(Shared {
+            chain,
+            drain: drain.clone(),
+            metrics,
+            max_streams: self.config.max_streams,
+        });
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
@@ -122,7 +134,10 @@ impl Listener {
         }
         drop(self.listener);
         if timeout(self.config.drain_timeout, open.all_left()).await.is_err() {
-            tracing::warn!(connections = open.count(), "connections were cut, requests did not end in time");
+            tracing::warn!(
+                connections = open.count(),
+                "connections were cut, requests did not end in time"
+            );
         }
     }
 }
@@ -149,7 +164,9 @@ async fn connection(socket: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, 
         }
     };
     let (_, session) = stream.get_ref();
-    let chain = session.peer_certificates().map(|c| c.iter().map(|d| d.clone().into_owned()).collect());
+    let chain = session
+        .peer_certificates()
+        .map(|c| c.iter().map(|d| d.clone().into_owned()).collect());
     let http2 = session.alpn_protocol() == Some(b"h2");
     let connection = Connection::new(peer, PeerCertificates::new(chain.unwrap_or_default()), http2);
     serve(stream, Arc::new(connection), shared).await;
@@ -184,7 +201,9 @@ where
         }
     } else {
         let mut http = hyper::server::conn::http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEADER_BYTES);
+        http.timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .max_buf_size(MAX_HEADER_BYTES);
         let mut http = pin!(http.serve_connection(io, service).with_upgrades());
         tokio::select! {
             result = http.as_mut() => result,
@@ -213,8 +232,18 @@ async fn answer(
 ) -> Result<http::Response<Body>, Infallible> {
     let (parts, body) = request.into_parts();
     let audit_id = chain.audit_id(&parts.headers);
-    let payload = if hyper::body::Body::is_end_stream(&body) { Payload::Empty } else { Payload::Incoming(body) };
-    let received = Received { parts, payload, connection, at: Instant::now(), audit_id };
+    let payload = if hyper::body::Body::is_end_stream(&body) {
+        Payload::Empty
+    } else {
+        Payload::Incoming(body)
+    };
+    let received = Received {
+        parts,
+        payload,
+        connection,
+        at: Instant::now(),
+        audit_id,
+    };
     Ok(chain.serve(received).await)
 }
 

@@ -36,15 +36,35 @@ const LATENCY: [f64; 23] = [
     45.0, 60.0,
 ];
 const SIZES: [f64; 7] = [1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
-const FILTERS: [f64; 13] = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 5.0, 10.0, 15.0, 30.0];
+const FILTERS: [f64; 13] = [
+    0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 5.0, 10.0, 15.0, 30.0,
+];
 const WATCH_SIZES: [f64; 8] = [1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0, 65536.0, 131072.0];
-const WATCH_LIST: [f64; 17] =
-    [0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0];
+const WATCH_LIST: [f64; 17] = [
+    0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0,
+];
 
 /// Labels of a request, after the verb.
-const TARGET: [&str; 7] = ["verb", "group", "version", "resource", "subresource", "scope", "component"];
-const COUNTED: [&str; 9] =
-    ["verb", "dry_run", "group", "version", "resource", "subresource", "scope", "component", "code"];
+const TARGET: [&str; 7] = [
+    "verb",
+    "group",
+    "version",
+    "resource",
+    "subresource",
+    "scope",
+    "component",
+];
+const COUNTED: [&str; 9] = [
+    "verb",
+    "dry_run",
+    "group",
+    "version",
+    "resource",
+    "subresource",
+    "scope",
+    "component",
+    "code",
+];
 
 impl Metrics {
     pub fn register(families: &Families) -> Metrics {
@@ -99,7 +119,16 @@ impl Metrics {
             terminations: families.counters(
                 "apiserver_request_terminations_total",
                 "Requests the server gave up in self-defence.",
-                &["verb", "group", "version", "resource", "subresource", "scope", "component", "code"],
+                &[
+                    "verb",
+                    "group",
+                    "version",
+                    "resource",
+                    "subresource",
+                    "scope",
+                    "component",
+                    "code",
+                ],
             ),
             aborts: families.counters(
                 "apiserver_request_aborts_total",

@@ -73,7 +73,11 @@ impl Format {
 
 impl Route {
     fn produces(self) -> &'static [&'static str] {
-        const OBJECT: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+        const OBJECT: [&str; 3] = [
+            "application/json",
+            "application/yaml",
+            "application/vnd.kubernetes.protobuf",
+        ];
         const COLLECTION: [&str; 5] = [
             "application/json",
             "application/yaml",
@@ -104,7 +108,10 @@ impl Route {
         if accepted {
             return Ok(());
         }
-        let message = format!("406: Not Acceptable\n\nAvailable representations: {}", self.produces().join(", "));
+        let message = format!(
+            "406: Not Acceptable\n\nAvailable representations: {}",
+            self.produces().join(", ")
+        );
         Err(Status::not_acceptable(message).with_details(fairlead_api::status::Details::default()))
     }
 }
@@ -117,14 +124,20 @@ pub fn agree(headers: &HeaderMap, query: &[(String, String)], offer: Offer) -> S
     let accept = crate::request::header(headers, ACCEPT);
     let pretty = pretty(headers, query);
     if accept.is_empty() {
-        return Ok(Agreed { pretty, ..Agreed::default() });
+        return Ok(Agreed {
+            pretty,
+            ..Agreed::default()
+        });
     }
     for clause in clauses(accept) {
         for format in FORMATS {
             if clause.matches(format)
                 && let Some(agreed) = clause.agree(format, offer)
             {
-                return Ok(Agreed { pretty: pretty || agreed.pretty, ..agreed });
+                return Ok(Agreed {
+                    pretty: pretty || agreed.pretty,
+                    ..agreed
+                });
             }
         }
     }
@@ -152,7 +165,11 @@ pub fn content_type<'a>(header: &str, accepted: &[&'a str]) -> StatusResult<&'a 
     {
         return Ok(first);
     }
-    accepted.iter().find(|a| **a == media_type).copied().ok_or_else(|| unsupported(accepted))
+    accepted
+        .iter()
+        .find(|a| **a == media_type)
+        .copied()
+        .ok_or_else(|| unsupported(accepted))
 }
 
 /// The 415 that lists what a body may be.
@@ -186,7 +203,9 @@ fn pretty(headers: &HeaderMap, query: &[(String, String)]) -> bool {
         return query::parse_bool(value).unwrap_or(false);
     }
     let agent = crate::request::header(headers, USER_AGENT);
-    ["curl", "Wget", "Mozilla/5.0"].iter().any(|name| agent.starts_with(name))
+    ["curl", "Wget", "Mozilla/5.0"]
+        .iter()
+        .any(|name| agent.starts_with(name))
 }
 
 /// One clause of an Accept header.
@@ -203,7 +222,11 @@ pub fn clauses(accept: &str) -> Vec<Clause<'_>> {
     let mut clauses: Vec<Clause> = accept.split(',').filter_map(Clause::parse).collect();
     if clauses.len() > 1 {
         let wildcards = |c: &Clause| u8::from(c.kind == "*") + u8::from(c.subtype == "*");
-        clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality).then_with(|| wildcards(a).cmp(&wildcards(b))));
+        clauses.sort_by(|a, b| {
+            b.quality
+                .total_cmp(&a.quality)
+                .then_with(|| wildcards(a).cmp(&wildcards(b)))
+        });
     }
     clauses
 }
@@ -216,9 +239,16 @@ impl<'a> Clause<'a> {
             None if range.trim_matches(' ') == "*" => ("*", "*"),
             _ => return None,
         };
-        let mut clause = Clause { kind, subtype, quality: 1.0, parameters: Vec::new() };
+        let mut clause = Clause {
+            kind,
+            subtype,
+            quality: 1.0,
+            parameters: Vec::new(),
+        };
         for parameter in parameters.split(';') {
-            let Some((key, value)) = parameter.split_once('=') else { continue };
+            let Some((key, value)) = parameter.split_once('=') else {
+                continue;
+            };
             if value.is_empty() || value.contains('=') {
                 continue;
             }
@@ -244,18 +274,29 @@ impl<'a> Clause<'a> {
 
     /// What this clause asks for in one format; `None` where the offer has no such thing.
     fn agree(&self, format: Format, offer: Offer) -> Option<Agreed> {
-        if self.parameter("stream").is_some_and(|s| s != "watch" || format == Format::Yaml) {
+        if self
+            .parameter("stream")
+            .is_some_and(|s| s != "watch" || format == Format::Yaml)
+        {
             return None;
         }
         if self.parameter("sv").is_some() {
             return None;
         }
         let transformed = ["as", "g", "v"].iter().any(|name| self.parameter(name).is_some());
-        let view = if transformed { self.view(format, offer)? } else { View::Object };
+        let view = if transformed {
+            self.view(format, offer)?
+        } else {
+            View::Object
+        };
         if view == View::Object && format == Format::Protobuf && offer == (Offer::Resource { protobuf: false }) {
             return None;
         }
-        Some(Agreed { format, pretty: self.parameter("pretty") == Some("1"), view })
+        Some(Agreed {
+            format,
+            pretty: self.parameter("pretty") == Some("1"),
+            view,
+        })
     }
 
     fn view(&self, format: Format, offer: Offer) -> Option<View> {
@@ -295,14 +336,27 @@ mod tests {
     #[test]
     fn clauses_are_tried_by_preference() {
         let format = |accept| agreed(accept, BUILT_IN).map(|a| a.format);
-        assert_eq!(format("application/json;q=0.5,application/yaml;q=0.9").unwrap(), Format::Yaml);
+        assert_eq!(
+            format("application/json;q=0.5,application/yaml;q=0.9").unwrap(),
+            Format::Yaml
+        );
         assert_eq!(format("*/*,application/yaml").unwrap(), Format::Yaml);
         assert_eq!(format("text/html,application/json;q=0.1").unwrap(), Format::Json);
-        assert_eq!(format("application/vnd.kubernetes.protobuf, */*").unwrap(), Format::Protobuf);
-        let custom = Offer::Resource { protobuf: false };
-        assert_eq!(agreed("application/vnd.kubernetes.protobuf, */*", custom).unwrap().format, Format::Json);
         assert_eq!(
-            agreed("application/vnd.kubernetes.protobuf", custom).unwrap_err().message(),
+            format("application/vnd.kubernetes.protobuf, */*").unwrap(),
+            Format::Protobuf
+        );
+        let custom = Offer::Resource { protobuf: false };
+        assert_eq!(
+            agreed("application/vnd.kubernetes.protobuf, */*", custom)
+                .unwrap()
+                .format,
+            Format::Json
+        );
+        assert_eq!(
+            agreed("application/vnd.kubernetes.protobuf", custom)
+                .unwrap_err()
+                .message(),
             "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"
         );
     }
@@ -310,12 +364,18 @@ mod tests {
     #[test]
     fn transformations_need_the_meta_group() {
         let view = |accept| agreed(accept, BUILT_IN).map(|a| a.view);
-        assert_eq!(view("application/json;as=Table;v=v1;g=meta.k8s.io").unwrap(), View::Table(MetaVersion::V1));
+        assert_eq!(
+            view("application/json;as=Table;v=v1;g=meta.k8s.io").unwrap(),
+            View::Table(MetaVersion::V1)
+        );
         assert_eq!(
             view("application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json").unwrap(),
             View::Table(MetaVersion::V1Beta1)
         );
-        assert_eq!(view("application/json;as=Bogus;v=v1;g=x,application/json").unwrap(), View::Object);
+        assert_eq!(
+            view("application/json;as=Bogus;v=v1;g=x,application/json").unwrap(),
+            View::Object
+        );
         assert!(view("application/json;as=Table").is_err());
         assert!(view("application/json;as=Table;v=v9;g=meta.k8s.io").is_err());
         assert!(view("application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io").is_err());
@@ -328,7 +388,10 @@ mod tests {
         assert!(Route::Object.check(&headers("*/*")).is_ok());
         assert!(Route::Object.check(&headers("application/*")).is_err());
         assert_eq!(
-            Route::JsonOnly.check(&headers("APPLICATION/JSON")).unwrap_err().message(),
+            Route::JsonOnly
+                .check(&headers("APPLICATION/JSON"))
+                .unwrap_err()
+                .message(),
             "406: Not Acceptable\n\nAvailable representations: application/json"
         );
     }
@@ -337,7 +400,10 @@ mod tests {
     fn bodies_have_a_media_type() {
         const ACCEPTED: [&str; 2] = ["application/json", "application/yaml"];
         assert_eq!(content_type("", &ACCEPTED).unwrap(), "application/json");
-        assert_eq!(content_type("Application/YAML; charset=utf-8", &ACCEPTED).unwrap(), "application/yaml");
+        assert_eq!(
+            content_type("Application/YAML; charset=utf-8", &ACCEPTED).unwrap(),
+            "application/yaml"
+        );
         assert_eq!(
             content_type("text/plain", &ACCEPTED).unwrap_err().message(),
             "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml"

@@ -32,18 +32,26 @@ pub fn serve(shared: &Shared, snapshot: &RoutingSnapshot, known: &Known) -> Opti
 
 fn v2(found: &Document, known: &Known) -> Response {
     const PROTOBUF: Protobuf = Protobuf {
-        subtypes: ["com.github.proto-openapi.spec.v2.v1.0+protobuf", "com.github.proto-openapi.spec.v2@v1.0+protobuf"],
+        subtypes: [
+            "com.github.proto-openapi.spec.v2.v1.0+protobuf",
+            "com.github.proto-openapi.spec.v2@v1.0+protobuf",
+        ],
         media_type: "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
         encode: gnostic::openapi_v2,
     };
-    let Some(mut response) = negotiated(found, PROTOBUF, known) else { return not_acceptable() };
+    let Some(mut response) = negotiated(found, PROTOBUF, known) else {
+        return not_acceptable();
+    };
     response.headers_mut().append(VARY, HeaderValue::from_static("Accept"));
     response
 }
 
 fn v3(found: &Document, known: &Known) -> Response {
     const PROTOBUF: Protobuf = Protobuf {
-        subtypes: ["com.github.proto-openapi.spec.v3.v1.0+protobuf", "com.github.proto-openapi.spec.v3@v1.0+protobuf"],
+        subtypes: [
+            "com.github.proto-openapi.spec.v3.v1.0+protobuf",
+            "com.github.proto-openapi.spec.v3@v1.0+protobuf",
+        ],
         media_type: "application/com.github.proto-openapi.spec.v3.v1.0+protobuf",
         encode: gnostic::openapi_v3,
     };
@@ -56,10 +64,14 @@ fn v3(found: &Document, known: &Known) -> Response {
             None => not_acceptable(),
         };
     }
-    let Some(mut response) = negotiated(found, PROTOBUF, known) else { return not_acceptable() };
+    let Some(mut response) = negotiated(found, PROTOBUF, known) else {
+        return not_acceptable();
+    };
     response.headers_mut().append(VARY, HeaderValue::from_static("Accept"));
     if hash.is_some() {
-        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+        response
+            .headers_mut()
+            .insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
     }
     response
 }
@@ -84,11 +96,13 @@ fn accepted(protobuf: Protobuf, known: &Known) -> Option<Accepted> {
     if accept.is_empty() {
         return Some(Accepted::Json);
     }
-    negotiate::clauses(accept).iter().find_map(|clause| match (clause.kind, clause.subtype) {
-        ("application" | "*", "json" | "*") => Some(Accepted::Json),
-        ("application" | "*", subtype) if protobuf.subtypes.contains(&subtype) => Some(Accepted::Protobuf),
-        _ => None,
-    })
+    negotiate::clauses(accept)
+        .iter()
+        .find_map(|clause| match (clause.kind, clause.subtype) {
+            ("application" | "*", "json" | "*") => Some(Accepted::Json),
+            ("application" | "*", subtype) if protobuf.subtypes.contains(&subtype) => Some(Accepted::Protobuf),
+            _ => None,
+        })
 }
 
 /// A document in the first accepted form; `None` where it has none of them.

@@ -3,7 +3,9 @@
 
 /// Decoded parameters in order. Pairs that do not decode, or hold a `;`, are left out, as Go's `URL.Query` does.
 pub fn parse(raw: Option<&str>) -> Vec<(String, String)> {
-    let Some(raw) = raw.filter(|r| !r.is_empty()) else { return Vec::new() };
+    let Some(raw) = raw.filter(|r| !r.is_empty()) else {
+        return Vec::new();
+    };
     raw.split('&')
         .filter(|pair| !pair.is_empty() && !pair.contains(';'))
         .filter_map(|pair| {

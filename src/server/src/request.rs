@@ -64,6 +64,8 @@ pub fn joined(headers: &HeaderMap, name: http::header::HeaderName) -> std::borro
     let first = values.next().unwrap_or("");
     match values.next() {
         None => first.into(),
-        Some(second) => values.fold(format!("{first},{second}"), |all, v| format!("{all},{v}")).into(),
+        Some(second) => values
+            .fold(format!("{first},{second}"), |all, v| format!("{all},{v}"))
+            .into(),
     }
 }

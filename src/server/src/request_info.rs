@@ -49,7 +49,10 @@ impl RequestInfo {
     /// # Errors
     /// `/api/v1/watch` without anything behind it.
     pub fn new(method: &Method, path: &str, query: &[(String, String)]) -> Result<RequestInfo, Incomplete> {
-        let mut info = RequestInfo { path: path.into(), ..RequestInfo::default() };
+        let mut info = RequestInfo {
+            path: path.into(),
+            ..RequestInfo::default()
+        };
         let trimmed = path.trim_matches('/');
         let mut parts = trimmed.split('/');
         let grouped = match parts.next() {
@@ -124,7 +127,10 @@ impl RequestInfo {
             return self.path.starts_with("/debug/pprof/");
         }
         matches!(self.verb.as_str(), "watch" | "proxy")
-            || matches!(self.subresource.as_str(), "attach" | "exec" | "proxy" | "log" | "portforward")
+            || matches!(
+                self.subresource.as_str(),
+                "attach" | "exec" | "proxy" | "log" | "portforward"
+            )
     }
 
     fn other(mut self, method: &Method) -> RequestInfo {
@@ -135,7 +141,8 @@ impl RequestInfo {
     /// A nameless get is a list or a watch; a nameless delete is one of a collection.
     fn read_options(&mut self, query: &[(String, String)]) {
         if self.name.is_empty() && self.verb == "get" {
-            let watch = query::first(query, "watch").is_some_and(|v| !matches!(v.to_ascii_lowercase().as_str(), "false" | "0"));
+            let watch =
+                query::first(query, "watch").is_some_and(|v| !matches!(v.to_ascii_lowercase().as_str(), "false" | "0"));
             self.verb = if watch { "watch" } else { "list" }.into();
             if integers_parse(query)
                 && let Some(name) = query::first(query, "fieldSelector").and_then(exact_name)
@@ -178,7 +185,10 @@ mod smallest {
 
     impl<'a> FromIterator<&'a str> for Parts<'a> {
         fn from_iter<I: IntoIterator<Item = &'a str>>(iter: I) -> Self {
-            Parts { parts: iter.into_iter().collect(), start: 0 }
+            Parts {
+                parts: iter.into_iter().collect(),
+                start: 0,
+            }
         }
     }
 
@@ -230,32 +240,92 @@ mod tests {
             ("GET", "/api/v1/namespaces/other/pods/foo", "get||v1|other|pods||foo"),
             ("HEAD", "/api/v1/namespaces/other/pods/foo", "get||v1|other|pods||foo"),
             ("GET", "/api/v1/pods", "list||v1||pods||"),
-            ("GET", "/api/v1/namespaces/other/pods/foo/status", "get||v1|other|pods|status|foo"),
-            ("PUT", "/api/v1/namespaces/other/finalize", "update||v1|other|namespaces|finalize|other"),
-            ("PUT", "/api/v1/namespaces/other/status", "update||v1|other|namespaces|status|other"),
+            (
+                "GET",
+                "/api/v1/namespaces/other/pods/foo/status",
+                "get||v1|other|pods|status|foo",
+            ),
+            (
+                "PUT",
+                "/api/v1/namespaces/other/finalize",
+                "update||v1|other|namespaces|finalize|other",
+            ),
+            (
+                "PUT",
+                "/api/v1/namespaces/other/status",
+                "update||v1|other|namespaces|status|other",
+            ),
             ("GET", "/api/v1/watch/pods", "watch||v1||pods||"),
             ("GET", "/api/v1/pods?watch=true", "watch||v1||pods||"),
             ("GET", "/api/v1/pods?watch=false", "list||v1||pods||"),
             ("GET", "/api/v1/pods?watch=", "watch||v1||pods||"),
             ("GET", "/api/v1/watch/namespaces/other/pods", "watch||v1|other|pods||"),
             ("GET", "/api/v1/namespaces/other/pods?watch=0", "list||v1|other|pods||"),
-            ("GET", "/apis/extensions/v1beta3/namespaces/other/pods/foo", "get|extensions|v1beta3|other|pods||foo"),
+            (
+                "GET",
+                "/apis/extensions/v1beta3/namespaces/other/pods/foo",
+                "get|extensions|v1beta3|other|pods||foo",
+            ),
             ("POST", "/api/v1/namespaces/other/pods", "create||v1|other|pods||"),
-            ("DELETE", "/api/v1/namespaces/other/pods", "deletecollection||v1|other|pods||"),
-            ("PATCH", "/api/v1/namespaces/other/pods/foo", "patch||v1|other|pods||foo"),
-            ("DELETE", "/api/v1/namespaces/other/pods/foo", "delete||v1|other|pods||foo"),
-            ("GET", "/api/v1/pods?fieldSelector=metadata.name=foo", "list||v1||pods||foo"),
-            ("GET", "/api/v1/pods?fieldSelector=metadata.name=foo&watch=1", "watch||v1||pods||foo"),
-            ("GET", "/api/v1/pods?fieldSelector=metadata.name!=foo", "list||v1||pods||"),
-            ("GET", "/api/v1/pods?fieldSelector=metadata.name=a/b", "list||v1||pods||"),
-            ("GET", "/api/v1/pods?fieldSelector=metadata.name=foo&limit=x", "list||v1||pods||"),
+            (
+                "DELETE",
+                "/api/v1/namespaces/other/pods",
+                "deletecollection||v1|other|pods||",
+            ),
+            (
+                "PATCH",
+                "/api/v1/namespaces/other/pods/foo",
+                "patch||v1|other|pods||foo",
+            ),
+            (
+                "DELETE",
+                "/api/v1/namespaces/other/pods/foo",
+                "delete||v1|other|pods||foo",
+            ),
+            (
+                "GET",
+                "/api/v1/pods?fieldSelector=metadata.name=foo",
+                "list||v1||pods||foo",
+            ),
+            (
+                "GET",
+                "/api/v1/pods?fieldSelector=metadata.name=foo&watch=1",
+                "watch||v1||pods||foo",
+            ),
+            (
+                "GET",
+                "/api/v1/pods?fieldSelector=metadata.name!=foo",
+                "list||v1||pods||",
+            ),
+            (
+                "GET",
+                "/api/v1/pods?fieldSelector=metadata.name=a/b",
+                "list||v1||pods||",
+            ),
+            (
+                "GET",
+                "/api/v1/pods?fieldSelector=metadata.name=foo&limit=x",
+                "list||v1||pods||",
+            ),
             ("BOGUS", "/api/v1/pods", "||v1||pods||"),
-            ("GET", "/api/v1/proxy/namespaces/other/pods/foo/bar", "proxy||v1|other|pods||foo"),
+            (
+                "GET",
+                "/api/v1/proxy/namespaces/other/pods/foo/bar",
+                "proxy||v1|other|pods||foo",
+            ),
         ] {
             let i = info(method, uri);
-            let text = [&i.verb, &i.group, &i.version, &i.namespace, &i.resource, &i.subresource, &i.name]
-                .map(CompactString::as_str)
-                .join("|");
+            let text = [
+                &i.verb,
+                &i.group,
+                &i.version,
+                &i.namespace,
+                &i.resource,
+                &i.subresource,
+                &i.name,
+            ]
+            .map(CompactString::as_str)
+            .join("|");
             assert_eq!(text, expected, "{method} {uri}");
             assert!(i.resource_request, "{uri}");
         }
@@ -263,7 +333,17 @@ mod tests {
 
     #[test]
     fn other_paths() {
-        for path in ["/", "/api", "/api/v1", "/api/v1/", "/apis", "/apis/apps", "/apis/apps/v1", "/healthz", "/version"] {
+        for path in [
+            "/",
+            "/api",
+            "/api/v1",
+            "/api/v1/",
+            "/apis",
+            "/apis/apps",
+            "/apis/apps/v1",
+            "/healthz",
+            "/version",
+        ] {
             let i = info("GET", path);
             assert!(!i.resource_request, "{path}");
             assert_eq!((i.verb.as_str(), i.path.as_str()), ("get", path));
@@ -275,7 +355,10 @@ mod tests {
     #[test]
     fn what_lies_below_a_subresource_is_kept() {
         let i = info("GET", "/api/v1/namespaces/n/services/s/proxy/a/b");
-        assert_eq!((i.subresource.as_str(), i.rest.as_deref(), i.depth), ("proxy", Some("a/b"), 5));
+        assert_eq!(
+            (i.subresource.as_str(), i.rest.as_deref(), i.depth),
+            ("proxy", Some("a/b"), 5)
+        );
         assert!(i.long_running());
         let i = info("GET", "/api/v1/namespaces/n/services/s/proxy");
         assert_eq!((i.rest, i.depth, i.in_namespace), (None, 3, true));

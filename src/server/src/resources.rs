@@ -10,8 +10,8 @@ use crate::negotiate::{self, Format, Offer, Route};
 use crate::request::{Identified, Known};
 use crate::request_info::RequestInfo;
 use crate::router::{Shared, failure};
-use crate::websocket;
 use crate::watch::{self, Events, Form, Watching};
+use crate::websocket;
 use fairlead_api::{Status, StatusResult};
 use fairlead_resource::{Answer, Request, ResourceDefinition, Response as Outcome, Scope, Verb};
 use http::Method;
@@ -46,7 +46,9 @@ async fn handle(
             crate::router::producible(route, &known)?;
         }
     }
-    let offer = Offer::Resource { protobuf: !definition.is_custom() };
+    let offer = Offer::Resource {
+        protobuf: !definition.is_custom(),
+    };
     let agreed = negotiate::agree(&known.parts.headers, &known.query, offer).map_err(|s| failure(&s, &known))?;
     if verb == Verb::Watch && agreed.format == Format::Yaml {
         return Err(failure(&negotiate::no_such_stream(), &known));
@@ -58,7 +60,10 @@ async fn handle(
         _ => match payload.read(shared.settings.max_body_bytes).await {
             Ok(bytes) => bytes,
             Err(error @ ReadError::TooLarge(_)) => {
-                return Err(failure(&Status::too_large(format!("Request entity too large: {error}")), &known));
+                return Err(failure(
+                    &Status::too_large(format!("Request entity too large: {error}")),
+                    &known,
+                ));
             }
             Err(error @ ReadError::Broken(_)) => return Err(failure(&Status::bad_request(error.to_string()), &known)),
         },
@@ -76,24 +81,41 @@ async fn handle(
     let namespaced = definition.namespaced();
     if known.info.verb_in_path && !known.info.name.is_empty() {
         // A watch of one object by path is a watch with a field selector.
-        known.query.push(("fieldSelector".into(), format!("metadata.name={}", known.info.name)));
+        known
+            .query
+            .push(("fieldSelector".into(), format!("metadata.name={}", known.info.name)));
     }
     let collection = matches!(verb, Verb::List | Verb::Watch | Verb::DeleteCollection);
     let request = Request {
         verb,
-        namespace: if namespaced { known.info.namespace.clone() } else { Default::default() },
-        name: if collection { Default::default() } else { known.info.name.clone() },
+        namespace: if namespaced {
+            known.info.namespace.clone()
+        } else {
+            Default::default()
+        },
+        name: if collection {
+            Default::default()
+        } else {
+            known.info.name.clone()
+        },
         subresource: known.info.subresource.clone(),
         subpath: known.info.rest.clone().unwrap_or_default(),
         query: known.query.clone(),
-        body: fairlead_resource::Body { bytes, media_type: media_type.to_owned() },
+        body: fairlead_resource::Body {
+            bytes,
+            media_type: media_type.to_owned(),
+        },
         view: agreed.view,
         user,
         user_agent: known.header(USER_AGENT).split('/').next().unwrap_or("").to_owned(),
         internal: false,
         definition: definition.clone(),
     };
-    let Answer { result, mut warnings, audit: _ } = shared.services.engine.handle(request).await;
+    let Answer {
+        result,
+        mut warnings,
+        audit: _,
+    } = shared.services.engine.handle(request).await;
     let mut response = match result {
         Ok(outcome) => respond(shared, &definition, outcome, &mut known, wanted),
         Err(status) => failure(&status, &known),
@@ -120,7 +142,10 @@ fn respond(
         Outcome::List(list) => encode::list(list, definition, wanted),
         Outcome::Watch(stream) => {
             let form = match wanted.agreed.format {
-                Format::Protobuf => Form::Protobuf { protobuf: shared.services.protobuf.clone(), definition: definition.clone() },
+                Format::Protobuf => Form::Protobuf {
+                    protobuf: shared.services.protobuf.clone(),
+                    definition: definition.clone(),
+                },
                 _ => Form::Json,
             };
             let watching = Watching {
@@ -143,7 +168,11 @@ fn respond(
 
 /// What the client asked for, or once to twice the server's minimum: watches that began together end apart.
 fn watch_timeout(shared: &Shared, known: &Known) -> Duration {
-    if let Some(seconds) = known.query("timeoutSeconds").and_then(|s| s.parse::<u64>().ok()).filter(|s| *s > 0) {
+    if let Some(seconds) = known
+        .query("timeoutSeconds")
+        .and_then(|s| s.parse::<u64>().ok())
+        .filter(|s| *s > 0)
+    {
         return Duration::from_secs(seconds.min(1 << 32));
     }
     let minimum = shared.settings.min_request_timeout;
@@ -211,15 +240,22 @@ enum MediaType {
     IfAny(StatusResult<&'static str>),
 }
 
-const BODIES: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+const BODIES: [&str; 3] = [
+    "application/json",
+    "application/yaml",
+    "application/vnd.kubernetes.protobuf",
+];
 const PATCHES: [&str; 4] = [
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
 ];
-const CUSTOM_PATCHES: [&str; 3] =
-    ["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
+const CUSTOM_PATCHES: [&str; 3] = [
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/apply-patch+yaml",
+];
 
 /// The media type of the body.
 fn media_type(verb: Verb, known: &Known, definition: &ResourceDefinition) -> StatusResult<MediaType> {
@@ -229,7 +265,11 @@ fn media_type(verb: Verb, known: &Known, definition: &ResourceDefinition) -> Sta
         Verb::Create | Verb::Update => negotiate::content_type(header, &BODIES).map(MediaType::Given),
         Verb::Delete | Verb::DeleteCollection => Ok(MediaType::IfAny(negotiate::content_type(header, &BODIES))),
         Verb::Patch => {
-            let patches = if definition.is_custom() { &CUSTOM_PATCHES[..] } else { &PATCHES[..] };
+            let patches = if definition.is_custom() {
+                &CUSTOM_PATCHES[..]
+            } else {
+                &PATCHES[..]
+            };
             if !definition.is_custom() {
                 negotiate::consumes(header, patches)?;
             }
@@ -272,11 +312,19 @@ impl Measured {
             gauge.inc();
             Running(gauge)
         });
-        let mut dry_run: Vec<&str> =
-            known.query.iter().filter(|(k, _)| k == "dryRun").map(|(_, v)| v.as_str()).collect();
+        let mut dry_run: Vec<&str> = known
+            .query
+            .iter()
+            .filter(|(k, _)| k == "dryRun")
+            .map(|(_, v)| v.as_str())
+            .collect();
         dry_run.sort_unstable();
         dry_run.dedup();
-        let dry_run = if dry_run.iter().all(|v| *v == "All") { dry_run.join(",") } else { "invalid".into() };
+        let dry_run = if dry_run.iter().all(|v| *v == "All") {
+            dry_run.join(",")
+        } else {
+            "invalid".into()
+        };
         Measured {
             metrics: metrics.clone(),
             info: known.info.clone(),
@@ -302,7 +350,17 @@ impl Measured {
         let elapsed = self.started.elapsed().as_secs_f64();
         let target @ [verb, group, version, resource, subresource, scope, component] = self.labels.target(&self.info);
         let code = self.code.to_string();
-        let counted = [verb, &self.dry_run, group, version, resource, subresource, scope, component, &code];
+        let counted = [
+            verb,
+            &self.dry_run,
+            group,
+            version,
+            resource,
+            subresource,
+            scope,
+            component,
+            &code,
+        ];
         self.metrics.requests.with(&counted).inc();
         self.metrics.latency.with(&counted[..8]).observe(elapsed);
         if self.dry_run.is_empty() {
@@ -319,4 +377,3 @@ impl Hold for Measured {
         self.record(sent);
     }
 }
-

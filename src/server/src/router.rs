@@ -31,7 +31,11 @@ pub struct Shared {
 
 impl RequestRouter {
     pub fn new(services: Services, settings: Settings, metrics: Metrics) -> RequestRouter {
-        RequestRouter(Arc::new(Shared { services, settings, metrics }))
+        RequestRouter(Arc::new(Shared {
+            services,
+            settings,
+            metrics,
+        }))
     }
 }
 
@@ -66,7 +70,9 @@ async fn route(shared: Arc<Shared>, request: Identified) -> Response {
         (Some("api"), None, ..) => documents::versions_of_core(&shared, &snapshot, &request.known),
         (Some("api"), Some(version), None, _) => documents::resources(&shared, &snapshot, &request.known, "", version),
         (Some("apis"), None, ..) => documents::groups(&shared, &snapshot, &request.known),
-        (Some("apis"), Some(group), None, _) if !group.is_empty() => documents::group(&shared, &snapshot, &request.known, group),
+        (Some("apis"), Some(group), None, _) if !group.is_empty() => {
+            documents::group(&shared, &snapshot, &request.known, group)
+        }
         (Some("apis"), Some(""), ..) => encode::page_not_found(),
         (Some("apis"), Some(group), Some(version), None) => {
             let remote = snapshot.version(group, version).and_then(|entry| match &entry.serves {
@@ -120,7 +126,12 @@ mod documents {
         }
         let versions: Vec<_> = snapshot
             .group("")
-            .map(|g| g.versions.iter().map(|v| v.group_version.version.as_str().into()).collect())
+            .map(|g| {
+                g.versions
+                    .iter()
+                    .map(|v| v.group_version.version.as_str().into())
+                    .collect()
+            })
             .unwrap_or_default();
         let address = match header(&known.parts.headers, HOST) {
             "" => known.parts.uri.authority().map_or(String::new(), ToString::to_string),
@@ -151,7 +162,13 @@ mod documents {
     }
 
     /// `/api/VERSION` and `/apis/GROUP/VERSION`.
-    pub(super) fn resources(shared: &Shared, snapshot: &RoutingSnapshot, known: &Known, group: &str, version: &str) -> Response {
+    pub(super) fn resources(
+        shared: &Shared,
+        snapshot: &RoutingSnapshot,
+        known: &Known,
+        group: &str,
+        version: &str,
+    ) -> Response {
         let Some(document) = snapshot.resource_list(group, version) else {
             return nowhere(snapshot, group, known);
         };
@@ -168,12 +185,18 @@ mod documents {
         if known.parts.method != Method::GET {
             return Err(failure(&Status::method_not_allowed(), known));
         }
-        Route::Object.check(&known.parts.headers).map_err(|status| failure(&status, known))
+        Route::Object
+            .check(&known.parts.headers)
+            .map_err(|status| failure(&status, known))
     }
 
     fn plain(shared: &Shared, json: &Bytes, known: &Known) -> Response {
         match negotiate::agree(&known.parts.headers, &known.query, Offer::Plain) {
-            Ok(agreed) => encode::document(json, "", Wanted::new(agreed, &known.parts.headers, &shared.services.protobuf)),
+            Ok(agreed) => encode::document(
+                json,
+                "",
+                Wanted::new(agreed, &known.parts.headers, &shared.services.protobuf),
+            ),
             Err(status) => failure(&status, known),
         }
     }
@@ -185,7 +208,11 @@ mod documents {
                 *unchanged.status_mut() = StatusCode::NOT_MODIFIED;
                 unchanged
             }
-            _ => encode::document(&document.json, AGGREGATED, Wanted::new(agreed, &known.parts.headers, &shared.services.protobuf)),
+            _ => encode::document(
+                &document.json,
+                AGGREGATED,
+                Wanted::new(agreed, &known.parts.headers, &shared.services.protobuf),
+            ),
         };
         let headers = response.headers_mut();
         headers.append(VARY, HeaderValue::from_static("Accept"));
@@ -204,7 +231,10 @@ mod documents {
         }
         for clause in &negotiate::clauses(accept) {
             if let Some(format) = aggregated_format(clause) {
-                return Some(Agreed { format, ..Agreed::default() });
+                return Some(Agreed {
+                    format,
+                    ..Agreed::default()
+                });
             }
             if ["as", "g", "v"].iter().all(|p| clause.parameter(p).is_none()) {
                 return None;
@@ -228,5 +258,7 @@ mod documents {
 
 /// Whether a route of a built-in group can produce what the client accepts.
 pub fn producible(route: negotiate::Route, known: &Known) -> Result<(), Response> {
-    route.check(&known.parts.headers).map_err(|status| failure(&status, known))
+    route
+        .check(&known.parts.headers)
+        .map_err(|status| failure(&status, known))
 }

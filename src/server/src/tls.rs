@@ -3,7 +3,9 @@
 
 use arc_swap::ArcSwap;
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -39,7 +41,11 @@ pub enum TlsError {
     #[error("cannot read a private key from {}", .0.display())]
     Key(PathBuf, #[source] rustls::pki_types::pem::Error),
     #[error("{} and {} do not make a key pair", certificate.display(), key.display())]
-    Pair { certificate: PathBuf, key: PathBuf, source: rustls::Error },
+    Pair {
+        certificate: PathBuf,
+        key: PathBuf,
+        source: rustls::Error,
+    },
     #[error("the TLS configuration is not usable")]
     Config(#[source] rustls::Error),
 }
@@ -86,7 +92,10 @@ impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello) -> Option<Arc<CertifiedKey>> {
         let chosen = self.0.load();
         let name = hello.server_name().unwrap_or("");
-        let named = chosen.by_name.iter().find(|(patterns, _)| patterns.iter().any(|p| covers(p, name)));
+        let named = chosen
+            .by_name
+            .iter()
+            .find(|(patterns, _)| patterns.iter().any(|p| covers(p, name)));
         Some(named.map_or(&chosen.default, |(_, key)| key).clone())
     }
 }
@@ -103,15 +112,24 @@ impl fmt::Debug for Certificates {
 /// The provider knows none of the wanted protocol versions.
 pub fn server_config(config: &TlsConfig, certificates: Certificates) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let versions: &[_] =
-        if config.only_tls13 { &[&rustls::version::TLS13] } else { &[&rustls::version::TLS13, &rustls::version::TLS12] };
-    let verifier = AskOnly { algorithms: provider.signature_verification_algorithms };
+    let versions: &[_] = if config.only_tls13 {
+        &[&rustls::version::TLS13]
+    } else {
+        &[&rustls::version::TLS13, &rustls::version::TLS12]
+    };
+    let verifier = AskOnly {
+        algorithms: provider.signature_verification_algorithms,
+    };
     let mut tls = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
         .map_err(TlsError::Config)?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(Arc::new(certificates));
-    tls.alpn_protocols = if config.http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
+    tls.alpn_protocols = if config.http2 {
+        vec![b"h2".to_vec(), b"http/1.1".to_vec()]
+    } else {
+        vec![b"http/1.1".to_vec()]
+    };
     Ok(Arc::new(tls))
 }
 
@@ -133,13 +151,22 @@ fn certified_key(files: &CertificateFiles) -> Result<Arc<CertifiedKey>, TlsError
 /// The file cannot be read or holds none.
 pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let wrong = |e| TlsError::Certificate(path.to_owned(), e);
-    let chain: Vec<_> = CertificateDer::pem_file_iter(path).map_err(wrong)?.collect::<Result<_, _>>().map_err(wrong)?;
-    if chain.is_empty() { Err(wrong(rustls::pki_types::pem::Error::NoItemsFound)) } else { Ok(chain) }
+    let chain: Vec<_> = CertificateDer::pem_file_iter(path)
+        .map_err(wrong)?
+        .collect::<Result<_, _>>()
+        .map_err(wrong)?;
+    if chain.is_empty() {
+        Err(wrong(rustls::pki_types::pem::Error::NoItemsFound))
+    } else {
+        Ok(chain)
+    }
 }
 
 fn covers(pattern: &str, name: &str) -> bool {
     match pattern.strip_prefix("*.") {
-        Some(domain) => name.split_once('.').is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(domain)),
+        Some(domain) => name
+            .split_once('.')
+            .is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(domain)),
         None => pattern.eq_ignore_ascii_case(name),
     }
 }

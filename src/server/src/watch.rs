@@ -37,7 +37,10 @@ pub struct Events {
 impl Events {
     pub fn of(metrics: &Metrics, info: &RequestInfo) -> Events {
         let labels = [info.group.as_str(), info.version.as_str(), info.resource.as_str()];
-        Events { count: metrics.watch_events.with(&labels), sizes: metrics.watch_event_sizes.with(&labels) }
+        Events {
+            count: metrics.watch_events.with(&labels),
+            sizes: metrics.watch_event_sizes.with(&labels),
+        }
     }
 
     pub fn sent(&self, size: usize) {
@@ -51,7 +54,10 @@ pub enum Form {
     /// One a line.
     Json,
     /// Each behind its length, objects of one resource.
-    Protobuf { protobuf: Arc<Protobuf>, definition: Arc<ResourceDefinition> },
+    Protobuf {
+        protobuf: Arc<Protobuf>,
+        definition: Arc<ResourceDefinition>,
+    },
 }
 
 /// Serves a watch as frames.
@@ -61,9 +67,16 @@ pub fn frames(stream: Box<dyn WatchStream>, form: Form, watching: Watching) -> R
         Form::Json => "application/json",
         Form::Protobuf { .. } => "application/vnd.kubernetes.protobuf;stream=watch",
     };
-    let state = State { stream, form, watching, deadline };
+    let state = State {
+        stream,
+        form,
+        watching,
+        deadline,
+    };
     let mut response = Response::new(Body::stream(Box::pin(futures_util::stream::unfold(state, next)), None));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     response
 }
 
@@ -83,7 +96,9 @@ async fn next(mut state: State) -> Option<(Result<Bytes, BoxError>, State)> {
     };
     let first = frame(&first, &state.form);
     state.watching.events.sent(first.len());
-    let Some(Some(second)) = state.stream.next().now_or_never() else { return Some((Ok(first), state)) };
+    let Some(Some(second)) = state.stream.next().now_or_never() else {
+        return Some((Ok(first), state));
+    };
     let mut batch = Vec::with_capacity(first.len() * 4);
     batch.extend_from_slice(&first);
     let mut event = Some(second);
@@ -143,13 +158,15 @@ fn frame(event: &WatchEvent, form: &Form) -> Bytes {
 
 fn protobuf_frame(event: &WatchEvent, definition: &ResourceDefinition, protobuf: &Protobuf) -> Vec<u8> {
     match event {
-        WatchEvent::Object { kind, object } => match encode::protobuf::message(object, definition.schema.root, protobuf) {
-            Ok(message) => {
-                let api_version = definition.group_version().to_string();
-                envelope::frame(kind.as_str(), &api_version, &definition.kind, &message)
+        WatchEvent::Object { kind, object } => {
+            match encode::protobuf::message(object, definition.schema.root, protobuf) {
+                Ok(message) => {
+                    let api_version = definition.group_version().to_string();
+                    envelope::frame(kind.as_str(), &api_version, &definition.kind, &message)
+                }
+                Err(failed) => envelope::frame_document(EventKind::Error.as_str(), &codec::status(&failed.to_node())),
             }
-            Err(failed) => envelope::frame_document(EventKind::Error.as_str(), &codec::status(&failed.to_node())),
-        },
+        }
         WatchEvent::Node { kind, node } => match protobuf.document(node) {
             Some(document) => envelope::frame_document(kind.as_str(), &document),
             None => {
@@ -213,12 +230,19 @@ mod tests {
     }
 
     fn event(name: &str) -> WatchEvent {
-        WatchEvent::Node { kind: EventKind::Added, node: node!({"name": name}) }
+        WatchEvent::Node {
+            kind: EventKind::Added,
+            node: node!({"name": name}),
+        }
     }
 
     fn watching(drain: Drain, timeout: Option<Duration>) -> Watching {
         let metrics = Metrics::register(&Families::default());
-        Watching { drain, timeout, events: Events::of(&metrics, &RequestInfo::default()) }
+        Watching {
+            drain,
+            timeout,
+            events: Events::of(&metrics, &RequestInfo::default()),
+        }
     }
 
     fn serve(names: &[&str], ends: bool, watching: Watching) -> Response {

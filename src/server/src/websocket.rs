@@ -22,7 +22,9 @@ use tokio::time::{Duration, Instant, timeout_at};
 /// Whether the client asks for a WebSocket.
 pub fn is_wanted(headers: &HeaderMap) -> bool {
     header(headers, UPGRADE).eq_ignore_ascii_case("websocket")
-        && joined(headers, CONNECTION).split(',').any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
+        && joined(headers, CONNECTION)
+            .split(',')
+            .any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
 }
 
 /// Switches protocols and serves a watch there.
@@ -118,7 +120,12 @@ async fn run(mut io: TokioIo<Upgraded>, mut stream: Box<dyn WatchStream>, form: 
             () = watching.drain.wait() => break,
             () = watch::until(deadline) => break,
         };
-        if !frame.is_empty() && !matches!(timeout_at(Instant::now() + PATIENCE, io.write_all(&frame)).await, Ok(Ok(()))) {
+        if !frame.is_empty()
+            && !matches!(
+                timeout_at(Instant::now() + PATIENCE, io.write_all(&frame)).await,
+                Ok(Ok(()))
+            )
+        {
             return;
         }
     }
@@ -168,7 +175,9 @@ impl Incoming {
             bytes = &bytes[passed..];
             self.pending.extend_from_slice(bytes);
             bytes = &[];
-            let Some(head) = Head::read(&self.pending)? else { return Some(answer) };
+            let Some(head) = Head::read(&self.pending)? else {
+                return Some(answer);
+            };
             let end = head.length.saturating_add(head.size as u64);
             if head.opcode < CLOSE {
                 let here = usize::try_from(end).unwrap_or(usize::MAX).min(self.pending.len());
@@ -177,10 +186,16 @@ impl Incoming {
                 continue;
             }
             let end = usize::try_from(end).ok()?;
-            let Some(content) = self.pending.get(head.size..end) else { return Some(answer) };
+            let Some(content) = self.pending.get(head.size..end) else {
+                return Some(answer);
+            };
             match head.opcode {
                 PING => {
-                    let content: Vec<u8> = content.iter().zip(head.mask.iter().cycle()).map(|(b, m)| b ^ m).collect();
+                    let content: Vec<u8> = content
+                        .iter()
+                        .zip(head.mask.iter().cycle())
+                        .map(|(b, m)| b ^ m)
+                        .collect();
                     answer.extend(frame(PONG, &content));
                 }
                 PONG => {}
@@ -203,7 +218,9 @@ struct Head {
 impl Head {
     /// `Some(None)` where more is needed, `None` where it is no frame of a client.
     fn read(bytes: &[u8]) -> Option<Option<Head>> {
-        let [first, second, rest @ ..] = bytes else { return Some(None) };
+        let [first, second, rest @ ..] = bytes else {
+            return Some(None);
+        };
         let opcode = first & 0x0f;
         let masked = second & 0x80 != 0;
         let short = second & 0x7f;
@@ -221,8 +238,15 @@ impl Head {
             },
             short => (short.into(), 0),
         };
-        let Some(mask) = rest[width..].first_chunk::<4>() else { return Some(None) };
-        Some(Some(Head { opcode, length, mask: *mask, size: 2 + width + 4 }))
+        let Some(mask) = rest[width..].first_chunk::<4>() else {
+            return Some(None);
+        };
+        Some(Some(Head {
+            opcode,
+            length,
+            mask: *mask,
+            size: 2 + width + 4,
+        }))
     }
 }
 

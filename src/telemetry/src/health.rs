@@ -56,7 +56,11 @@ impl Health {
     where
         F: Fn() -> Checking + Send + Sync + 'static,
     {
-        let check = Check { name: name.into(), scope, run: Arc::new(run) };
+        let check = Check {
+            name: name.into(),
+            scope,
+            run: Arc::new(run),
+        };
         self.0.write().expect("no holder of this lock panics").push(check);
     }
 
@@ -70,7 +74,11 @@ impl Health {
         let hook = Hook::default();
         let seen = hook.clone();
         self.check(name, scope, move || {
-            let outcome = if seen.finished() { Ok(()) } else { Err("not finished".to_owned()) };
+            let outcome = if seen.finished() {
+                Ok(())
+            } else {
+                Err("not finished".to_owned())
+            };
             Box::pin(std::future::ready(outcome))
         });
         hook
@@ -175,7 +183,10 @@ mod tests {
         health.always("loopback", Scope::Live);
         let hook = health.hook("poststarthook/rbac", Scope::All);
         let report = health.all(Endpoint::Readyz, &[]).await;
-        assert_eq!(report.text, "[+]ping ok\n[-]poststarthook/rbac failed: reason withheld\nreadyz check failed\n");
+        assert_eq!(
+            report.text,
+            "[+]ping ok\n[-]poststarthook/rbac failed: reason withheld\nreadyz check failed\n"
+        );
         assert!(!report.healthy);
         let excluded = ["poststarthook/rbac".to_owned(), "nope".to_owned()];
         let report = health.all(Endpoint::Livez, &excluded).await;

@@ -4,8 +4,8 @@
 use dashmap::DashMap;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{MetricFamily, MetricType};
-use prometheus::{HistogramOpts, Opts, Registry};
 pub use prometheus::{Histogram, IntCounter, IntGauge};
+use prometheus::{HistogramOpts, Opts, Registry};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex};
@@ -63,10 +63,19 @@ struct Series<M> {
 impl Default for Families {
     fn default() -> Families {
         let registry = Registry::new();
-        let dropped = IntCounter::new("fairlead_metric_series_dropped_total", "Samples of series above a family's bound.")
-            .expect("the name is valid");
-        registry.register(Box::new(dropped.clone())).expect("the registry is empty");
-        Families { registry, known: Arc::default(), dropped }
+        let dropped = IntCounter::new(
+            "fairlead_metric_series_dropped_total",
+            "Samples of series above a family's bound.",
+        )
+        .expect("the name is valid");
+        registry
+            .register(Box::new(dropped.clone()))
+            .expect("the registry is empty");
+        Families {
+            registry,
+            known: Arc::default(),
+            dropped,
+        }
     }
 }
 
@@ -107,8 +116,13 @@ impl Families {
         if let Some(family) = known.get(name) {
             return M::of(family).expect("a metric name has one type");
         }
-        let desc = Desc::new(name.into(), help.into(), labels.iter().map(|l| (*l).into()).collect(), HashMap::new())
-            .expect("metric and label names are valid");
+        let desc = Desc::new(
+            name.into(),
+            help.into(),
+            labels.iter().map(|l| (*l).into()).collect(),
+            HashMap::new(),
+        )
+        .expect("metric and label names are valid");
         let family = Family(Arc::new(Series {
             name,
             help,
@@ -123,7 +137,9 @@ impl Families {
             family.with(&[]);
         }
         known.insert(name, M::known(&family));
-        self.registry.register(Box::new(family.clone())).expect("the name was not known");
+        self.registry
+            .register(Box::new(family.clone()))
+            .expect("the name was not known");
         family
     }
 }
@@ -180,7 +196,12 @@ impl<M: Metric> Series<M> {
 
     fn make(&self, key: u64, values: &[&str]) -> M {
         let made = self.series.entry(key).or_insert_with(|| {
-            let labels = self.labels.iter().zip(values).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            let labels = self
+                .labels
+                .iter()
+                .zip(values)
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect();
             M::build(Opts::new(self.name, self.help).const_labels(labels), &self.buckets)
                 .expect("the names were checked when the family was made")
         });

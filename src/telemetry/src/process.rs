@@ -9,20 +9,62 @@ const PAGE: f64 = 4096.0;
 /// Appends the process's families, and how many tasks run under the name Go dashboards look for.
 pub fn write(out: &mut String) {
     let tasks = tokio::runtime::Handle::try_current().map_or(0, |runtime| runtime.metrics().num_alive_tasks());
-    one("go_goroutines", "Number of tasks that currently exist.", "gauge", tasks as f64, out);
+    one(
+        "go_goroutines",
+        "Number of tasks that currently exist.",
+        "gauge",
+        tasks as f64,
+        out,
+    );
     let Some(stat) = Stat::read() else { return };
-    one("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.", "counter", stat.cpu, out);
+    one(
+        "process_cpu_seconds_total",
+        "Total user and system CPU time spent in seconds.",
+        "counter",
+        stat.cpu,
+        out,
+    );
     if let Some(max) = max_fds() {
-        one("process_max_fds", "Maximum number of open file descriptors.", "gauge", max, out);
+        one(
+            "process_max_fds",
+            "Maximum number of open file descriptors.",
+            "gauge",
+            max,
+            out,
+        );
     }
     if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
-        one("process_open_fds", "Number of open file descriptors.", "gauge", open.count() as f64, out);
+        one(
+            "process_open_fds",
+            "Number of open file descriptors.",
+            "gauge",
+            open.count() as f64,
+            out,
+        );
     }
-    one("process_resident_memory_bytes", "Resident memory size in bytes.", "gauge", stat.resident, out);
+    one(
+        "process_resident_memory_bytes",
+        "Resident memory size in bytes.",
+        "gauge",
+        stat.resident,
+        out,
+    );
     if let Some(start) = stat.start {
-        one("process_start_time_seconds", "Start time of the process in seconds since the epoch.", "gauge", start, out);
+        one(
+            "process_start_time_seconds",
+            "Start time of the process in seconds since the epoch.",
+            "gauge",
+            start,
+            out,
+        );
     }
-    one("process_virtual_memory_bytes", "Virtual memory size in bytes.", "gauge", stat.virtual_memory, out);
+    one(
+        "process_virtual_memory_bytes",
+        "Virtual memory size in bytes.",
+        "gauge",
+        stat.virtual_memory,
+        out,
+    );
 }
 
 struct Stat {
@@ -37,10 +79,16 @@ impl Stat {
         let text = std::fs::read_to_string("/proc/self/stat").ok()?;
         // The name in parentheses may hold anything; fields are counted from behind it.
         let (_, rest) = text.rsplit_once(')')?;
-        let fields: Vec<f64> = rest.split_whitespace().skip(1).map(|f| f.parse().unwrap_or(0.0)).collect();
+        let fields: Vec<f64> = rest
+            .split_whitespace()
+            .skip(1)
+            .map(|f| f.parse().unwrap_or(0.0))
+            .collect();
         let field = |number: usize| fields.get(number - 4).copied();
         let boot = std::fs::read_to_string("/proc/stat").ok().and_then(|stat| {
-            stat.lines().find_map(|line| line.strip_prefix("btime ")).and_then(|t| t.trim().parse::<f64>().ok())
+            stat.lines()
+                .find_map(|line| line.strip_prefix("btime "))
+                .and_then(|t| t.trim().parse::<f64>().ok())
         });
         Some(Stat {
             cpu: (field(14)? + field(15)?) / TICKS,
@@ -72,7 +120,10 @@ mod tests {
     fn memory_and_cpu_are_told() {
         let mut out = String::new();
         super::write(&mut out);
-        let resident = out.lines().find_map(|l| l.strip_prefix("process_resident_memory_bytes ")).unwrap();
+        let resident = out
+            .lines()
+            .find_map(|l| l.strip_prefix("process_resident_memory_bytes "))
+            .unwrap();
         assert!(resident.parse::<f64>().unwrap() > 100_000.0, "{resident}");
     }
 }

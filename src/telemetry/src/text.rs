@@ -64,12 +64,30 @@ fn histogram(name: &str, metric: &Metric, out: &mut String) {
     let bucket_name = format!("{name}_bucket");
     for bucket in histogram.get_bucket() {
         if bucket.upper_bound().is_finite() {
-            sample(&bucket_name, metric, Some(bucket.upper_bound()), bucket.cumulative_count() as f64, out);
+            sample(
+                &bucket_name,
+                metric,
+                Some(bucket.upper_bound()),
+                bucket.cumulative_count() as f64,
+                out,
+            );
         }
     }
-    sample(&bucket_name, metric, Some(f64::INFINITY), histogram.get_sample_count() as f64, out);
+    sample(
+        &bucket_name,
+        metric,
+        Some(f64::INFINITY),
+        histogram.get_sample_count() as f64,
+        out,
+    );
     sample(&format!("{name}_sum"), metric, None, histogram.get_sample_sum(), out);
-    sample(&format!("{name}_count"), metric, None, histogram.get_sample_count() as f64, out);
+    sample(
+        &format!("{name}_count"),
+        metric,
+        None,
+        histogram.get_sample_count() as f64,
+        out,
+    );
 }
 
 fn sample(name: &str, metric: &Metric, le: Option<f64>, value: f64, out: &mut String) {
@@ -140,8 +158,14 @@ mod tests {
     #[test]
     fn families_are_written_whole() {
         let families = Families::default();
-        families.counters("b_total", "B.", &["verb", "code"]).with(&["GET", "2\"00"]).inc();
-        families.histograms("a_sizes", "A.", &[], &[1000.0, 1e6]).with(&[]).observe(1500.0);
+        families
+            .counters("b_total", "B.", &["verb", "code"])
+            .with(&["GET", "2\"00"])
+            .inc();
+        families
+            .histograms("a_sizes", "A.", &[], &[1000.0, 1e6])
+            .with(&[])
+            .observe(1500.0);
         let mut out = String::new();
         write(&families.gather(), &mut out);
         assert_eq!(

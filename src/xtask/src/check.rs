@@ -19,20 +19,71 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("flowcontrol", &["api", "telemetry"]),
     ("audit", &["api", "telemetry"]),
     ("resource", &["admission", "api", "codec", "patch", "schema", "storage"]),
-    ("builtin", &["admission", "api", "auth", "cel", "codec", "resource", "schema", "words"]),
+    (
+        "builtin",
+        &[
+            "admission",
+            "api",
+            "auth",
+            "cel",
+            "codec",
+            "resource",
+            "schema",
+            "words",
+        ],
+    ),
     ("crd", &["api", "cel", "resource", "schema", "words"]),
     ("discovery", &["api", "resource", "schema"]),
     ("gateway", &["api", "telemetry"]),
-    ("controllers", &["admission", "api", "auth", "discovery", "resource", "telemetry"]),
-    ("server", &["api", "audit", "auth", "codec", "discovery", "flowcontrol", "gateway", "resource", "schema", "storage", "telemetry"]),
+    (
+        "controllers",
+        &["admission", "api", "auth", "discovery", "resource", "telemetry"],
+    ),
+    (
+        "server",
+        &[
+            "api",
+            "audit",
+            "auth",
+            "codec",
+            "discovery",
+            "flowcontrol",
+            "gateway",
+            "resource",
+            "schema",
+            "storage",
+            "telemetry",
+        ],
+    ),
 ];
 
 /// Crates that must not know HTTP.
-const NO_HTTP: &[&str] = &["api", "schema", "cel", "patch", "codec", "storage", "resource", "builtin", "crd", "auth", "admission", "discovery", "controllers"];
+const NO_HTTP: &[&str] = &[
+    "api",
+    "schema",
+    "cel",
+    "patch",
+    "codec",
+    "storage",
+    "resource",
+    "builtin",
+    "crd",
+    "auth",
+    "admission",
+    "discovery",
+    "controllers",
+];
 
 /// Names of resources that the engine and the chain must treat like any other.
 const NAMELESS: &[&str] = &["resource", "server"];
-const RESOURCE_WORDS: &[&str] = &["\"pods\"", "\"services\"", "\"deployments\"", "\"configmaps\"", "\"secrets\"", "\"nodes\""];
+const RESOURCE_WORDS: &[&str] = &[
+    "\"pods\"",
+    "\"services\"",
+    "\"deployments\"",
+    "\"configmaps\"",
+    "\"secrets\"",
+    "\"nodes\"",
+];
 
 /// Runs every check over the repository at `root`.
 ///
@@ -43,33 +94,54 @@ pub fn run(root: &Path) -> Result<()> {
     let allowed: BTreeMap<&str, &[&str]> = ALLOWED.iter().copied().collect();
     for entry in std::fs::read_dir(root.join("src"))? {
         let path = entry?.path();
-        let name = path.file_name().and_then(|n| n.to_str()).context("a crate has no name")?.to_owned();
+        let name = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .context("a crate has no name")?
+            .to_owned();
         let manifest = std::fs::read_to_string(path.join("Cargo.toml"))?;
-        require(&mut broken, manifest.starts_with("# "), || format!("src/{name}/Cargo.toml does not open with its boundary"));
+        require(&mut broken, manifest.starts_with("# "), || {
+            format!("src/{name}/Cargo.toml does not open with its boundary")
+        });
         let dependencies = section(&manifest, "[dependencies]");
         if let Some(allowed) = allowed.get(name.as_str()) {
             for line in dependencies.lines().filter_map(|l| l.strip_prefix("fairlead-")) {
                 let used: String = line.chars().take_while(|c| c.is_alphanumeric() || *c == '-').collect();
-                require(&mut broken, allowed.contains(&used.as_str()), || format!("src/{name} must not depend on src/{used}"));
+                require(&mut broken, allowed.contains(&used.as_str()), || {
+                    format!("src/{name} must not depend on src/{used}")
+                });
             }
         }
         if NO_HTTP.contains(&name.as_str()) {
             let http = ["http", "hyper", "hyper-util", "http-body", "tower"];
             for word in http {
-                let named = |l: &str| l.strip_prefix(word).is_some_and(|rest| rest.starts_with(['.', ' ', '=']));
-                require(&mut broken, !dependencies.lines().any(named), || format!("src/{name} must not know HTTP ({word})"));
+                let named = |l: &str| {
+                    l.strip_prefix(word)
+                        .is_some_and(|rest| rest.starts_with(['.', ' ', '=']))
+                };
+                require(&mut broken, !dependencies.lines().any(named), || {
+                    format!("src/{name} must not know HTTP ({word})")
+                });
             }
         }
         for file in sources(&path.join("src"))? {
             let text = std::fs::read_to_string(&file)?;
             let shown = file.strip_prefix(root).unwrap_or(&file).display();
-            require(&mut broken, text.starts_with("//!"), || format!("{shown} does not open with a //! sentence"));
+            require(&mut broken, text.starts_with("//!"), || {
+                format!("{shown} does not open with a //! sentence")
+            });
             if NAMELESS.contains(&name.as_str()) {
                 let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-                let is_test = file.components().any(|c| c.as_os_str() == "tests" || c.as_os_str() == "tests.rs");
+                let is_test = file
+                    .components()
+                    .any(|c| c.as_os_str() == "tests" || c.as_os_str() == "tests.rs");
                 for word in RESOURCE_WORDS {
-                    let named = code.lines().any(|l| !l.trim_start().starts_with("//") && l.contains(word));
-                    require(&mut broken, is_test || !named, || format!("{shown} names the resource {word}"));
+                    let named = code
+                        .lines()
+                        .any(|l| !l.trim_start().starts_with("//") && l.contains(word));
+                    require(&mut broken, is_test || !named, || {
+                        format!("{shown} names the resource {word}")
+                    });
                 }
             }
         }
@@ -77,22 +149,46 @@ pub fn run(root: &Path) -> Result<()> {
     let tree = dependencies(root)?;
     for unwanted in ["ring", "openssl", "serde_yaml", "async-trait"] {
         let there = tree.lines().any(|l| l.split(' ').next() == Some(unwanted));
-        require(&mut broken, !there, || format!("the product must not depend on {unwanted} (see deny.toml and docs/decisions)"));
+        require(&mut broken, !there, || {
+            format!("the product must not depend on {unwanted} (see deny.toml and docs/decisions)")
+        });
     }
-    for unwanted in ["serde_json feature \"preserve_order\"", "serde_json feature \"arbitrary_precision\""] {
-        require(&mut broken, !tree.contains(unwanted), || format!("somebody switches on {unwanted}"));
+    for unwanted in [
+        "serde_json feature \"preserve_order\"",
+        "serde_json feature \"arbitrary_precision\"",
+    ] {
+        require(&mut broken, !tree.contains(unwanted), || {
+            format!("somebody switches on {unwanted}")
+        });
     }
     broken.iter().for_each(|rule| println!("{rule}"));
-    ensure!(broken.is_empty(), "{} rules of the architecture are broken", broken.len());
+    ensure!(
+        broken.is_empty(),
+        "{} rules of the architecture are broken",
+        broken.len()
+    );
     println!("the architecture holds");
     Ok(())
 }
 
 /// Every package and feature in the binary, one a line.
 fn dependencies(root: &Path) -> Result<String> {
-    let arguments = ["tree", "--package=fairlead", "--edges=normal,features", "--prefix=none", "--locked"];
-    let output = std::process::Command::new("cargo").args(arguments).current_dir(root).output()?;
-    ensure!(output.status.success(), "cargo tree failed: {}", String::from_utf8_lossy(&output.stderr));
+    let arguments = [
+        "tree",
+        "--package=fairlead",
+        "--edges=normal,features",
+        "--prefix=none",
+        "--locked",
+    ];
+    let output = std::process::Command::new("cargo")
+        .args(arguments)
+        .current_dir(root)
+        .output()?;
+    ensure!(
+        output.status.success(),
+        "cargo tree failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(String::from_utf8(output.stdout)?)
 }
 

@@ -21,7 +21,14 @@ const NAMES: [&str; 11] = [
 ];
 
 /// Quotas for these want every container to say what it needs.
-const REQUIRED: [&str; 6] = ["cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"];
+const REQUIRED: [&str; 6] = [
+    "cpu",
+    "memory",
+    "requests.cpu",
+    "requests.memory",
+    "limits.cpu",
+    "limits.memory",
+];
 
 const HUGE_PAGES: &str = "hugepages-";
 const DEVICE_CLASS: &str = "deviceclass.resource.kubernetes.io/";
@@ -30,9 +37,8 @@ pub fn matches(resource: &str) -> bool {
     let requested = resource.strip_prefix("requests.");
     NAMES.contains(&resource)
         || resource.starts_with(HUGE_PAGES)
-        || requested.is_some_and(|name| {
-            name.starts_with(HUGE_PAGES) || name.starts_with(DEVICE_CLASS) || !is_native(resource)
-        })
+        || requested
+            .is_some_and(|name| name.starts_with(HUGE_PAGES) || name.starts_with(DEVICE_CLASS) || !is_native(resource))
 }
 
 /// Whether a name is Kubernetes' own.
@@ -58,7 +64,9 @@ fn is_over(pod: &Node, now: Timestamp) -> bool {
         return true;
     }
     let deleted = pod.deletion_timestamp().and_then(Timestamp::parse);
-    let grace = pod.at(&["metadata", "deletionGracePeriodSeconds"]).and_then(Node::as_i64);
+    let grace = pod
+        .at(&["metadata", "deletionGracePeriodSeconds"])
+        .and_then(Node::as_i64);
     match (deleted, grace) {
         (Some(deleted), Some(grace)) => now.0 > deleted.0 + i128::from(grace) * 1_000_000_000,
         _ => false,
@@ -90,8 +98,14 @@ fn charged(requests: &Amounts, limits: &Amounts) -> Amounts {
 /// COMPAT: a quota for cpu or memory wants every container to name them, unless the pod as a whole does.
 pub fn require(limited: &[&str], pod: &Node) -> Result<(), String> {
     let spec = pod.get("spec").unwrap_or(&Node::Null);
-    let whole = ["requests", "limits"].iter().filter_map(|kind| spec.at(&["resources", kind])?.as_map());
-    if whole.into_iter().flat_map(|amounts| amounts.keys()).any(|name| pod::pod_level(name)) {
+    let whole = ["requests", "limits"]
+        .iter()
+        .filter_map(|kind| spec.at(&["resources", kind])?.as_map());
+    if whole
+        .into_iter()
+        .flat_map(|amounts| amounts.keys())
+        .any(|name| pod::pod_level(name))
+    {
         return Ok(());
     }
     let mut missing: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -100,7 +114,10 @@ pub fn require(limited: &[&str], pod: &Node) -> Result<(), String> {
             &pod::amounts(container.at(&["resources", "requests"])),
             &pod::amounts(container.at(&["resources", "limits"])),
         );
-        for name in limited.iter().filter(|name| REQUIRED.contains(name) && !said.contains_key(**name)) {
+        for name in limited
+            .iter()
+            .filter(|name| REQUIRED.contains(name) && !said.contains_key(**name))
+        {
             missing.entry(name).or_default().insert(container.str("name"));
         }
     }
@@ -110,7 +127,10 @@ pub fn require(limited: &[&str], pod: &Node) -> Result<(), String> {
     let one = |(name, containers): (&str, BTreeSet<&str>)| {
         format!("{name} for: {}", containers.into_iter().collect::<Vec<_>>().join(","))
     };
-    Err(format!("must specify {}", missing.into_iter().map(one).collect::<Vec<_>>().join("; ")))
+    Err(format!(
+        "must specify {}",
+        missing.into_iter().map(one).collect::<Vec<_>>().join("; ")
+    ))
 }
 
 /// Whether nothing in a pod asks for cpu or memory.
@@ -123,7 +143,9 @@ pub fn is_best_effort(pod: &Node) -> bool {
     let asks = |resources: &Node| {
         ["requests", "limits"].iter().any(|kind| {
             let amounts = pod::amounts(resources.get(kind));
-            amounts.iter().any(|(name, amount)| matches!(name.as_str(), "cpu" | "memory") && amount.sign() > 0)
+            amounts
+                .iter()
+                .any(|(name, amount)| matches!(name.as_str(), "cpu" | "memory") && amount.sign() > 0)
         })
     };
     match spec.get("resources").filter(|resources| !resources.is_null()) {
@@ -142,7 +164,10 @@ pub fn crosses_namespaces(pod: &Node) -> bool {
         let Some(affinity) = pod.at(&["spec", "affinity", kind]) else {
             return false;
         };
-        affinity.list("requiredDuringSchedulingIgnoredDuringExecution").iter().any(crosses)
+        affinity
+            .list("requiredDuringSchedulingIgnoredDuringExecution")
+            .iter()
+            .any(crosses)
             || affinity
                 .list("preferredDuringSchedulingIgnoredDuringExecution")
                 .iter()

@@ -114,8 +114,9 @@ pub fn user(user: &UserInfo) -> Node {
     }
     if !user.extra.is_empty() {
         let extra = user.extra.iter();
-        let extra: Map =
-            extra.map(|(key, values)| (key.as_str(), texts(&mut values.iter().map(String::as_str)))).collect();
+        let extra: Map = extra
+            .map(|(key, values)| (key.as_str(), texts(&mut values.iter().map(String::as_str))))
+            .collect();
         info.set("extra", extra);
     }
     info
@@ -178,7 +179,9 @@ fn check_type(version: Version, given: &str, kind: &str) -> Result<(), String> {
         ));
     }
     let (kind, given) = (go_quote(kind), go_quote(given));
-    Err(format!("no kind {kind} is registered for version {given} in scheme \"pkg/util/webhook/client.go:71\""))
+    Err(format!(
+        "no kind {kind} is registered for version {given} in scheme \"pkg/util/webhook/client.go:71\""
+    ))
 }
 
 fn check_fields(version: Version, response: &Node) -> Result<(), String> {
@@ -195,7 +198,9 @@ fn check_fields(version: Version, response: &Node) -> Result<(), String> {
     ];
     let complain = |value: &Node, field: &str, kind: &str| {
         let given = go_kind(value);
-        Err(format!("json: cannot unmarshal {given} into Go struct field AdmissionResponse.response.{field} of type {kind}"))
+        Err(format!(
+            "json: cannot unmarshal {given} into Go struct field AdmissionResponse.response.{field} of type {kind}"
+        ))
     };
     for (field, kind, fits) in fields {
         match response.get(field) {
@@ -207,7 +212,10 @@ fn check_fields(version: Version, response: &Node) -> Result<(), String> {
                 }
             }
             Some(Node::Map(entries)) if field == "auditAnnotations" => {
-                if let Some(odd) = entries.values().find(|value| !value.is_null() && value.as_str().is_none()) {
+                if let Some(odd) = entries
+                    .values()
+                    .find(|value| !value.is_null() && value.as_str().is_none())
+                {
                     return complain(odd, field, "string");
                 }
             }
@@ -259,21 +267,33 @@ pub fn verify(version: Version, uid: &str, response: Response, mutating: bool) -
         Some(given) if strict => given.to_owned(),
         _ => "JSONPatch".to_owned(),
     };
-    let texts = response.list("warnings").iter().map(|text| text.as_str().unwrap_or("").to_owned());
-    let audit = response.get("auditAnnotations").and_then(Node::as_map).into_iter().flat_map(Map::iter);
+    let texts = response
+        .list("warnings")
+        .iter()
+        .map(|text| text.as_str().unwrap_or("").to_owned());
+    let audit = response
+        .get("auditAnnotations")
+        .and_then(Node::as_map)
+        .into_iter()
+        .flat_map(Map::iter);
     Ok(Answer {
         allowed: response.get("allowed").and_then(Node::as_bool).unwrap_or(false),
         status: response.get("status").cloned().unwrap_or_default(),
         patch: if mutating { patch } else { Vec::new() },
         patch_type,
         warnings: texts.collect(),
-        audit: audit.map(|(key, value)| (key.to_string(), value.as_str().unwrap_or("").to_owned())).collect(),
+        audit: audit
+            .map(|(key, value)| (key.to_string(), value.as_str().unwrap_or("").to_owned()))
+            .collect(),
     })
 }
 
 /// A webhook's refusal as the client gets it: the webhook's own status, with who it was.
 pub fn refusal(name: &str, status: &Node) -> Status {
-    let code = status.get("code").and_then(Node::as_i64).and_then(|code| u16::try_from(code).ok());
+    let code = status
+        .get("code")
+        .and_then(Node::as_i64)
+        .and_then(|code| u16::try_from(code).ok());
     let denied = format!("admission webhook {} denied the request", go_quote(name));
     let reason = status.str("reason");
     let message = match (status.str("message"), reason) {
@@ -320,7 +340,10 @@ mod tests {
                 "couldn't get version/kind; json parse error: json: cannot unmarshal string into Go value of type struct { \
                  APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }",
             ),
-            (format!(r#"{{{typed},"response":{{"uid":"x"}}}}"#), "expected response.uid=\"u\", got \"x\""),
+            (
+                format!(r#"{{{typed},"response":{{"uid":"x"}}}}"#),
+                "expected response.uid=\"u\", got \"x\"",
+            ),
             (
                 r#"{"apiVersion":"v1","kind":"Status"}"#.to_owned(),
                 "converting (v1.Status) to (v1.AdmissionReview): unknown conversion",
@@ -345,6 +368,9 @@ mod tests {
         let status = refusal("w", &node!({"code": 201, "reason": "MyReason", "status": "Success"}));
         assert_eq!((status.code(), status.reason()), (400, "MyReason"));
         assert_eq!(status.message(), "admission webhook \"w\" denied the request: MyReason");
-        assert_eq!(refusal("w", &Node::Null).message(), "admission webhook \"w\" denied the request without explanation");
+        assert_eq!(
+            refusal("w", &Node::Null).message(),
+            "admission webhook \"w\" denied the request without explanation"
+        );
     }
 }

@@ -71,7 +71,12 @@ impl Invocation<'_> {
         };
         let convert = async |node: &Node| match node {
             Node::Null => Ok(Node::Null),
-            node => cluster.versions.convert(node.clone(), &attributes.resource, &wanted.resource).await,
+            node => {
+                cluster
+                    .versions
+                    .convert(node.clone(), &attributes.resource, &wanted.resource)
+                    .await
+            }
         };
         Ok(Objects {
             object: Cow::Owned(convert(object).await?),
@@ -84,7 +89,11 @@ impl Invocation<'_> {
 
 /// `None` where no rule matches; inside, the equivalent resource that did where the request's own did not.
 fn by_rules(hook: &Node, attributes: &Attributes, cluster: &Cluster) -> Option<Option<Served>> {
-    let rules = || hook.list("rules").iter().filter(|rule| matches_besides_version(rule, attributes));
+    let rules = || {
+        hook.list("rules")
+            .iter()
+            .filter(|rule| matches_besides_version(rule, attributes))
+    };
     rules().next()?;
     if rules().any(|rule| matches_version(rule, &attributes.resource)) {
         return Some(None);
@@ -92,8 +101,15 @@ fn by_rules(hook: &Node, attributes: &Attributes, cluster: &Cluster) -> Option<O
     if hook.str("matchPolicy") == "Exact" {
         return None;
     }
-    let equivalents = cluster.versions.equivalents(&attributes.resource, &attributes.subresource);
-    let served = |rule: &Node| equivalents.iter().find(|served| matches_version(rule, &served.resource)).cloned();
+    let equivalents = cluster
+        .versions
+        .equivalents(&attributes.resource, &attributes.subresource);
+    let served = |rule: &Node| {
+        equivalents
+            .iter()
+            .find(|served| matches_version(rule, &served.resource))
+            .cloned()
+    };
     rules().find_map(served).map(Some)
 }
 
@@ -109,7 +125,9 @@ fn matches_besides_version(rule: &Node, attributes: &Attributes) -> bool {
     let operations = rule.list("operations").iter().filter_map(Node::as_str);
     let operation = attributes.operation.as_str();
     scope
-        && operations.into_iter().any(|wanted| wanted == "*" || wanted == operation)
+        && operations
+            .into_iter()
+            .any(|wanted| wanted == "*" || wanted == operation)
         && rule.list("resources").iter().filter_map(Node::as_str).any(|wanted| {
             let (resource, subresource) = wanted.split_once('/').unwrap_or((wanted, ""));
             (resource == "*" || resource == attributes.resource.resource)
@@ -160,6 +178,9 @@ async fn by_namespace(hook: &Node, attributes: &Attributes, cluster: &Cluster) -
     let namespace = cluster.find("", "namespaces", "", &attributes.namespace).await;
     match namespace {
         Some(namespace) => Ok(selector.matches(namespace.labels())),
-        None => Err(Status::not_found(&GroupResource::new("", "namespaces"), &attributes.namespace)),
+        None => Err(Status::not_found(
+            &GroupResource::new("", "namespaces"),
+            &attributes.namespace,
+        )),
     }
 }

@@ -82,7 +82,6 @@ pub struct PolicyBindings {
     pub mutates: bool,
 }
 
-
 impl Hooks for PolicyBindings {
     fn default(&self, object: &mut Node) {
         with(object, &["spec", "matchResources"], default_match);

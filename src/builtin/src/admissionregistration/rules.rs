@@ -36,7 +36,10 @@ pub fn rule(at: &At, errors: &mut FieldErrors) {
         at.required("apiVersions", "", errors);
     }
     only_wildcard(at, "apiVersions", "API versions", errors);
-    for version in at.each("apiVersions").filter(|version| version.node.as_str() == Some("")) {
+    for version in at
+        .each("apiVersions")
+        .filter(|version| version.node.as_str() == Some(""))
+    {
         version.required("", "", errors);
     }
     resources(at, errors);

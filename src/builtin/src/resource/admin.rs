@@ -11,9 +11,19 @@ use std::sync::Arc;
 const LABEL: &str = "resource.kubernetes.io/admin-access";
 
 /// Checks the requests of the claim specification at `spec`.
-pub fn of_requests(auth: &Option<Arc<Auth>>, object: &Node, spec: &[&str], context: &HookContext, errors: &mut FieldErrors) {
-    let requests = object.at(spec).map_or(&[][..], |spec| list(spec, &["devices", "requests"]));
-    let wanted = requests.iter().position(|request| flag(request, &["exactly", "adminAccess"]));
+pub fn of_requests(
+    auth: &Option<Arc<Auth>>,
+    object: &Node,
+    spec: &[&str],
+    context: &HookContext,
+    errors: &mut FieldErrors,
+) {
+    let requests = object
+        .at(spec)
+        .map_or(&[][..], |spec| list(spec, &["devices", "requests"]));
+    let wanted = requests
+        .iter()
+        .position(|request| flag(request, &["exactly", "adminAccess"]));
     // COMPAT: the path is the one of claims, also in templates, and leaves out a step.
     check(auth, wanted, &FieldPath::new("spec.devices.requests"), context, errors);
 }
@@ -33,7 +43,9 @@ fn check(
     context: &HookContext,
     errors: &mut FieldErrors,
 ) {
-    let (Some(auth), Some(index)) = (auth, wanted) else { return };
+    let (Some(auth), Some(index)) = (auth, wanted) else {
+        return;
+    };
     let path = path.index(index).child("adminAccess");
     let Some(namespace) = auth.objects.get("", "namespaces", "", context.namespace) else {
         let why = format!(
@@ -42,7 +54,10 @@ fn check(
         );
         return errors.push(FieldError::internal(&path, why));
     };
-    let labelled = namespace.labels().and_then(|labels| labels.get(LABEL)).and_then(Node::as_str);
+    let labelled = namespace
+        .labels()
+        .and_then(|labels| labels.get(LABEL))
+        .and_then(Node::as_str);
     if labelled != Some("true") {
         let detail = format!("admin access to devices requires the `{LABEL}: true` label on the containing namespace");
         errors.push(FieldError::forbidden(&path, detail));

@@ -103,7 +103,13 @@ impl Hooks for DeviceClasses {
 /// Source of the rules, their order and wording: kubernetes pkg/apis/resource/validation/validation.go.
 fn class(object: &Node, old: Option<&Node>, errors: &mut FieldErrors) {
     // Names that will be generated are not looked at before.
-    let name = |name: &str, prefix: bool| if prefix { Vec::new() } else { name::is_dns1123_subdomain(name) };
+    let name = |name: &str, prefix: bool| {
+        if prefix {
+            Vec::new()
+        } else {
+            name::is_dns1123_subdomain(name)
+        }
+    };
     common::object_meta(object, false, name, errors);
     if let Some(old) = old {
         values::metadata_update(object, old, errors);
@@ -118,7 +124,10 @@ fn class(object: &Node, old: Option<&Node>, errors: &mut FieldErrors) {
     rules::items(&spec, "config", rules::MAX_CONFIGS, errors, |config, errors| {
         rules::configuration(config, stored, errors);
     });
-    if let Some(resource) = spec.text("extendedResourceName").filter(|name| !resource_names::is_extended(name)) {
+    if let Some(resource) = spec
+        .text("extendedResourceName")
+        .filter(|name| !resource_names::is_extended(name))
+    {
         let detail = "must be a valid extended resource name";
         spec.invalid("extendedResourceName", resource, detail, errors);
     }

@@ -94,7 +94,11 @@ fn shortened(text: &str, longest: usize) -> String {
         }
         at
     };
-    format!("{}...{}", &text[..floor(rest.div_ceil(2))], &text[floor(text.len() - rest / 2)..])
+    format!(
+        "{}...{}",
+        &text[..floor(rest.div_ceil(2))],
+        &text[floor(text.len() - rest / 2)..]
+    )
 }
 
 // === names ===
@@ -178,7 +182,12 @@ fn uid_mistake(uid: &str) -> Option<String> {
     let core = match bytes.len() {
         36 => bytes,
         45 if bytes[..9].eq_ignore_ascii_case(b"urn:uuid:") => &bytes[9..],
-        45 => return Some(format!("invalid urn prefix: {}", fairlead_api::field::go_quote(uid.get(..9).unwrap_or(uid)))),
+        45 => {
+            return Some(format!(
+                "invalid urn prefix: {}",
+                fairlead_api::field::go_quote(uid.get(..9).unwrap_or(uid))
+            ));
+        }
         38 if bytes[0] == b'{' && bytes[37] == b'}' => &bytes[1..37],
         38 => return Some("invalid bracketed UUID format".into()),
         32 => return (!bytes.iter().all(u8::is_ascii_hexdigit)).then(|| INVALID.into()),
@@ -274,7 +283,12 @@ mod tests {
     #[test]
     fn uids_have_several_forms() {
         let plain = "0e1b2c3d-0000-4000-8000-00000000000a";
-        for good in [plain, &format!("urn:uuid:{plain}"), &format!("{{{plain}}}"), &plain.replace('-', "")] {
+        for good in [
+            plain,
+            &format!("urn:uuid:{plain}"),
+            &format!("{{{plain}}}"),
+            &plain.replace('-', ""),
+        ] {
             assert_eq!(uid_mistake(good), None, "{good}");
         }
         for bad in ["", "x", &plain.replace('-', "+"), &format!("[{plain}]")] {

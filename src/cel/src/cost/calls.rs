@@ -19,7 +19,9 @@ const FORMAT_NAME: u64 = 64;
 
 impl<'d> Estimator<'d> {
     pub(super) fn call(&mut self, expr: &Expr) -> Range {
-        let Kind::Call { function, target, args } = &expr.kind else { return Range::ZERO };
+        let Kind::Call { function, target, args } = &expr.kind else {
+            return Range::ZERO;
+        };
         if function == "dyn"
             && let [arg] = &args[..]
         {
@@ -79,24 +81,48 @@ impl<'d> Estimator<'d> {
         let all_args = costs.iter().fold(Range::ZERO, |sum, cost| sum.add(*cost));
         let special = list_cost(overload, target, args).or_else(|| self.kubernetes(function, overload, target, args));
         if let Some(estimate) = special {
-            return Estimate { cost: estimate.cost.add(all_args), size: estimate.size };
+            return Estimate {
+                cost: estimate.cost.add(all_args),
+                size: estimate.size,
+            };
         }
-        let plain = |cost: Range| Estimate { cost: cost.add(all_args), size: None };
-        let sized = |cost: Range, size: Size| Estimate { cost: cost.add(all_args), size: Some(size) };
+        let plain = |cost: Range| Estimate {
+            cost: cost.add(all_args),
+            size: None,
+        };
+        let sized = |cost: Range, size: Size| Estimate {
+            cost: cost.add(all_args),
+            size: Some(size),
+        };
         let size = |arg: &Arg| arg.size.unwrap_or(Size::UNKNOWN);
         match (overload, target.as_ref(), args) {
             ("string_format", Some(on), _) => plain(size(on).scale(TRAVERSAL)),
             ("string_to_bytes", _, [arg]) => {
                 let from = size(arg);
-                sized(from.scale(TRAVERSAL), Size { min: from.min, max: from.max.wrapping_mul(4) })
+                sized(
+                    from.scale(TRAVERSAL),
+                    Size {
+                        min: from.min,
+                        max: from.max.wrapping_mul(4),
+                    },
+                )
             }
             ("bytes_to_string", _, [arg]) => {
                 let from = size(arg);
-                sized(from.scale(TRAVERSAL), Size { min: from.min / 4, max: from.max })
+                sized(
+                    from.scale(TRAVERSAL),
+                    Size {
+                        min: from.min / 4,
+                        max: from.max,
+                    },
+                )
             }
             ("strings_quote", _, [arg]) => {
                 let from = size(arg);
-                let to = Size { min: from.min.wrapping_add(2), max: from.max.wrapping_mul(2).wrapping_add(2) };
+                let to = Size {
+                    min: from.min.wrapping_add(2),
+                    max: from.max.wrapping_mul(2).wrapping_add(2),
+                };
                 sized(from.scale(TRAVERSAL), to)
             }
             ("starts_with_string" | "ends_with_string", _, [arg]) => plain(size(arg).scale(TRAVERSAL)),
@@ -106,7 +132,10 @@ impl<'d> Estimator<'d> {
                 plain(size(on).scale(TRAVERSAL).multiply(size(part).scale(TRAVERSAL)))
             }
             ("logical_or" | "logical_and", _, [_, _]) => Estimate {
-                cost: Range { min: costs[0].min, max: costs[0].add(costs[1]).max },
+                cost: Range {
+                    min: costs[0].min,
+                    max: costs[0].add(costs[1]).max,
+                },
                 size: None,
             },
             ("conditional", _, [_, yes, no]) => {
@@ -114,19 +143,32 @@ impl<'d> Estimator<'d> {
                     self.entries.insert(expr.id, a.union(b));
                 }
                 let cost = costs[0].add(costs[1].union(costs[2]));
-                Estimate { cost, size: Some(size(yes).union(size(no))) }
+                Estimate {
+                    cost,
+                    size: Some(size(yes).union(size(no))),
+                }
             }
             ("add_string" | "add_bytes" | "add_list", _, [a, b]) => {
                 let total = size(a).add(size(b));
                 if let (Some(a), Some(b)) = (self.entries_of(a.expr), self.entries_of(b.expr)) {
                     self.entries.insert(expr.id, a.union(b));
                 }
-                let cost = if overload == "add_list" { Range::fixed(1) } else { total.scale(TRAVERSAL) };
+                let cost = if overload == "add_list" {
+                    Range::fixed(1)
+                } else {
+                    total.scale(TRAVERSAL)
+                };
                 sized(cost, total)
             }
             (_, _, [a, b]) if compares_text(overload) => {
                 let max = size(a).max.min(size(b).max);
-                plain(Range { min: u64::from(max > 0), max }.scale(TRAVERSAL))
+                plain(
+                    Range {
+                        min: u64::from(max > 0),
+                        max,
+                    }
+                    .scale(TRAVERSAL),
+                )
             }
             _ => plain(Range::fixed(1)),
         }
@@ -155,7 +197,9 @@ impl<'d> Estimator<'d> {
             }
             "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" => {
                 let on = target?;
-                let Some((ty, item)) = self.item(&on) else { return plain(size(&on).scale(TRAVERSAL)) };
+                let Some((ty, item)) = self.item(&on) else {
+                    return plain(size(&on).scale(TRAVERSAL));
+                };
                 let mut each = Range::fixed(1);
                 if matches!(ty, Type::String | Type::Bytes) {
                     each = each.add(item.scale(TRAVERSAL));
@@ -192,7 +236,10 @@ impl<'d> Estimator<'d> {
                     None => Size::fixed(0),
                 };
                 if let Some(separator) = first {
-                    let count = Size { min: list.min.saturating_sub(1), max: list.max.saturating_sub(1) };
+                    let count = Size {
+                        min: list.min.saturating_sub(1),
+                        max: list.max.saturating_sub(1),
+                    };
                     total = total.add(size(separator).multiply(count));
                 }
                 sized(total.scale(TRAVERSAL), total)
@@ -222,11 +269,33 @@ impl<'d> Estimator<'d> {
                 plain(cost)
             }
             "validate" => plain(size(first?).scale(TRAVERSAL).scale(FORMAT_REGEX * REGEX)),
-            "format.named" | "masked" | "prefixLength" | "family" | "isUnspecified" | "isLoopback"
-            | "isLinkLocalMulticast" | "isLinkLocalUnicast" | "isGlobalUnicast" | "sign" | "asInteger"
-            | "isInteger" | "asApproximateFloat" | "isGreaterThan" | "isLessThan" | "compareTo" | "add" | "sub"
-            | "major" | "minor" | "patch" | "getScheme" | "getHostname" | "getHost" | "getPort"
-            | "getEscapedPath" | "getQuery" => plain(Range::fixed(1)),
+            "format.named"
+            | "masked"
+            | "prefixLength"
+            | "family"
+            | "isUnspecified"
+            | "isLoopback"
+            | "isLinkLocalMulticast"
+            | "isLinkLocalUnicast"
+            | "isGlobalUnicast"
+            | "sign"
+            | "asInteger"
+            | "isInteger"
+            | "asApproximateFloat"
+            | "isGreaterThan"
+            | "isLessThan"
+            | "compareTo"
+            | "add"
+            | "sub"
+            | "major"
+            | "minor"
+            | "patch"
+            | "getScheme"
+            | "getHostname"
+            | "getHost"
+            | "getPort"
+            | "getEscapedPath"
+            | "getQuery" => plain(Range::fixed(1)),
             "_==_" => self.equality(args),
             _ => None,
         }
@@ -242,9 +311,17 @@ impl<'d> Estimator<'d> {
         let cost = match left.name() {
             "net.IP" | "net.CIDR" | "kubernetes.Quantity" | "kubernetes.Semver" => Range::fixed(1),
             name if name.starts_with("kubernetes.authorization.") => Range::fixed(1),
-            "kubernetes.NamedFormat" => Range { min: 1, max: FORMAT_NAME }.scale(TRAVERSAL),
+            "kubernetes.NamedFormat" => Range {
+                min: 1,
+                max: FORMAT_NAME,
+            }
+            .scale(TRAVERSAL),
             // COMPAT: upstream asks the right side's size twice.
-            "kubernetes.URL" => Range { min: 1, max: b.size.map_or(1, |s| s.max) }.scale(TRAVERSAL),
+            "kubernetes.URL" => Range {
+                min: 1,
+                max: b.size.map_or(1, |s| s.max),
+            }
+            .scale(TRAVERSAL),
             _ => return None,
         };
         Some(Estimate { cost, size: None })
@@ -268,7 +345,11 @@ impl<'d> Estimator<'d> {
 
 impl Entries {
     fn union(self, other: Entries) -> Entries {
-        Entries { is_list: self.is_list, key: self.key.union(other.key), value: self.value.union(other.value) }
+        Entries {
+            is_list: self.is_list,
+            key: self.key.union(other.key),
+            value: self.value.union(other.value),
+        }
     }
 }
 
@@ -280,7 +361,11 @@ fn compares_text(overload: &str) -> bool {
     matches!(overload, "equals" | "not_equals")
         || ["less_", "less_equals_", "greater_", "greater_equals_"]
             .iter()
-            .any(|op| overload.strip_prefix(op).is_some_and(|ty| matches!(ty, "string" | "bytes")))
+            .any(|op| {
+                overload
+                    .strip_prefix(op)
+                    .is_some_and(|ty| matches!(ty, "string" | "bytes"))
+            })
 }
 
 /// How long a text can be after a replacement.
@@ -309,7 +394,10 @@ fn replaced(text: Size, old: Size, new: Size) -> Size {
 fn list_cost(overload: &str, target: Option<Arg>, args: &[Arg]) -> Option<Estimate> {
     let size = |arg: &Arg| arg.size.or_else(|| declared(arg.path)).unwrap_or(Size::UNKNOWN);
     let allocating = |factor: f64, size: Size| {
-        Some(Estimate { cost: size.scale(factor).add(Range::fixed(1 + LIST_COST)), size: Some(size) })
+        Some(Estimate {
+            cost: size.scale(factor).add(Range::fixed(1 + LIST_COST)),
+            size: Some(size),
+        })
     };
     let integer = |arg: &Arg, otherwise: u64| match arg.expr.literal() {
         Some(Literal::Int(i)) => (*i).max(0).unsigned_abs(),
@@ -318,7 +406,11 @@ fn list_cost(overload: &str, target: Option<Arg>, args: &[Arg]) -> Option<Estima
     match overload {
         "list_sets_contains_list" | "list_sets_intersects_list" | "list_sets_equivalent_list" => {
             let [a, b] = args else { return None };
-            let factor = if overload == "list_sets_equivalent_list" { 2.0 } else { 1.0 };
+            let factor = if overload == "list_sets_equivalent_list" {
+                2.0
+            } else {
+                1.0
+            };
             let cost = size(a).multiply(size(b)).scale(factor).add(Range::fixed(1));
             Some(Estimate { cost, size: None })
         }
@@ -343,7 +435,11 @@ fn list_cost(overload: &str, target: Option<Arg>, args: &[Arg]) -> Option<Estima
                 Some(ty) => (ty, size(&target?)),
                 None => (rest.strip_suffix("_sortByAssociatedKeys")?, size(args.first()?)),
             };
-            let factor = if matches!(ty, "string" | "bytes") { 2.0 + TRAVERSAL } else { 2.0 };
+            let factor = if matches!(ty, "string" | "bytes") {
+                2.0 + TRAVERSAL
+            } else {
+                2.0
+            };
             allocating(factor, list.multiply(list))
         }
     }

@@ -23,29 +23,50 @@ impl Size {
 
     /// The union of nothing so far.
     pub fn none_yet(will_stay_so: bool) -> Size {
-        Size { min: if will_stay_so { 0 } else { u64::MAX }, max: 0 }
+        Size {
+            min: if will_stay_so { 0 } else { u64::MAX },
+            max: 0,
+        }
     }
 
     pub fn union(self, other: Size) -> Size {
-        Size { min: self.min.min(other.min), max: self.max.max(other.max) }
+        Size {
+            min: self.min.min(other.min),
+            max: self.max.max(other.max),
+        }
     }
 
-    #[allow(clippy::should_implement_trait, reason = "it saturates, which an operator would hide")]
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "it saturates, which an operator would hide"
+    )]
     pub fn add(self, other: Size) -> Size {
-        Size { min: self.min.saturating_add(other.min), max: self.max.saturating_add(other.max) }
+        Size {
+            min: self.min.saturating_add(other.min),
+            max: self.max.saturating_add(other.max),
+        }
     }
 
     pub fn multiply(self, other: Size) -> Size {
-        Size { min: self.min.saturating_mul(other.min), max: self.max.saturating_mul(other.max) }
+        Size {
+            min: self.min.saturating_mul(other.min),
+            max: self.max.saturating_mul(other.max),
+        }
     }
 
     /// The cost of so many of something.
     pub fn times(self, cost: Range) -> Range {
-        Range { min: self.min.saturating_mul(cost.min), max: self.max.saturating_mul(cost.max) }
+        Range {
+            min: self.min.saturating_mul(cost.min),
+            max: self.max.saturating_mul(cost.max),
+        }
     }
 
     pub fn scale(self, factor: f64) -> Range {
-        Range { min: scale(self.min, factor), max: scale(self.max, factor) }
+        Range {
+            min: scale(self.min, factor),
+            max: scale(self.max, factor),
+        }
     }
 }
 
@@ -56,21 +77,36 @@ impl Range {
         Range { min: cost, max: cost }
     }
 
-    #[allow(clippy::should_implement_trait, reason = "it saturates, which an operator would hide")]
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "it saturates, which an operator would hide"
+    )]
     pub fn add(self, other: Range) -> Range {
-        Range { min: self.min.saturating_add(other.min), max: self.max.saturating_add(other.max) }
+        Range {
+            min: self.min.saturating_add(other.min),
+            max: self.max.saturating_add(other.max),
+        }
     }
 
     pub fn multiply(self, other: Range) -> Range {
-        Range { min: self.min.saturating_mul(other.min), max: self.max.saturating_mul(other.max) }
+        Range {
+            min: self.min.saturating_mul(other.min),
+            max: self.max.saturating_mul(other.max),
+        }
     }
 
     pub fn scale(self, factor: f64) -> Range {
-        Range { min: scale(self.min, factor), max: scale(self.max, factor) }
+        Range {
+            min: scale(self.min, factor),
+            max: scale(self.max, factor),
+        }
     }
 
     pub fn union(self, other: Range) -> Range {
-        Range { min: self.min.min(other.min), max: self.max.max(other.max) }
+        Range {
+            min: self.min.min(other.min),
+            max: self.max.max(other.max),
+        }
     }
 }
 

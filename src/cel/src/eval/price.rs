@@ -18,18 +18,37 @@ pub fn call(function: &str, overload: &str, args: &[Value], result: Option<&Valu
             LIST_COST + text(1, 1.0) + requirements as u64
         }
         "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" => args.first().map_or(0, traversal),
-        "url" | "lowerAscii" | "upperAscii" | "substring" | "trim" | "jsonpatch.escapeKey" | "cidr" | "isIP"
-        | "isCIDR" | "quantity" | "isQuantity" | "semver" | "isSemver" => text(0, 1.0),
+        "url"
+        | "lowerAscii"
+        | "upperAscii"
+        | "substring"
+        | "trim"
+        | "jsonpatch.escapeKey"
+        | "cidr"
+        | "isIP"
+        | "isCIDR"
+        | "quantity"
+        | "isQuantity"
+        | "semver"
+        | "isSemver" => text(0, 1.0),
         "replace" | "split" | "ip.isCanonical" => text(0, 2.0),
         "join" => result.map_or(0, |r| (r.cost_size() as f64 * 2.0 * TRAVERSAL).ceil() as u64),
         "find" | "findAll" => regex(size(0), size(1)),
         "ip" if overload != "cidr_ip" => text(0, 1.0),
         "containsIP" => {
-            let other = if overload == "cidr_contains_ip_string" { text(1, 1.0) } else { 0 };
+            let other = if overload == "cidr_contains_ip_string" {
+                text(1, 1.0)
+            } else {
+                0
+            };
             text(0, 2.0) + other
         }
         "containsCIDR" => {
-            let other = if overload == "cidr_contains_cidr_string" { text(1, 1.0) } else { 0 };
+            let other = if overload == "cidr_contains_cidr_string" {
+                text(1, 1.0)
+            } else {
+                0
+            };
             text(0, 2.0) + text(0, 1.0) + 1 + other
         }
         "validate" => match &args[0] {

@@ -14,10 +14,15 @@ pub const FUNCTIONS: &[Row] = &[
         let (ip, bits) = parse(text(&args[0])?)?;
         Ok(Value::extension(Extension::Cidr(ip, bits)))
     }),
-    ("isCIDR", &[("is_cidr", "(string) -> bool")], |args| Ok(Value::Bool(parse(text(&args[0])?).is_ok()))),
+    ("isCIDR", &[("is_cidr", "(string) -> bool")], |args| {
+        Ok(Value::Bool(parse(text(&args[0])?).is_ok()))
+    }),
     (
         "containsIP",
-        &[("cidr_contains_ip_string", "cidr.(string) -> bool"), ("cidr_contains_ip_ip", "cidr.(ip) -> bool")],
+        &[
+            ("cidr_contains_ip_string", "cidr.(string) -> bool"),
+            ("cidr_contains_ip_ip", "cidr.(ip) -> bool"),
+        ],
         |args| {
             let network = network(&args[0])?;
             let address = match &args[1] {
@@ -29,7 +34,10 @@ pub const FUNCTIONS: &[Row] = &[
     ),
     (
         "containsCIDR",
-        &[("cidr_contains_cidr_string", "cidr.(string) -> bool"), ("cidr_contains_cidr", "cidr.(cidr) -> bool")],
+        &[
+            ("cidr_contains_cidr_string", "cidr.(string) -> bool"),
+            ("cidr_contains_cidr", "cidr.(cidr) -> bool"),
+        ],
         |args| {
             let outer = network(&args[0])?;
             let inner = match &args[1] {
@@ -73,13 +81,19 @@ fn parse(text: &str) -> Result<(IpAddr, u8)> {
     if address.contains('%') {
         return Err(error("IPv6 zones cannot be present in a prefix"));
     }
-    let address: IpAddr = address.parse().map_err(|_| error(&format!("ParseAddr({}): unable to parse IP", go_quote(address))))?;
+    let address: IpAddr = address
+        .parse()
+        .map_err(|_| error(&format!("ParseAddr({}): unable to parse IP", go_quote(address))))?;
     let most = if address.is_ipv4() { 32 } else { 128 };
     let plain = !bits.is_empty() && bits.bytes().all(|b| b.is_ascii_digit()) && (bits == "0" || !bits.starts_with('0'));
     if !plain {
         return Err(error(&format!("bad bits after slash: {}", go_quote(bits))));
     }
-    let bits: u8 = bits.parse().ok().filter(|b| *b <= most).ok_or_else(|| error("prefix length out of range"))?;
+    let bits: u8 = bits
+        .parse()
+        .ok()
+        .filter(|b| *b <= most)
+        .ok_or_else(|| error("prefix length out of range"))?;
     if matches!(address, IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some()) {
         return Err(EvalError::new(format!(
             "network address parse error during conversion from string: IPv4-mapped IPv6 address {} is not allowed",

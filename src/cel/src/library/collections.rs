@@ -19,20 +19,37 @@ pub const FUNCTIONS: &[Row] = &[
             ("size_string", "(string) -> int"),
             ("string_size", "string.() -> int"),
         ],
-        |args| args[0].size().map(|n| Value::Int(n as i64)).ok_or_else(EvalError::no_such_overload),
+        |args| {
+            args[0]
+                .size()
+                .map(|n| Value::Int(n as i64))
+                .ok_or_else(EvalError::no_such_overload)
+        },
     ),
-    ("sets.contains", &[("list_sets_contains_list", "(list(T), list(T)) -> bool")], |args| {
-        let (a, b) = lists(args)?;
-        Ok(Value::Bool(contains(&a, &b)))
-    }),
-    ("sets.equivalent", &[("list_sets_equivalent_list", "(list(T), list(T)) -> bool")], |args| {
-        let (a, b) = lists(args)?;
-        Ok(Value::Bool(contains(&a, &b) && contains(&b, &a)))
-    }),
-    ("sets.intersects", &[("list_sets_intersects_list", "(list(T), list(T)) -> bool")], |args| {
-        let (a, b) = lists(args)?;
-        Ok(Value::Bool(a.iter().any(|v| b.iter().any(|w| equal(v, w)))))
-    }),
+    (
+        "sets.contains",
+        &[("list_sets_contains_list", "(list(T), list(T)) -> bool")],
+        |args| {
+            let (a, b) = lists(args)?;
+            Ok(Value::Bool(contains(&a, &b)))
+        },
+    ),
+    (
+        "sets.equivalent",
+        &[("list_sets_equivalent_list", "(list(T), list(T)) -> bool")],
+        |args| {
+            let (a, b) = lists(args)?;
+            Ok(Value::Bool(contains(&a, &b) && contains(&b, &a)))
+        },
+    ),
+    (
+        "sets.intersects",
+        &[("list_sets_intersects_list", "(list(T), list(T)) -> bool")],
+        |args| {
+            let (a, b) = lists(args)?;
+            Ok(Value::Bool(a.iter().any(|v| b.iter().any(|w| equal(v, w)))))
+        },
+    ),
     (
         "cel.@mapInsert",
         &[
@@ -44,7 +61,10 @@ pub const FUNCTIONS: &[Row] = &[
 ];
 
 fn lists<'a>(args: &[Value<'a>]) -> Result<(Vec<Value<'a>>, Vec<Value<'a>>)> {
-    args[0].items().zip(args[1].items()).ok_or_else(EvalError::no_such_overload)
+    args[0]
+        .items()
+        .zip(args[1].items())
+        .ok_or_else(EvalError::no_such_overload)
 }
 
 fn contains(list: &[Value], sublist: &[Value]) -> bool {
@@ -52,7 +72,9 @@ fn contains(list: &[Value], sublist: &[Value]) -> bool {
 }
 
 fn insert<'a>(args: &[Value<'a>]) -> Result<Value<'a>> {
-    let Value::Map(map) = &args[0] else { return Err(EvalError::no_such_overload()) };
+    let Value::Map(map) = &args[0] else {
+        return Err(EvalError::no_such_overload());
+    };
     let mut map = map.clone();
     let entries = Arc::make_mut(&mut map);
     match args {
@@ -70,12 +92,12 @@ fn insert<'a>(args: &[Value<'a>]) -> Result<Value<'a>> {
 pub fn insert_into<'a>(map: &mut BTreeMap<Key<'a>, Value<'a>>, key: Option<Value<'a>>, value: Value<'a>) -> Result<()> {
     match (key, value) {
         (Some(key), value) => put(map, Key::of(key)?, value),
-        (None, Value::Map(more)) => {
-            more.iter().try_for_each(|(key, value)| put(map, key.clone(), value.clone()))
-        }
-        (None, Value::Json(json)) if !json.is_list() => {
-            json.entries().try_for_each(|(key, node, ty)| put(map, key, Value::from_node(node, ty)?))
-        }
+        (None, Value::Map(more)) => more
+            .iter()
+            .try_for_each(|(key, value)| put(map, key.clone(), value.clone())),
+        (None, Value::Json(json)) if !json.is_list() => json
+            .entries()
+            .try_for_each(|(key, node, ty)| put(map, key, Value::from_node(node, ty)?)),
         _ => Err(EvalError::no_such_overload()),
     }
 }

@@ -63,7 +63,11 @@ formats! {
 }
 
 fn complain(text: &str, format: &str, why: &str) -> Vec<String> {
-    if matches_format(format, text) { Vec::new() } else { vec![why.to_owned()] }
+    if matches_format(format, text) {
+        Vec::new()
+    } else {
+        vec![why.to_owned()]
+    }
 }
 
 /// The format of this name; an empty text where there is none.

@@ -43,7 +43,11 @@ pub const FUNCTIONS: &[Row] = &[
     }),
     test!("isUnspecified", "ip_is_unspecified", |ip| ip.is_unspecified()),
     test!("isLoopback", "ip_is_loopback", |ip| ip.is_loopback()),
-    test!("isLinkLocalMulticast", "ip_is_link_local_multicast", is_link_local_multicast),
+    test!(
+        "isLinkLocalMulticast",
+        "ip_is_link_local_multicast",
+        is_link_local_multicast
+    ),
     test!("isLinkLocalUnicast", "ip_is_link_local_unicast", is_link_local_unicast),
     test!("isGlobalUnicast", "ip_is_global_unicast", is_global_unicast),
 ];
@@ -62,12 +66,16 @@ pub fn address(value: &Value) -> Result<IpAddr> {
 /// Reads an address, without zone, that is no IPv4 address in disguise.
 pub fn parse(text: &str) -> Result<IpAddr> {
     if text.contains(':') && text.contains('%') {
-        return Err(EvalError::new(format!("IP address {} with zone value is not allowed", go_quote(text))));
+        return Err(EvalError::new(format!(
+            "IP address {} with zone value is not allowed",
+            go_quote(text)
+        )));
     }
     match text.parse() {
-        Ok(IpAddr::V6(ip)) if ip.to_ipv4_mapped().is_some() => {
-            Err(EvalError::new(format!("IPv4-mapped IPv6 address {} is not allowed", go_quote(text))))
-        }
+        Ok(IpAddr::V6(ip)) if ip.to_ipv4_mapped().is_some() => Err(EvalError::new(format!(
+            "IPv4-mapped IPv6 address {} is not allowed",
+            go_quote(text)
+        ))),
         Ok(ip) => Ok(ip),
         Err(_) => {
             let quoted = go_quote(text);
@@ -102,7 +110,11 @@ fn why(text: &str) -> String {
             return "IPv4 field has value >255".into();
         }
     }
-    if fields.len() < 4 { "IPv4 address too short".into() } else { "IPv4 address too long".into() }
+    if fields.len() < 4 {
+        "IPv4 address too short".into()
+    } else {
+        "IPv4 address too long".into()
+    }
 }
 
 fn is_link_local_multicast(ip: IpAddr) -> bool {

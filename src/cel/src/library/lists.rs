@@ -28,7 +28,11 @@ macro_rules! for_comparable {
 }
 
 pub const FUNCTIONS: &[Row] = &[
-    ("isSorted", for_comparable!(to_bool "list_" "_is_sorted_bool"), is_sorted),
+    (
+        "isSorted",
+        for_comparable!(to_bool "list_" "_is_sorted_bool"),
+        is_sorted,
+    ),
     (
         "sum",
         &[
@@ -72,7 +76,10 @@ pub const FUNCTIONS: &[Row] = &[
     ("slice", &[("list_slice", "list(T).(int, int) -> list(T)")], slice),
     (
         "flatten",
-        &[("list_flatten", "list(list(T)).() -> list(T)"), ("list_flatten_int", "list(dyn).(int) -> list(dyn)")],
+        &[
+            ("list_flatten", "list(list(T)).() -> list(T)"),
+            ("list_flatten_int", "list(dyn).(int) -> list(dyn)"),
+        ],
         |args| {
             let depth = match args.get(1) {
                 None => 1,
@@ -89,16 +96,24 @@ pub const FUNCTIONS: &[Row] = &[
         let items = items(args)?;
         sorted_by(items.clone(), &items)
     }),
-    ("@sortByAssociatedKeys", for_comparable!(by_keys "list_" "_sortByAssociatedKeys"), |args| {
-        let keys = args[1].items().ok_or_else(EvalError::no_such_overload)?;
-        sorted_by(items(args)?, &keys)
-    }),
-    ("lists.range", &[("lists_range", "(int) -> list(int)")], |args| match args[0] {
-        // A list that could never be paid for is not made.
-        Value::Int(n) if n > 1_000_000 => Err(EvalError::TooExpensive),
-        Value::Int(n) => Ok(Value::list((0..n).map(Value::Int).collect())),
-        _ => Err(EvalError::no_such_overload()),
-    }),
+    (
+        "@sortByAssociatedKeys",
+        for_comparable!(by_keys "list_" "_sortByAssociatedKeys"),
+        |args| {
+            let keys = args[1].items().ok_or_else(EvalError::no_such_overload)?;
+            sorted_by(items(args)?, &keys)
+        },
+    ),
+    (
+        "lists.range",
+        &[("lists_range", "(int) -> list(int)")],
+        |args| match args[0] {
+            // A list that could never be paid for is not made.
+            Value::Int(n) if n > 1_000_000 => Err(EvalError::TooExpensive),
+            Value::Int(n) => Ok(Value::list((0..n).map(Value::Int).collect())),
+            _ => Err(EvalError::no_such_overload()),
+        },
+    ),
     ("reverse", &[("list_reverse", "list(T).() -> list(T)")], |args| {
         let mut items = items(args)?;
         items.reverse();
@@ -135,7 +150,9 @@ fn is_sorted<'a>(args: &[Value<'a>]) -> Result<Value<'a>> {
 fn sum<'a>(args: &[Value<'a>]) -> Result<Value<'a>> {
     let mut items = items(args)?.into_iter();
     // COMPAT: the sum of nothing is an integer whatever the list is of.
-    let Some(mut total) = items.next() else { return Ok(Value::Int(0)) };
+    let Some(mut total) = items.next() else {
+        return Ok(Value::Int(0));
+    };
     for item in items {
         total = function_add(&[total, item])?;
     }
@@ -144,7 +161,9 @@ fn sum<'a>(args: &[Value<'a>]) -> Result<Value<'a>> {
 
 fn slice<'a>(args: &[Value<'a>]) -> Result<Value<'a>> {
     let items = items(args)?;
-    let (Value::Int(start), Value::Int(end)) = (&args[1], &args[2]) else { return Err(EvalError::no_such_overload()) };
+    let (Value::Int(start), Value::Int(end)) = (&args[1], &args[2]) else {
+        return Err(EvalError::no_such_overload());
+    };
     let refuse = |why: String| Err(EvalError::new(format!("cannot slice({start}, {end}), {why}")));
     if *start < 0 || *end < 0 {
         return refuse("negative indexes not supported".into());
@@ -175,7 +194,9 @@ fn sorted_by<'a>(items: Vec<Value<'a>>, keys: &[Value<'a>]) -> Result<Value<'a>>
             keys.len()
         )));
     }
-    let Some(first) = keys.first() else { return Ok(Value::list(items)) };
+    let Some(first) = keys.first() else {
+        return Ok(Value::list(items));
+    };
     if compare(first, first).is_err() {
         return Err(EvalError::new("list elements must be comparable"));
     }

@@ -11,8 +11,12 @@ pub const FUNCTIONS: &[Row] = &[
     ("_||_", &[("logical_or", "(bool, bool) -> bool")], lazy),
     ("!_", &[("logical_not", "(bool) -> bool")], not),
     ("@not_strictly_false", &[("not_strictly_false", "(bool) -> bool")], lazy),
-    ("_==_", &[("equals", "(A, A) -> bool")], |args| Ok(Value::Bool(equal(&args[0], &args[1])))),
-    ("_!=_", &[("not_equals", "(A, A) -> bool")], |args| Ok(Value::Bool(!equal(&args[0], &args[1])))),
+    ("_==_", &[("equals", "(A, A) -> bool")], |args| {
+        Ok(Value::Bool(equal(&args[0], &args[1])))
+    }),
+    ("_!=_", &[("not_equals", "(A, A) -> bool")], |args| {
+        Ok(Value::Bool(!equal(&args[0], &args[1])))
+    }),
     (
         "_+_",
         &[
@@ -58,12 +62,34 @@ pub const FUNCTIONS: &[Row] = &[
         ],
         divide,
     ),
-    ("_%_", &[("modulo_int64", "(int, int) -> int"), ("modulo_uint64", "(uint, uint) -> uint")], modulo),
-    ("-_", &[("negate_double", "(double) -> double"), ("negate_int64", "(int) -> int")], negate),
-    ("_<_", LESS, |args| Ok(Value::Bool(compare(&args[0], &args[1])?.is_lt()))),
-    ("_<=_", LESS_EQUALS, |args| Ok(Value::Bool(compare(&args[0], &args[1])?.is_le()))),
-    ("_>_", GREATER, |args| Ok(Value::Bool(compare(&args[0], &args[1])?.is_gt()))),
-    ("_>=_", GREATER_EQUALS, |args| Ok(Value::Bool(compare(&args[0], &args[1])?.is_ge()))),
+    (
+        "_%_",
+        &[
+            ("modulo_int64", "(int, int) -> int"),
+            ("modulo_uint64", "(uint, uint) -> uint"),
+        ],
+        modulo,
+    ),
+    (
+        "-_",
+        &[
+            ("negate_double", "(double) -> double"),
+            ("negate_int64", "(int) -> int"),
+        ],
+        negate,
+    ),
+    ("_<_", LESS, |args| {
+        Ok(Value::Bool(compare(&args[0], &args[1])?.is_lt()))
+    }),
+    ("_<=_", LESS_EQUALS, |args| {
+        Ok(Value::Bool(compare(&args[0], &args[1])?.is_le()))
+    }),
+    ("_>_", GREATER, |args| {
+        Ok(Value::Bool(compare(&args[0], &args[1])?.is_gt()))
+    }),
+    ("_>=_", GREATER_EQUALS, |args| {
+        Ok(Value::Bool(compare(&args[0], &args[1])?.is_ge()))
+    }),
     (
         "_[_]",
         &[
@@ -74,7 +100,14 @@ pub const FUNCTIONS: &[Row] = &[
         ],
         lazy,
     ),
-    ("@in", &[("in_list", "(A, list(A)) -> bool"), ("in_map", "(A, map(A, B)) -> bool")], is_in),
+    (
+        "@in",
+        &[
+            ("in_list", "(A, list(A)) -> bool"),
+            ("in_map", "(A, map(A, B)) -> bool"),
+        ],
+        is_in,
+    ),
 ];
 
 macro_rules! comparisons {
@@ -149,7 +182,9 @@ pub fn function_add<'a>(args: &[Value<'a>]) -> Result<Value<'a>> {
 }
 
 fn add_lists<'a>(a: &Value<'a>, b: &Value<'a>) -> Result<Value<'a>> {
-    let (Some(mut left), Some(right)) = (a.items(), b.items()) else { return Err(EvalError::no_such_overload()) };
+    let (Some(mut left), Some(right)) = (a.items(), b.items()) else {
+        return Err(EvalError::no_such_overload());
+    };
     if let Value::Json(json) = a {
         if json.is_set() {
             for item in right {
@@ -193,7 +228,10 @@ fn shift<'a>(t: Timestamp, nanos: i64) -> Result<Value<'a>> {
     if !(-62_135_596_800..=253_402_300_799).contains(&seconds) {
         return Err(overflow("timestamp"));
     }
-    Ok(Value::Timestamp(Timestamp { seconds: seconds as i64, nanos: nanos as u32 }))
+    Ok(Value::Timestamp(Timestamp {
+        seconds: seconds as i64,
+        nanos: nanos as u32,
+    }))
 }
 
 fn subtract<'a>(args: &[Value<'a>]) -> Result<Value<'a>> {
@@ -202,9 +240,7 @@ fn subtract<'a>(args: &[Value<'a>]) -> Result<Value<'a>> {
         (Value::Uint(a), Value::Uint(b)) => unsigned(a.checked_sub(*b)),
         (Value::Double(a), Value::Double(b)) => Ok(Value::Double(a - b)),
         (Value::Duration(a), Value::Duration(b)) => duration(a.checked_sub(*b)),
-        (Value::Timestamp(t), Value::Duration(d)) => {
-            shift(*t, d.checked_neg().ok_or_else(|| overflow("timestamp"))?)
-        }
+        (Value::Timestamp(t), Value::Duration(d)) => shift(*t, d.checked_neg().ok_or_else(|| overflow("timestamp"))?),
         (Value::Timestamp(a), Value::Timestamp(b)) => {
             let nanos = |t: &Timestamp| i128::from(t.seconds) * 1_000_000_000 + i128::from(t.nanos);
             duration(i64::try_from(nanos(a) - nanos(b)).ok())

@@ -42,6 +42,9 @@ pub fn find_all<'a>(text: &str, regex: &Regex, limit: Option<&Value>) -> Result<
         Some(Value::Int(limit)) => usize::try_from(*limit).unwrap_or(usize::MAX),
         Some(_) => return Err(EvalError::no_such_overload()),
     };
-    let found = regex.find_iter(text).take(limit).map(|m| Value::string(m.as_str().to_owned()));
+    let found = regex
+        .find_iter(text)
+        .take(limit)
+        .map(|m| Value::string(m.as_str().to_owned()));
     Ok(Value::list(found.collect()))
 }

@@ -9,7 +9,10 @@ use crate::value::{EvalError, Extension, Result, Semver, Value};
 pub const FUNCTIONS: &[Row] = &[
     (
         "semver",
-        &[("string_to_semver", "(string) -> semver"), ("string_bool_to_semver", "(string, bool) -> semver")],
+        &[
+            ("string_to_semver", "(string) -> semver"),
+            ("string_bool_to_semver", "(string, bool) -> semver"),
+        ],
         |args| match parse(args)? {
             Some(version) => Ok(Value::extension(Extension::Semver(version))),
             None => Err(EvalError::new(why(args[0].as_str().unwrap_or_default()))),
@@ -17,12 +20,21 @@ pub const FUNCTIONS: &[Row] = &[
     ),
     (
         "isSemver",
-        &[("is_semver_string", "(string) -> bool"), ("is_semver_string_bool", "(string, bool) -> bool")],
+        &[
+            ("is_semver_string", "(string) -> bool"),
+            ("is_semver_string_bool", "(string, bool) -> bool"),
+        ],
         |args| Ok(Value::Bool(parse(args)?.is_some())),
     ),
-    ("major", &[("semver_major", "semver.() -> int")], |args| Ok(Value::Int(of(args)?.major as i64))),
-    ("minor", &[("semver_minor", "semver.() -> int")], |args| Ok(Value::Int(of(args)?.minor as i64))),
-    ("patch", &[("semver_patch", "semver.() -> int")], |args| Ok(Value::Int(of(args)?.patch as i64))),
+    ("major", &[("semver_major", "semver.() -> int")], |args| {
+        Ok(Value::Int(of(args)?.major as i64))
+    }),
+    ("minor", &[("semver_minor", "semver.() -> int")], |args| {
+        Ok(Value::Int(of(args)?.minor as i64))
+    }),
+    ("patch", &[("semver_patch", "semver.() -> int")], |args| {
+        Ok(Value::Int(of(args)?.patch as i64))
+    }),
 ];
 
 fn parse(args: &[Value]) -> Result<Option<Semver>> {

@@ -24,8 +24,18 @@ pub fn parse(id: &'static str, text: &'static str, eval: Eval) -> Overload {
     }
     let result = whole(result);
     let mut type_params = Vec::new();
-    params.iter().chain([&result]).for_each(|t| params_in(t, &mut type_params));
-    Overload { id, member, params, result, type_params, eval }
+    params
+        .iter()
+        .chain([&result])
+        .for_each(|t| params_in(t, &mut type_params));
+    Overload {
+        id,
+        member,
+        params,
+        result,
+        type_params,
+        eval,
+    }
 }
 
 fn whole(text: &'static str) -> Type {
@@ -37,7 +47,9 @@ fn whole(text: &'static str) -> Type {
 fn ty(text: &'static str) -> (Type, &'static str) {
     let end = text.find(['(', ')', ',']).unwrap_or(text.len());
     let (name, rest) = text.split_at(end);
-    let Some(mut rest) = rest.strip_prefix('(') else { return (named(name), rest) };
+    let Some(mut rest) = rest.strip_prefix('(') else {
+        return (named(name), rest);
+    };
     let mut params = Vec::new();
     loop {
         let (param, after) = ty(rest);

@@ -8,10 +8,26 @@ use fairlead_api::field::go_float;
 use fairlead_schema::go_regex;
 
 pub const FUNCTIONS: &[Row] = &[
-    ("type", &[("type", "(A) -> type(A)")], |args| Ok(Value::Type(type_value(&args[0])))),
+    ("type", &[("type", "(A) -> type(A)")], |args| {
+        Ok(Value::Type(type_value(&args[0])))
+    }),
     ("dyn", &[("to_dyn", "(A) -> dyn")], |args| Ok(args[0].clone())),
-    ("bool", &[("bool_to_bool", "(bool) -> bool"), ("string_to_bool", "(string) -> bool")], to_bool),
-    ("bytes", &[("bytes_to_bytes", "(bytes) -> bytes"), ("string_to_bytes", "(string) -> bytes")], to_bytes),
+    (
+        "bool",
+        &[
+            ("bool_to_bool", "(bool) -> bool"),
+            ("string_to_bool", "(string) -> bool"),
+        ],
+        to_bool,
+    ),
+    (
+        "bytes",
+        &[
+            ("bytes_to_bytes", "(bytes) -> bytes"),
+            ("string_to_bytes", "(string) -> bytes"),
+        ],
+        to_bytes,
+    ),
     (
         "double",
         &[
@@ -84,12 +100,17 @@ pub const FUNCTIONS: &[Row] = &[
     ("endsWith", &[("ends_with_string", "string.(string) -> bool")], |args| {
         strings(args).map(|(s, t)| Value::Bool(s.ends_with(t)))
     }),
-    ("startsWith", &[("starts_with_string", "string.(string) -> bool")], |args| {
-        strings(args).map(|(s, t)| Value::Bool(s.starts_with(t)))
-    }),
+    (
+        "startsWith",
+        &[("starts_with_string", "string.(string) -> bool")],
+        |args| strings(args).map(|(s, t)| Value::Bool(s.starts_with(t))),
+    ),
     (
         "matches",
-        &[("matches", "(string, string) -> bool"), ("matches_string", "string.(string) -> bool")],
+        &[
+            ("matches", "(string, string) -> bool"),
+            ("matches_string", "string.(string) -> bool"),
+        ],
         |args| {
             let (text, pattern) = strings(args)?;
             let regex = go_regex(pattern).map_err(|e| EvalError::new(e.to_string()))?;
@@ -108,7 +129,10 @@ pub fn is_conversion(function: &str) -> bool {
 
 /// Two strings, as most functions of strings take them.
 pub fn strings<'v>(args: &'v [Value]) -> Result<(&'v str, &'v str)> {
-    args[0].as_str().zip(args[1].as_str()).ok_or_else(EvalError::no_such_overload)
+    args[0]
+        .as_str()
+        .zip(args[1].as_str())
+        .ok_or_else(EvalError::no_such_overload)
 }
 
 fn type_value(value: &Value) -> Type {
@@ -119,7 +143,10 @@ fn type_value(value: &Value) -> Type {
 }
 
 fn cannot(from: &Value, to: &str) -> EvalError {
-    EvalError::new(format!("type conversion error from '{}' to '{to}'", from.type_of().name()))
+    EvalError::new(format!(
+        "type conversion error from '{}' to '{to}'",
+        from.type_of().name()
+    ))
 }
 
 fn to_bool<'a>(args: &[Value<'a>]) -> Result<Value<'a>> {
@@ -168,10 +195,13 @@ fn to_duration<'a>(args: &[Value<'a>]) -> Result<Value<'a>> {
     match &args[0] {
         Value::Duration(d) => Ok(Value::Duration(*d)),
         // COMPAT: a number is seconds.
-        Value::Int(i) => i.checked_mul(1_000_000_000).map(Value::Duration).ok_or_else(|| EvalError::new("range error")),
-        Value::String(s) => {
-            parse_duration(s).map(Value::Duration).ok_or_else(|| cannot(&args[0], "google.protobuf.Duration"))
-        }
+        Value::Int(i) => i
+            .checked_mul(1_000_000_000)
+            .map(Value::Duration)
+            .ok_or_else(|| EvalError::new("range error")),
+        Value::String(s) => parse_duration(s)
+            .map(Value::Duration)
+            .ok_or_else(|| cannot(&args[0], "google.protobuf.Duration")),
         other => Err(cannot(other, "google.protobuf.Duration")),
     }
 }
@@ -230,7 +260,10 @@ fn to_timestamp<'a>(args: &[Value<'a>]) -> Result<Value<'a>> {
     let overflow = || EvalError::new("timestamp overflow");
     match &args[0] {
         Value::Timestamp(t) => Ok(Value::Timestamp(*t)),
-        Value::Int(seconds) if range(*seconds) => Ok(Value::Timestamp(Timestamp { seconds: *seconds, nanos: 0 })),
+        Value::Int(seconds) if range(*seconds) => Ok(Value::Timestamp(Timestamp {
+            seconds: *seconds,
+            nanos: 0,
+        })),
         Value::Int(_) => Err(overflow()),
         Value::String(s) => match crate::value::parse_timestamp(s) {
             Some(t) if range(t.seconds) => Ok(Value::Timestamp(t)),

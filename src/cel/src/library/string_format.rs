@@ -38,7 +38,9 @@ fn format<'a>(args: &[Value<'a>]) -> Result<Value<'a>> {
             Piece::Clause(clause) => {
                 let item = items.get(used).ok_or_else(|| format!("index {used} out of range"))?;
                 used += 1;
-                let formatted = clause.apply(item).map_err(|e| format!("error during formatting: {e}"))?;
+                let formatted = clause
+                    .apply(item)
+                    .map_err(|e| format!("error during formatting: {e}"))?;
                 out.push_str(&formatted);
             }
         }
@@ -165,8 +167,7 @@ impl Clause {
     }
 }
 
-const STRING_CLAUSE: &str =
-    "string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists, types, durations, and timestamps";
+const STRING_CLAUSE: &str = "string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists, types, durations, and timestamps";
 
 fn signed(i: i64, digits: impl Fn(u64) -> String) -> String {
     format!("{}{}", if i < 0 { "-" } else { "" }, digits(i.unsigned_abs()))
@@ -217,7 +218,10 @@ fn text_of(value: &Value) -> std::result::Result<String, String> {
         Value::List(_) => list_text(value)?,
         Value::Json(json) if json.is_list() => list_text(value)?,
         Value::Map(map) => {
-            let entries = map.iter().map(|(k, v)| Ok((k.clone(), v.clone()))).collect::<Result<Vec<_>>>();
+            let entries = map
+                .iter()
+                .map(|(k, v)| Ok((k.clone(), v.clone())))
+                .collect::<Result<Vec<_>>>();
             map_text(entries.map_err(|e| e.to_string())?)?
         }
         Value::Json(json) => {
@@ -232,8 +236,12 @@ fn text_of(value: &Value) -> std::result::Result<String, String> {
 }
 
 fn list_text(value: &Value) -> std::result::Result<String, String> {
-    let items: Vec<String> =
-        value.items().unwrap_or_default().iter().map(literal).collect::<std::result::Result<_, _>>()?;
+    let items: Vec<String> = value
+        .items()
+        .unwrap_or_default()
+        .iter()
+        .map(literal)
+        .collect::<std::result::Result<_, _>>()?;
     Ok(format!("[{}]", items.join(", ")))
 }
 
@@ -256,12 +264,10 @@ fn literal(value: &Value) -> std::result::Result<String, String> {
         Value::Duration(d) => format!("duration({})", go_quote(&duration_text(*d))),
         Value::Double(d) if d.is_finite() => format!("{d:.6}"),
         Value::Double(d) => go_quote(&go_float(*d)),
-        Value::Type(_) | Value::Extension(_) | Value::Optional(_) | Value::Struct(_) => {
-            match value {
-                Value::Type(_) => text_of(value)?,
-                other => return Err(format!("no formatting function for {}", other.type_of().name())),
-            }
-        }
+        Value::Type(_) | Value::Extension(_) | Value::Optional(_) | Value::Struct(_) => match value {
+            Value::Type(_) => text_of(value)?,
+            other => return Err(format!("no formatting function for {}", other.type_of().name())),
+        },
         other => text_of(other)?,
     })
 }
@@ -283,19 +289,29 @@ pub fn check_call(call: &Expr, format: &str, args: &[Expr], type_of: &dyn Fn(&Ex
         let Piece::Clause(clause) = piece else { return Ok(()) };
         let arg = args.get(used).ok_or_else(|| format!("index {used} out of range"))?;
         used += 1;
-        let wrong = if clause.verb == 's' { without_text(arg, type_of) } else { Some(arg).filter(|a| !clause.takes(&type_of(a))) };
+        let wrong = if clause.verb == 's' {
+            without_text(arg, type_of)
+        } else {
+            Some(arg).filter(|a| !clause.takes(&type_of(a)))
+        };
         match wrong {
             None => Ok(()),
             Some(expr) => {
                 place = expr.at;
-                Err(format!("error during formatting: {}", clause.complaint(type_of(expr).name())))
+                Err(format!(
+                    "error during formatting: {}",
+                    clause.complaint(type_of(expr).name())
+                ))
             }
         }
     });
     match checked {
         Err(why) => Some((place, why)),
         Ok(()) if args.len() > used => {
-            let why = format!("too many arguments supplied to string.format (expected {used}, got {})", args.len());
+            let why = format!(
+                "too many arguments supplied to string.format (expected {used}, got {})",
+                args.len()
+            );
             Some((call.at, why))
         }
         Ok(()) => None,
@@ -310,9 +326,10 @@ fn without_text<'e>(expr: &'e Expr, type_of: &dyn Fn(&Expr) -> Type) -> Option<&
     }
     match &expr.kind {
         Kind::List { elements, .. } => elements.iter().find_map(|e| without_text(e, type_of)),
-        Kind::Map(entries) => {
-            entries.iter().flat_map(|e| [&e.key, &e.value]).find_map(|e| without_text(e, type_of))
-        }
+        Kind::Map(entries) => entries
+            .iter()
+            .flat_map(|e| [&e.key, &e.value])
+            .find_map(|e| without_text(e, type_of)),
         _ => None,
     }
 }

@@ -9,22 +9,23 @@ use crate::value::{EvalError, Result, Value};
 
 pub const FUNCTIONS: &[Row] = &[
     ("charAt", &[("string_char_at_int", "string.(int) -> string")], char_at),
-    (
-        "lowerAscii",
-        &[("string_lower_ascii", "string.() -> string")],
-        |args| Ok(Value::string(text(args)?.to_ascii_lowercase())),
-    ),
-    (
-        "upperAscii",
-        &[("string_upper_ascii", "string.() -> string")],
-        |args| Ok(Value::string(text(args)?.to_ascii_uppercase())),
-    ),
-    ("trim", &[("string_trim", "string.() -> string")], |args| Ok(Value::string(trim(text(args)?).to_owned()))),
+    ("lowerAscii", &[("string_lower_ascii", "string.() -> string")], |args| {
+        Ok(Value::string(text(args)?.to_ascii_lowercase()))
+    }),
+    ("upperAscii", &[("string_upper_ascii", "string.() -> string")], |args| {
+        Ok(Value::string(text(args)?.to_ascii_uppercase()))
+    }),
+    ("trim", &[("string_trim", "string.() -> string")], |args| {
+        Ok(Value::string(trim(text(args)?).to_owned()))
+    }),
     (
         "replace",
         &[
             ("string_replace_string_string", "string.(string, string) -> string"),
-            ("string_replace_string_string_int", "string.(string, string, int) -> string"),
+            (
+                "string_replace_string_string_int",
+                "string.(string, string, int) -> string",
+            ),
         ],
         replace,
     ),
@@ -52,7 +53,9 @@ pub const FUNCTIONS: &[Row] = &[
         ],
         join,
     ),
-    ("strings.quote", &[("strings_quote", "(string) -> string")], |args| Ok(Value::string(quote(text(args)?)))),
+    ("strings.quote", &[("strings_quote", "(string) -> string")], |args| {
+        Ok(Value::string(quote(text(args)?)))
+    }),
 ];
 
 fn text<'v>(args: &'v [Value]) -> Result<&'v str> {
@@ -129,14 +132,21 @@ fn substring<'a>(args: &[Value<'a>]) -> Result<Value<'a>> {
     let length = text.chars().count() as i64;
     let end = if args.len() > 2 { int(args, 2)? } else { length };
     if args.len() > 2 && start > end {
-        return Err(EvalError::new(format!("invalid substring range. start: {start}, end: {end}")));
+        return Err(EvalError::new(format!(
+            "invalid substring range. start: {start}, end: {end}"
+        )));
     }
     for index in [start, end] {
         if !(0..=length).contains(&index) {
             return Err(out_of_range(index));
         }
     }
-    Ok(Value::string(text.chars().skip(start as usize).take((end - start) as usize).collect::<String>()))
+    Ok(Value::string(
+        text.chars()
+            .skip(start as usize)
+            .take((end - start) as usize)
+            .collect::<String>(),
+    ))
 }
 
 fn join<'a>(args: &[Value<'a>]) -> Result<Value<'a>> {
@@ -152,7 +162,12 @@ fn join<'a>(args: &[Value<'a>]) -> Result<Value<'a>> {
         }
         match item.as_str() {
             Some(text) => out.push_str(text),
-            None => return Err(EvalError::new(format!("join: invalid input: {}", super::string_format::shown(item)))),
+            None => {
+                return Err(EvalError::new(format!(
+                    "join: invalid input: {}",
+                    super::string_format::shown(item)
+                )));
+            }
         }
     }
     Ok(Value::string(out))
@@ -186,8 +201,12 @@ pub fn index_of(args: &[Value]) -> Result<i64> {
         return Ok(offset);
     }
     let start = usize::try_from(offset).map_err(|_| out_of_range(offset))?;
-    let Some((byte, _)) = text.char_indices().nth(start) else { return Ok(-1) };
-    Ok(text[byte..].find(wanted).map_or(-1, |i| (start + text[byte..byte + i].chars().count()) as i64))
+    let Some((byte, _)) = text.char_indices().nth(start) else {
+        return Ok(-1);
+    };
+    Ok(text[byte..]
+        .find(wanted)
+        .map_or(-1, |i| (start + text[byte..byte + i].chars().count()) as i64))
 }
 
 /// Where a string is last in another, beginning no later than an offset.

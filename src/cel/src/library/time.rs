@@ -51,9 +51,12 @@ pub const FUNCTIONS: &[Row] = &[
     part!("getDayOfMonth", "day_of_month", |c| c.day - 1),
     part!("getDate", "day_of_month_1_based", |c| c.day),
     part!("getDayOfWeek", "day_of_week", |c| c.weekday),
-    clock_part!("getHours", "hours", "duration_to_hours", |c, _| c.hour, |d| d / 3_600_000_000_000),
-    clock_part!("getMinutes", "minutes", "duration_to_minutes", |c, _| c.minute, |d| d / 60_000_000_000),
-    clock_part!("getSeconds", "seconds", "duration_to_seconds", |c, _| c.second, |d| d / 1_000_000_000),
+    clock_part!("getHours", "hours", "duration_to_hours", |c, _| c.hour, |d| d
+        / 3_600_000_000_000),
+    clock_part!("getMinutes", "minutes", "duration_to_minutes", |c, _| c.minute, |d| d
+        / 60_000_000_000),
+    clock_part!("getSeconds", "seconds", "duration_to_seconds", |c, _| c.second, |d| d
+        / 1_000_000_000),
     clock_part!(
         "getMilliseconds",
         "milliseconds",
@@ -65,7 +68,9 @@ pub const FUNCTIONS: &[Row] = &[
 
 /// A timestamp by the clock of a zone, which is UTC where none is given.
 fn civil(args: &[Value]) -> Result<Civil> {
-    let Value::Timestamp(t) = &args[0] else { return Err(EvalError::no_such_overload()) };
+    let Value::Timestamp(t) = &args[0] else {
+        return Err(EvalError::no_such_overload());
+    };
     let offset = match args.get(1) {
         None => 0,
         Some(Value::String(zone)) => zone::offset(zone, t.seconds)?,

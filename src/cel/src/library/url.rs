@@ -15,29 +15,45 @@ pub const FUNCTIONS: &[Row] = &[
         let parsed = GoUrl::parse_request_uri(text).and_then(|_| GoUrl::parse(text));
         match parsed {
             Ok(url) => Ok(Value::extension(Extension::Url(Box::new(url)))),
-            Err(error) => Err(EvalError::new(format!("URL parse error during conversion from string: {error}"))),
+            Err(error) => Err(EvalError::new(format!(
+                "URL parse error during conversion from string: {error}"
+            ))),
         }
     }),
     ("isURL", &[("is_url_string", "(string) -> bool")], |args| {
         let text = args[0].as_str().ok_or_else(EvalError::no_such_overload)?;
         Ok(Value::Bool(GoUrl::parse_request_uri(text).is_ok()))
     }),
-    ("getScheme", &[("url_get_scheme", "url.() -> string")], |args| Ok(Value::string(url(args)?.scheme.clone()))),
-    ("getHost", &[("url_get_host", "url.() -> string")], |args| Ok(Value::string(url(args)?.host.clone()))),
+    ("getScheme", &[("url_get_scheme", "url.() -> string")], |args| {
+        Ok(Value::string(url(args)?.scheme.clone()))
+    }),
+    ("getHost", &[("url_get_host", "url.() -> string")], |args| {
+        Ok(Value::string(url(args)?.host.clone()))
+    }),
     ("getHostname", &[("url_get_hostname", "url.() -> string")], |args| {
         Ok(Value::string(url(args)?.hostname().to_owned()))
     }),
-    ("getPort", &[("url_get_port", "url.() -> string")], |args| Ok(Value::string(url(args)?.port().to_owned()))),
-    ("getEscapedPath", &[("url_get_escaped_path", "url.() -> string")], |args| {
-        Ok(Value::string(url(args)?.escaped_path()))
+    ("getPort", &[("url_get_port", "url.() -> string")], |args| {
+        Ok(Value::string(url(args)?.port().to_owned()))
     }),
-    ("getQuery", &[("url_get_query", "url.() -> map(string, list(string))")], |args| {
-        let mut query: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-        for (name, value) in url(args)?.query() {
-            query.entry(name).or_default().push(Value::string(value));
-        }
-        Ok(Value::map(query.into_iter().map(|(name, values)| (Key::String(Text::from(name)), Value::list(values)))))
-    }),
+    (
+        "getEscapedPath",
+        &[("url_get_escaped_path", "url.() -> string")],
+        |args| Ok(Value::string(url(args)?.escaped_path())),
+    ),
+    (
+        "getQuery",
+        &[("url_get_query", "url.() -> map(string, list(string))")],
+        |args| {
+            let mut query: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+            for (name, value) in url(args)?.query() {
+                query.entry(name).or_default().push(Value::string(value));
+            }
+            Ok(Value::map(query.into_iter().map(|(name, values)| {
+                (Key::String(Text::from(name)), Value::list(values))
+            })))
+        },
+    ),
 ];
 
 fn url<'v>(args: &'v [Value]) -> Result<&'v GoUrl> {

@@ -11,7 +11,10 @@ pub fn parse_duration(text: &str) -> Option<i64> {
 /// A duration as CEL prints it: seconds, without zeros at the end.
 pub fn duration_text(nanos: i64) -> String {
     let sign = if nanos < 0 { "-" } else { "" };
-    let (seconds, rest) = (nanos.unsigned_abs() / 1_000_000_000, nanos.unsigned_abs() % 1_000_000_000);
+    let (seconds, rest) = (
+        nanos.unsigned_abs() / 1_000_000_000,
+        nanos.unsigned_abs() % 1_000_000_000,
+    );
     if rest == 0 {
         return format!("{sign}{seconds}s");
     }
@@ -23,7 +26,10 @@ pub fn duration_text(nanos: i64) -> String {
 pub fn parse_timestamp(text: &str) -> Option<Timestamp> {
     let instant = fairlead_api::Timestamp::parse(text)?;
     let (seconds, nanos) = (instant.0.div_euclid(1_000_000_000), instant.0.rem_euclid(1_000_000_000));
-    Some(Timestamp { seconds: i64::try_from(seconds).ok()?, nanos: u32::try_from(nanos).ok()? })
+    Some(Timestamp {
+        seconds: i64::try_from(seconds).ok()?,
+        nanos: u32::try_from(nanos).ok()?,
+    })
 }
 
 /// RFC 3339 in UTC, with as many digits as it takes.
@@ -69,10 +75,18 @@ impl Civil {
         let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
         let march_day = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let march_month = (5 * march_day + 2) / 153;
-        let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+        let month = if march_month < 10 {
+            march_month + 3
+        } else {
+            march_month - 9
+        };
         let year = year_of_era + era * 400 + i64::from(month <= 2);
         let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-        let day_of_year = if month > 2 { march_day + 59 + i64::from(leap) } else { march_day - 306 };
+        let day_of_year = if month > 2 {
+            march_day + 59 + i64::from(leap)
+        } else {
+            march_day - 306
+        };
         Civil {
             year,
             month,
@@ -92,9 +106,11 @@ mod tests {
 
     #[test]
     fn calendars_agree() {
-        for (text, weekday, day_of_year) in
-            [("2020-01-02T03:04:05Z", 4, 1), ("2020-12-31T00:00:00Z", 4, 365), ("1969-12-31T23:59:59.5Z", 3, 364)]
-        {
+        for (text, weekday, day_of_year) in [
+            ("2020-01-02T03:04:05Z", 4, 1),
+            ("2020-12-31T00:00:00Z", 4, 365),
+            ("1969-12-31T23:59:59.5Z", 3, 364),
+        ] {
             let t = parse_timestamp(text).unwrap();
             assert_eq!(timestamp_text(t), text);
             let civil = Civil::of(t.seconds);

@@ -89,7 +89,13 @@ impl Semver {
                 })
                 .collect()
         };
-        Some(Semver { major, minor, patch, pre: identifiers(pre, true)?, build: identifiers(build, false)? })
+        Some(Semver {
+            major,
+            minor,
+            patch,
+            pre: identifiers(pre, true)?,
+            build: identifiers(build, false)?,
+        })
     }
 
     /// What is close to a version, as one: a `v` in front goes, missing numbers are zero, leading zeros go.
@@ -112,14 +118,14 @@ impl Semver {
     }
 
     pub fn compare(&self, other: &Semver) -> Ordering {
-        (self.major, self.minor, self.patch).cmp(&(other.major, other.minor, other.patch)).then_with(|| {
-            match (self.pre.is_empty(), other.pre.is_empty()) {
+        (self.major, self.minor, self.patch)
+            .cmp(&(other.major, other.minor, other.patch))
+            .then_with(|| match (self.pre.is_empty(), other.pre.is_empty()) {
                 (true, true) => Ordering::Equal,
                 (true, false) => Ordering::Greater,
                 (false, true) => Ordering::Less,
                 (false, false) => pre_releases(&self.pre, &other.pre),
-            }
-        })
+            })
     }
 }
 
@@ -144,7 +150,15 @@ mod tests {
 
     #[test]
     fn versions_order_by_the_book() {
-        let ordered = ["1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-beta.2", "1.0.0-beta.11", "1.0.0-rc.1", "1.0.0", "1.2.0"];
+        let ordered = [
+            "1.0.0-alpha",
+            "1.0.0-alpha.1",
+            "1.0.0-beta.2",
+            "1.0.0-beta.11",
+            "1.0.0-rc.1",
+            "1.0.0",
+            "1.2.0",
+        ];
         for pair in ordered.windows(2) {
             let (a, b) = (Semver::parse(pair[0]).unwrap(), Semver::parse(pair[1]).unwrap());
             assert!(a.compare(&b).is_lt(), "{pair:?}");

@@ -51,11 +51,14 @@ fn string<'a>(text: &'a str, ty: Option<TypeRef<'a>>) -> Result<Value<'a>> {
     Ok(match format {
         "byte" => {
             let bytes = base64::engine::general_purpose::STANDARD.decode(text);
-            Value::Bytes(bytes.map_err(|_| EvalError::new(format!("Invalid byte formatted string {text}")))?.into())
+            Value::Bytes(
+                bytes
+                    .map_err(|_| EvalError::new(format!("Invalid byte formatted string {text}")))?
+                    .into(),
+            )
         }
         "duration" => Value::Duration(
-            convert::parse_duration(text)
-                .ok_or_else(|| EvalError::new(format!("Invalid duration {text}")))?,
+            convert::parse_duration(text).ok_or_else(|| EvalError::new(format!("Invalid duration {text}")))?,
         ),
         "date" => Value::Timestamp(
             midnight(text).ok_or_else(|| EvalError::new(format!("Invalid date formatted string {text}")))?,
@@ -70,7 +73,10 @@ fn string<'a>(text: &'a str, ty: Option<TypeRef<'a>>) -> Result<Value<'a>> {
 
 fn midnight(date: &str) -> Option<Timestamp> {
     let instant = Instant::parse(&format!("{date}T00:00:00Z"))?;
-    Some(Timestamp { seconds: instant.unix_seconds(), nanos: 0 })
+    Some(Timestamp {
+        seconds: instant.unix_seconds(),
+        nanos: 0,
+    })
 }
 
 impl<'a> Json<'a> {
@@ -95,7 +101,12 @@ impl<'a> Json<'a> {
     pub fn items(&self) -> Option<Vec<Value<'a>>> {
         let Node::List(items) = self.node else { return None };
         let ty = self.ty.and_then(TypeRef::items);
-        Some(items.iter().map(|item| Value::from_node(item, ty).unwrap_or(Value::Null)).collect())
+        Some(
+            items
+                .iter()
+                .map(|item| Value::from_node(item, ty).unwrap_or(Value::Null))
+                .collect(),
+        )
     }
 
     /// The entries of a map, or the fields of an object by their escaped names.
@@ -106,7 +117,11 @@ impl<'a> Json<'a> {
             if ty.is_some_and(|t| t.member(name).is_none()) {
                 return None;
             }
-            let key = if escaped { Text::from(escape::escape(name).unwrap_or_else(|| name.to_string())) } else { Text::Borrowed(name.as_str()) };
+            let key = if escaped {
+                Text::from(escape::escape(name).unwrap_or_else(|| name.to_string()))
+            } else {
+                Text::Borrowed(name.as_str())
+            };
             Some((Key::String(key), value, ty.and_then(|t| t.member(name))))
         })
     }
@@ -126,7 +141,9 @@ impl<'a> Json<'a> {
     }
 
     pub fn field(&self, name: &str) -> Result<Option<Value<'a>>> {
-        let Node::Map(map) = self.node else { return Err(EvalError::no_such_overload()) };
+        let Node::Map(map) = self.node else {
+            return Err(EvalError::no_such_overload());
+        };
         let unescaped;
         let name = if self.has_fields() {
             unescaped = escape::unescape(name);
@@ -135,7 +152,9 @@ impl<'a> Json<'a> {
             name
         };
         let Some(value) = map.get(name) else { return Ok(None) };
-        let Some(declared) = self.ty else { return Value::from_node(value, None).map(Some) };
+        let Some(declared) = self.ty else {
+            return Value::from_node(value, None).map(Some);
+        };
         // Expressions see what is declared, and a null field as an absent one.
         match declared.member(name) {
             Some(ty) if !(value.is_null() && self.has_fields()) => Value::from_node(value, Some(ty)).map(Some),
@@ -144,7 +163,11 @@ impl<'a> Json<'a> {
     }
 
     pub fn type_of(&self) -> Type {
-        if self.is_list() { Type::list(Type::Dyn) } else { Type::map(Type::String, Type::Dyn) }
+        if self.is_list() {
+            Type::list(Type::Dyn)
+        } else {
+            Type::map(Type::String, Type::Dyn)
+        }
     }
 
     /// Whether the order of items means nothing.

@@ -24,7 +24,9 @@ pub fn equal(a: &Value, b: &Value) -> bool {
         (Value::Struct(a), Value::Struct(b)) => {
             a.name == b.name
                 && a.fields.len() == b.fields.len()
-                && a.fields.iter().all(|(n, v)| b.fields.iter().any(|(m, w)| m == n && equal(v, w)))
+                && a.fields
+                    .iter()
+                    .all(|(n, v)| b.fields.iter().any(|(m, w)| m == n && equal(v, w)))
         }
         (Value::Json(a), Value::Json(b)) if a.is_list() && b.is_list() => json_lists(a, b),
         (Value::Json(a), Value::Json(b)) if !a.is_list() && !b.is_list() => json_maps(a, b),
@@ -58,7 +60,9 @@ fn same_sets(a: &[Value], b: &[Value]) -> bool {
 }
 
 fn json_lists(a: &Json, b: &Json) -> bool {
-    let (Some(left), Some(right)) = (a.items(), b.items()) else { return false };
+    let (Some(left), Some(right)) = (a.items(), b.items()) else {
+        return false;
+    };
     if left.len() != right.len() {
         return false;
     }
@@ -83,7 +87,9 @@ fn json_maps(a: &Json, b: &Json) -> bool {
     if a.ty.is_none() || b.ty.is_none() {
         return untyped(a.node, b.node);
     }
-    let (Node::Map(left), Node::Map(right)) = (a.node, b.node) else { return false };
+    let (Node::Map(left), Node::Map(right)) = (a.node, b.node) else {
+        return false;
+    };
     left.len() == right.len()
         && left.iter().all(|(name, v)| {
             let Some(w) = right.get(name) else { return false };
@@ -163,5 +169,8 @@ fn integer_to_double(i: i128, d: f64) -> Option<Ordering> {
         return Some(Ordering::Greater);
     }
     let whole = d.trunc();
-    Some(i.cmp(&(whole as i128)).then_with(|| 0.0f64.partial_cmp(&(d - whole)).unwrap_or(Ordering::Equal)))
+    Some(
+        i.cmp(&(whole as i128))
+            .then_with(|| 0.0f64.partial_cmp(&(d - whole)).unwrap_or(Ordering::Equal)),
+    )
 }

@@ -53,7 +53,11 @@ static LICENSE: Message = Message {
 };
 
 static TAG: Message = Message {
-    fields: &[(1, "name", Text), (2, "description", Text), (3, "externalDocs", M(&EXTERNAL_DOCS))],
+    fields: &[
+        (1, "name", Text),
+        (2, "description", Text),
+        (3, "externalDocs", M(&EXTERNAL_DOCS)),
+    ],
     entries: None,
     extensions: 4,
 };
@@ -323,7 +327,12 @@ static BASIC: Message = Message {
 };
 
 static API_KEY: Message = Message {
-    fields: &[(1, "type", Text), (2, "name", Text), (3, "in", Text), (4, "description", Text)],
+    fields: &[
+        (1, "type", Text),
+        (2, "name", Text),
+        (3, "in", Text),
+        (4, "description", Text),
+    ],
     entries: None,
     extensions: 5,
 };

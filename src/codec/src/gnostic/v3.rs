@@ -47,7 +47,11 @@ static LICENSE: Message = Message {
 };
 
 static TAG: Message = Message {
-    fields: &[(1, "name", Text), (2, "description", Text), (3, "externalDocs", M(&EXTERNAL_DOCS))],
+    fields: &[
+        (1, "name", Text),
+        (2, "description", Text),
+        (3, "externalDocs", M(&EXTERNAL_DOCS)),
+    ],
     entries: None,
     extensions: 4,
 };
@@ -137,7 +141,11 @@ static PARAMETER: Message = Message {
 };
 
 static REQUEST_BODY: Message = Message {
-    fields: &[(1, "description", Text), (2, "content", M(&MEDIA_TYPES)), (3, "required", Flag)],
+    fields: &[
+        (1, "description", Text),
+        (2, "content", M(&MEDIA_TYPES)),
+        (3, "required", Flag),
+    ],
     entries: None,
     extensions: 4,
 };

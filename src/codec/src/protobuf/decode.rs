@@ -14,10 +14,7 @@ use fairlead_schema::TypeId;
 
 /// Reads a message of a type.
 pub fn message(messages: &[Message], id: TypeId, bytes: &[u8]) -> Result<Node, Error> {
-    let mut decoder = Decoder {
-        messages,
-        moves: MOVES,
-    };
+    let mut decoder = Decoder { messages, moves: MOVES };
     decoder.message(id, bytes, None, MAX_MESSAGES)
 }
 
@@ -345,7 +342,10 @@ impl Slot {
             Node::Map(map) => self.omit_zero && !self.pointer && map.is_empty(),
             // Quantities, times and the like are structs to Go: never empty.
             value => {
-                let plain = matches!(self.value, Value::Bool | Value::Int { .. } | Value::Double | Value::String | Value::Bytes | Value::Strings);
+                let plain = matches!(
+                    self.value,
+                    Value::Bool | Value::Int { .. } | Value::Double | Value::String | Value::Bytes | Value::Strings
+                );
                 plain && self.omit_empty && !self.pointer && value.is_zero()
             }
         }

@@ -44,7 +44,11 @@ pub fn open(bytes: &[u8]) -> Result<Document<'_>, Error> {
                 document.message = reader.bytes()?;
             }
             3 | 4 => {
-                expect(wire_type, BYTES, if number == 3 { "ContentEncoding" } else { "ContentType" })?;
+                expect(
+                    wire_type,
+                    BYTES,
+                    if number == 3 { "ContentEncoding" } else { "ContentType" },
+                )?;
                 reader.bytes()?;
             }
             _ => return Ok(false),
@@ -156,9 +160,15 @@ mod tests {
     #[test]
     fn documents_are_what_go_writes() {
         let sealed = seal("v1", "Pod", b"\x0a\x00");
-        assert_eq!(sealed, b"k8s\0\x0a\x09\x0a\x02v1\x12\x03Pod\x12\x02\x0a\x00\x1a\x00\x22\x00");
+        assert_eq!(
+            sealed,
+            b"k8s\0\x0a\x09\x0a\x02v1\x12\x03Pod\x12\x02\x0a\x00\x1a\x00\x22\x00"
+        );
         let opened = open(&sealed).unwrap();
-        assert_eq!((&*opened.api_version, &*opened.kind, opened.message), ("v1", "Pod", &b"\x0a\x00"[..]));
+        assert_eq!(
+            (&*opened.api_version, &*opened.kind, opened.message),
+            ("v1", "Pod", &b"\x0a\x00"[..])
+        );
     }
 
     #[test]
@@ -170,7 +180,10 @@ mod tests {
             bytes.extend_from_slice(item);
         }
         bytes.extend_from_slice(list.tail);
-        assert_eq!(open(&bytes).unwrap().message, b"\x0a\x02\x0a\x00\x12\x02\x0a\x00\x12\x00");
+        assert_eq!(
+            open(&bytes).unwrap().message,
+            b"\x0a\x02\x0a\x00\x12\x02\x0a\x00\x12\x00"
+        );
     }
 
     #[test]

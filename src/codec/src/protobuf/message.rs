@@ -42,7 +42,9 @@ pub enum Label {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value {
     Bool,
-    Int { bits: u8 },
+    Int {
+        bits: u8,
+    },
     Double,
     String,
     Bytes,
@@ -106,7 +108,10 @@ fn compiled(
         }
     }
     slots.sort_by_key(|s| s.number);
-    Message { name: name.into(), slots }
+    Message {
+        name: name.into(),
+        slots,
+    }
 }
 
 fn slot(types: &Types, schema: Option<TypeId>, field: &Field) -> Slot {
@@ -171,7 +176,10 @@ impl Message {
         let metadata = Slot::plain(metadata, "metadata", Label::Single, Value::Message(list_meta));
         let mut slots = vec![metadata, items];
         slots.sort_by_key(|s| s.number);
-        Message { name: name.into(), slots }
+        Message {
+            name: name.into(),
+            slots,
+        }
     }
 
     pub fn slots(&self) -> &[Slot] {
@@ -220,7 +228,9 @@ impl Slot {
         {
             return messages[id.0 as usize].name.to_string();
         }
-        const INITIALS: [&str; 11] = ["uid", "ip", "url", "id", "api", "fs", "tls", "cidr", "json", "xs", "ttl"];
+        const INITIALS: [&str; 11] = [
+            "uid", "ip", "url", "id", "api", "fs", "tls", "cidr", "json", "xs", "ttl",
+        ];
         let word = self.name.trim_start_matches('$');
         let lower = word.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(word.len());
         match word.split_at(lower) {

@@ -4,8 +4,8 @@
 use super::Error;
 use super::wire::{BYTES, Reader, VARINT, Writer};
 use compact_str::CompactString;
-use fairlead_api::time::{GoDuration, rfc3339};
 use fairlead_api::quantity::Quantity;
+use fairlead_api::time::{GoDuration, rfc3339};
 use fairlead_api::{Node, Timestamp, json};
 
 const NANOS: i128 = 1_000_000_000;
@@ -29,11 +29,15 @@ pub fn fields<'a>(
 /// The number of a field as it stands in its key, where it is one.
 pub fn checked(message: &str, wire: u64, number: i32, wire_type: u8) -> Result<u32, Error> {
     if wire_type == 4 {
-        return Err(Error::Other(format!("proto: {message}: wiretype end group for non-group")));
+        return Err(Error::Other(format!(
+            "proto: {message}: wiretype end group for non-group"
+        )));
     }
     match u32::try_from(number) {
         Ok(number @ 1..) => Ok(number),
-        _ => Err(Error::Other(format!("proto: {message}: illegal tag {number} (wire type {wire})"))),
+        _ => Err(Error::Other(format!(
+            "proto: {message}: illegal tag {number} (wire type {wire})"
+        ))),
     }
 }
 
@@ -41,7 +45,9 @@ pub fn expect(wire_type: u8, wanted: u8, field: &str) -> Result<(), Error> {
     if wire_type == wanted {
         return Ok(());
     }
-    Err(Error::Other(format!("proto: wrong wireType = {wire_type} for field {field}")))
+    Err(Error::Other(format!(
+        "proto: wrong wireType = {wire_type} for field {field}"
+    )))
 }
 
 pub fn text(bytes: &[u8]) -> Node {
@@ -92,7 +98,9 @@ pub fn read_time(bytes: &[u8], micro: bool) -> Result<Node, Error> {
     })?;
     if micro {
         let micros = i128::from(nanos).div_euclid(1000);
-        return Ok(Node::string(Timestamp(i128::from(seconds) * NANOS + micros * 1000).rfc3339_micro()));
+        return Ok(Node::string(
+            Timestamp(i128::from(seconds) * NANOS + micros * 1000).rfc3339_micro(),
+        ));
     }
     Ok(Node::string(Timestamp::from_unix_seconds(seconds).rfc3339()))
 }
@@ -121,7 +129,11 @@ pub fn read_duration(bytes: &[u8]) -> Result<Node, Error> {
 }
 
 pub fn write_duration(node: &Node, out: &mut Writer) {
-    let nanos = node.as_str().and_then(|text| GoDuration::parse(text).ok()).unwrap_or_default().0;
+    let nanos = node
+        .as_str()
+        .and_then(|text| GoDuration::parse(text).ok())
+        .unwrap_or_default()
+        .0;
     out.number(1, nanos as u64);
 }
 

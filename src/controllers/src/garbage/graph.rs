@@ -75,7 +75,10 @@ impl Graph {
             return before;
         }
         for owner in &object.owners {
-            self.dependents.entry(owner.uid.clone()).or_default().insert(uid.clone());
+            self.dependents
+                .entry(owner.uid.clone())
+                .or_default()
+                .insert(uid.clone());
         }
         self.objects.insert(uid.clone(), object);
         before
@@ -106,7 +109,8 @@ impl Graph {
 
     /// Whether a dependent itself waits for its own dependents.
     pub fn has_waiting_dependent(&self, uid: &str) -> bool {
-        self.dependents(uid).any(|d| self.get(d).is_some_and(|o| o.deletion == Deletion::Foreground))
+        self.dependents(uid)
+            .any(|d| self.get(d).is_some_and(|o| o.deletion == Deletion::Foreground))
     }
 
     /// Remembers that an owner is gone. Uids never come back.
@@ -123,7 +127,10 @@ impl Graph {
 
     /// Whether an owner, as seen from a namespace, is known to be gone. A cluster-scoped object has none in namespaces.
     pub fn is_absent(&self, uid: &str, seen_from: &str) -> bool {
-        self.absent.namespaces.get(uid).is_some_and(|namespace| namespace.is_empty() || &**namespace == seen_from)
+        self.absent
+            .namespaces
+            .get(uid)
+            .is_some_and(|namespace| namespace.is_empty() || &**namespace == seen_from)
     }
 }
 
@@ -135,7 +142,12 @@ impl Object {
             owners = node.owner_references().iter().map(Owner::read).collect();
             deletion = Deletion::of(node);
         }
-        Object { definition: definition.clone(), key: cached.key.clone(), owners, deletion }
+        Object {
+            definition: definition.clone(),
+            key: cached.key.clone(),
+            owners,
+            deletion,
+        }
     }
 
     pub fn namespace(&self) -> &str {
@@ -217,7 +229,9 @@ mod tests {
         for n in 0..=MAX_ABSENT {
             graph.note_absent(&n.to_string().into(), if n == 1 { "" } else { "n" });
         }
-        assert!(!graph.is_absent("0", "n") && graph.is_absent("1", "m") && graph.is_absent(&MAX_ABSENT.to_string(), "n"));
+        assert!(
+            !graph.is_absent("0", "n") && graph.is_absent("1", "m") && graph.is_absent(&MAX_ABSENT.to_string(), "n")
+        );
         assert!(!graph.is_absent("2", "") && !graph.is_absent("2", "m"));
         assert_eq!(graph.absent.namespaces.len(), MAX_ABSENT);
     }

@@ -94,7 +94,9 @@ pub async fn judge(tools: Tools, case: Case) -> Outcome {
 }
 
 async fn judge_once(tools: &Tools, case: &Case) -> Result<(), Trouble> {
-    let Some(object) = current(tools, &case.place).await? else { return Ok(()) };
+    let Some(object) = current(tools, &case.place).await? else {
+        return Ok(());
+    };
     if Deletion::of(&object) != Deletion::No {
         return Ok(());
     }
@@ -118,7 +120,11 @@ async fn judge_once(tools: &Tools, case: &Case) -> Result<(), Trouble> {
     if solid > 0 {
         // Owners that wait are taken off, too: they would wait for ever for what others keep.
         gone.append(&mut waiting);
-        return if gone.is_empty() { Ok(()) } else { disown(tools, &case.place, &object, &gone).await.map_err(Trouble::from) };
+        return if gone.is_empty() {
+            Ok(())
+        } else {
+            disown(tools, &case.place, &object, &gone).await.map_err(Trouble::from)
+        };
     }
     if gone.is_empty() && waiting.is_empty() {
         return Ok(());
@@ -132,7 +138,11 @@ async fn judge_once(tools: &Tools, case: &Case) -> Result<(), Trouble> {
         };
         return Ok(delete(tools, &case.place, &object, policy).await?);
     }
-    let object = if case.has_waiting_dependent { unblock(tools, &case.place, &object).await? } else { object };
+    let object = if case.has_waiting_dependent {
+        unblock(tools, &case.place, &object).await?
+    } else {
+        object
+    };
     Ok(delete(tools, &case.place, &object, "Foreground").await?)
 }
 
@@ -143,7 +153,9 @@ pub async fn orphan(tools: Tools, owner: Place, dependents: Vec<Place>) -> Outco
         let tools = tools.clone();
         async move {
             for _ in 0..ATTEMPTS {
-                let Some(object) = current(&tools, &place).await? else { return Ok(()) };
+                let Some(object) = current(&tools, &place).await? else {
+                    return Ok(());
+                };
                 match disown(&tools, &place, &object, &[uid]).await {
                     Err(status) if status.code() == 404 => return Ok(()),
                     Err(status) if status.code() == 409 => {}
@@ -153,7 +165,10 @@ pub async fn orphan(tools: Tools, owner: Place, dependents: Vec<Place>) -> Outco
             Err(Status::modified(&place.definition.group_resource(), &place.name))
         }
     };
-    let results: Vec<StatusResult<()>> = stream::iter(dependents.into_iter().map(one)).buffer_unordered(AT_ONCE).collect().await;
+    let results: Vec<StatusResult<()>> = stream::iter(dependents.into_iter().map(one))
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
     if let Some(status) = results.into_iter().find_map(Result::err) {
         return failed(&owner, &status);
     }
@@ -171,7 +186,11 @@ pub async fn release(tools: Tools, place: Place, finalizer: &str) -> Outcome {
         if !object.finalizers().any(|f| f == finalizer) {
             return Outcome::Done;
         }
-        let kept: Vec<Node> = object.finalizers().filter(|f| *f != finalizer).map(Node::from).collect();
+        let kept: Vec<Node> = object
+            .finalizers()
+            .filter(|f| *f != finalizer)
+            .map(Node::from)
+            .collect();
         match patch(&tools, &place, &object, "finalizers", kept).await {
             Ok(_) => return Outcome::Done,
             Err(status) if status.code() == 404 => return Outcome::Done,
@@ -202,10 +221,14 @@ async fn owner(tools: &Tools, dependent: &Place, reference: &Node) -> Result<Opt
     let gv = GroupVersion::parse(reference.str("apiVersion")).ok_or(Trouble::UnknownKind)?;
     let snapshot = tools.router.load();
     let kind = reference.str("kind");
-    let named = snapshot.kind(&gv.group, &gv.version, kind).ok_or(Trouble::UnknownKind)?;
+    let named = snapshot
+        .kind(&gv.group, &gv.version, kind)
+        .ok_or(Trouble::UnknownKind)?;
     // The stored version needs no conversion.
     let stored = &named.storage.kind;
-    let definition = snapshot.kind(&stored.group, &stored.version, &stored.kind).unwrap_or(named);
+    let definition = snapshot
+        .kind(&stored.group, &stored.version, &stored.kind)
+        .unwrap_or(named);
     let namespace = match (definition.namespaced(), dependent.namespace.as_str()) {
         (true, "") => return Err(Trouble::WrongScope),
         (true, namespace) => namespace,
@@ -223,13 +246,21 @@ async fn delete(tools: &Tools, place: &Place, object: &Node, policy: &str) -> St
     let mut options = node!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": policy});
     options.set_at(&["preconditions", "uid"], object.uid());
     options.set_at(&["preconditions", "resourceVersion"], object.resource_version());
-    tools.client.delete(&place.definition, &place.namespace, &place.name, &options).await.map(drop)
+    tools
+        .client
+        .delete(&place.definition, &place.namespace, &place.name, &options)
+        .await
+        .map(drop)
 }
 
 /// Takes owner references off.
 async fn disown(tools: &Tools, place: &Place, object: &Node, owners: &[&str]) -> StatusResult<()> {
     let references = object.owner_references();
-    let kept: Vec<Node> = references.iter().filter(|r| !owners.contains(&r.str("uid"))).cloned().collect();
+    let kept: Vec<Node> = references
+        .iter()
+        .filter(|r| !owners.contains(&r.str("uid")))
+        .cloned()
+        .collect();
     if kept.len() == references.len() {
         return Ok(());
     }
@@ -252,6 +283,12 @@ async fn patch(tools: &Tools, place: &Place, object: &Node, field: &str, list: V
     let mut patch = Node::map();
     patch.set_at(&["metadata", "uid"], object.uid());
     patch.set_at(&["metadata", "resourceVersion"], object.resource_version());
-    patch.set_at(&["metadata", field], if list.is_empty() { Node::Null } else { Node::List(list) });
-    tools.client.merge_patch(&place.definition, &place.namespace, &place.name, "", &patch).await
+    patch.set_at(
+        &["metadata", field],
+        if list.is_empty() { Node::Null } else { Node::List(list) },
+    );
+    tools
+        .client
+        .merge_patch(&place.definition, &place.namespace, &place.name, "", &patch)
+        .await
 }

@@ -26,7 +26,9 @@ impl Found {
 
 /// Sets the five conditions of a namespace's deletion. True where one of them differs from before.
 pub fn set(namespace: &mut Node, found: &Found, now: &str) -> bool {
-    let mut list: Vec<Node> = namespace.get("status").map_or(Vec::new(), |s| s.list("conditions").to_vec());
+    let mut list: Vec<Node> = namespace
+        .get("status")
+        .map_or(Vec::new(), |s| s.list("conditions").to_vec());
     let mut changed = false;
     for (kind, problem, (fine, fine_message)) in conditions(found) {
         let (status, reason, message) = match &problem {
@@ -35,11 +37,14 @@ pub fn set(namespace: &mut Node, found: &Found, now: &str) -> bool {
         };
         let old = list.iter().position(|c| c.str("type") == kind);
         let known = old.map(|i| &list[i]);
-        if known.is_some_and(|c| c.str("status") == status && c.str("reason") == reason && c.str("message") == message) {
+        if known.is_some_and(|c| c.str("status") == status && c.str("reason") == reason && c.str("message") == message)
+        {
             continue;
         }
         changed = true;
-        let since = known.filter(|c| c.str("status") == status).map_or(now, |c| c.str("lastTransitionTime"));
+        let since = known
+            .filter(|c| c.str("status") == status)
+            .map_or(now, |c| c.str("lastTransitionTime"));
         let condition =
             node!({"type": kind, "status": status, "lastTransitionTime": since, "reason": reason, "message": message});
         match old {
@@ -54,12 +59,19 @@ pub fn set(namespace: &mut Node, found: &Found, now: &str) -> bool {
 }
 
 /// Type, what is wrong, and reason and message where nothing is.
-type Condition = (&'static str, Option<(&'static str, String)>, (&'static str, &'static str));
+type Condition = (
+    &'static str,
+    Option<(&'static str, String)>,
+    (&'static str, &'static str),
+);
 
 fn conditions(found: &Found) -> [Condition; 5] {
     let problem = |bad: bool, reason, message: &dyn Fn() -> String| bad.then(|| (reason, message()));
     let counted = |items: &BTreeMap<String, usize>, between: &str| {
-        let parts: Vec<String> = items.iter().map(|(what, n)| format!("{what} {between} {n} resource instances")).collect();
+        let parts: Vec<String> = items
+            .iter()
+            .map(|(what, n)| format!("{what} {between} {n} resource instances"))
+            .collect();
         parts.join(", ")
     };
     let discovery = || {
@@ -72,11 +84,19 @@ fn conditions(found: &Found) -> [Condition; 5] {
     };
     let content = || {
         let failed: Vec<&str> = found.content.iter().map(String::as_str).collect();
-        format!("Failed to delete all resource types, {} remaining: {}", failed.len(), failed.join(", "))
+        format!(
+            "Failed to delete all resource types, {} remaining: {}",
+            failed.len(),
+            failed.join(", ")
+        )
     };
     let remaining = || format!("Some resources are remaining: {}", counted(&found.remaining, "has"));
-    let finalizers =
-        || format!("Some content in the namespace has finalizers remaining: {}", counted(&found.finalizers, "in"));
+    let finalizers = || {
+        format!(
+            "Some content in the namespace has finalizers remaining: {}",
+            counted(&found.finalizers, "in")
+        )
+    };
     [
         (
             "NamespaceDeletionDiscoveryFailure",
@@ -91,7 +111,10 @@ fn conditions(found: &Found) -> [Condition; 5] {
         (
             "NamespaceDeletionContentFailure",
             problem(!found.content.is_empty(), "ContentDeletionFailed", &content),
-            ("ContentDeleted", "All content successfully deleted, may be waiting on finalization"),
+            (
+                "ContentDeleted",
+                "All content successfully deleted, may be waiting on finalization",
+            ),
         ),
         (
             "NamespaceContentRemaining",
@@ -117,17 +140,28 @@ mod tests {
         // COMPAT: the core group leaves a dot behind.
         found.remaining.insert("pods.".into(), 2);
         found.finalizers.insert("example.com/f".into(), 1);
-        found.discovery.insert("g.example.com/v1".into(), "stale GroupVersion discovery: g.example.com/v1".into());
+        found.discovery.insert(
+            "g.example.com/v1".into(),
+            "stale GroupVersion discovery: g.example.com/v1".into(),
+        );
         assert!(set(&mut namespace, &found, "then"));
         let of = |namespace: &Node, kind: &str| {
             let conditions = namespace.get("status").unwrap().list("conditions").to_vec();
             let c = conditions.iter().find(|c| c.str("type") == kind).unwrap();
-            (c.str("status").to_owned(), c.str("lastTransitionTime").to_owned(), c.str("message").to_owned())
+            (
+                c.str("status").to_owned(),
+                c.str("lastTransitionTime").to_owned(),
+                c.str("message").to_owned(),
+            )
         };
         let said = |status: &str, at: &str, message: &str| (status.to_owned(), at.to_owned(), message.to_owned());
         assert_eq!(
             of(&namespace, "NamespaceContentRemaining"),
-            said("True", "then", "Some resources are remaining: pods. has 2 resource instances")
+            said(
+                "True",
+                "then",
+                "Some resources are remaining: pods. has 2 resource instances"
+            )
         );
         assert_eq!(
             of(&namespace, "NamespaceDeletionDiscoveryFailure").2,

@@ -10,14 +10,23 @@ const REVIEWS: [&str; 2] = ["v1", "v1beta1"];
 
 pub fn check(spec: &Node, options: &Options, path: &FieldPath) -> FieldErrors {
     let mut errors = FieldErrors::new();
-    let Some(conversion) = present(spec, "conversion") else { return errors };
+    let Some(conversion) = present(spec, "conversion") else {
+        return errors;
+    };
     let strategy = conversion.str("strategy");
     match strategy {
         "" => errors.push(FieldError::required(&path.child("strategy"), "")),
         "None" | "Webhook" => {}
-        other => errors.push(FieldError::not_supported(&path.child("strategy"), other, &["None", "Webhook"])),
+        other => errors.push(FieldError::not_supported(
+            &path.child("strategy"),
+            other,
+            &["None", "Webhook"],
+        )),
     }
-    let (at, reviews_at) = (path.child("webhookClientConfig"), path.child("conversionReviewVersions"));
+    let (at, reviews_at) = (
+        path.child("webhookClientConfig"),
+        path.child("conversionReviewVersions"),
+    );
     let webhook = present(conversion, "webhook");
     let client = webhook.and_then(|w| present(w, "clientConfig"));
     let reviews = webhook.map_or(&[][..], |w| w.list("conversionReviewVersions"));
@@ -42,7 +51,10 @@ pub fn check(spec: &Node, options: &Options, path: &FieldPath) -> FieldErrors {
 fn client_config(client: &Node, options: &Options, path: &FieldPath, errors: &mut FieldErrors) {
     match (present(client, "url"), present(client, "service")) {
         (Some(url), None) => {
-            errors.extend(webhook::validate_url(url.as_str().unwrap_or_default(), &path.child("url")));
+            errors.extend(webhook::validate_url(
+                url.as_str().unwrap_or_default(),
+                &path.child("url"),
+            ));
         }
         (None, Some(service)) => errors.extend(webhook::validate_service(service, &path.child("service"))),
         _ => errors.push(FieldError::required(path, "exactly one of url or service is required")),
@@ -83,7 +95,9 @@ fn recognized(versions: &[Node]) -> bool {
 
 /// Whether a stored definition names a version of reviews that this server speaks, or none at all.
 pub fn has_recognized_or_no_reviews(spec: &Node) -> bool {
-    let versions = spec.at(&["conversion", "webhook"]).map_or(&[][..], |w| w.list("conversionReviewVersions"));
+    let versions = spec
+        .at(&["conversion", "webhook"])
+        .map_or(&[][..], |w| w.list("conversionReviewVersions"));
     versions.is_empty() || recognized(versions)
 }
 

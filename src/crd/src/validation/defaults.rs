@@ -34,7 +34,13 @@ impl Check<'_> {
         }
         for (name, property) in members(schema, "properties") {
             let Some(ty) = ty.member(name) else { continue };
-            self.walk(property, ty, &path.child("properties").key(name), meta.inside(name), errors);
+            self.walk(
+                property,
+                ty,
+                &path.child("properties").key(name),
+                meta.inside(name),
+                errors,
+            );
         }
     }
 
@@ -44,7 +50,11 @@ impl Check<'_> {
             return;
         }
         if self.pruned && !prune_value(&mut default.clone(), ty).is_empty() {
-            errors.push(FieldError::invalid(path, default.clone(), "must not have unknown fields"));
+            errors.push(FieldError::invalid(
+                path,
+                default.clone(),
+                "must not have unknown fields",
+            ));
         }
         if let Err(error) = coerce_embedded(&mut default.clone(), ty, path, Unknown::Keep) {
             errors.push(error);
@@ -118,6 +128,8 @@ pub fn has_unpruned(schema: &Node) -> bool {
 
 fn unpruned(schema: &Node, ty: TypeRef) -> bool {
     present(schema, "default").is_some_and(|d| !prune_value(&mut d.clone(), ty).is_empty())
-        || sub(schema, "items").zip(ty.items()).is_some_and(|(s, t)| unpruned(s, t))
+        || sub(schema, "items")
+            .zip(ty.items())
+            .is_some_and(|(s, t)| unpruned(s, t))
         || members(schema, "properties").any(|(name, s)| ty.member(name).is_some_and(|t| unpruned(s, t)))
 }

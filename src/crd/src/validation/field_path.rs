@@ -68,7 +68,11 @@ pub struct Found<P> {
 /// Upstream's words for why it leads nowhere.
 pub fn find<P: Place>(path: &str, schema: P, brackets: Brackets) -> Result<Found<P>, String> {
     let mut tokens = Tokens { rest: path };
-    let mut found = Found { path: FieldPath::root(), root: String::new(), schema: Some(schema) };
+    let mut found = Found {
+        path: FieldPath::root(),
+        root: String::new(),
+        schema: Some(schema),
+    };
     while let Some(token) = tokens.next() {
         match token {
             "[" => {
@@ -191,6 +195,9 @@ mod tests {
         ] {
             assert_eq!(found(path), Err(error.into()), "{path}");
         }
-        assert_eq!(find(".m['x']", &schema, Brackets::Refused).unwrap_err(), "array notation is not allowed");
+        assert_eq!(
+            find(".m['x']", &schema, Brackets::Refused).unwrap_err(),
+            "array notation is not allowed"
+        );
     }
 }

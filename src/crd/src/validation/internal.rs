@@ -30,12 +30,23 @@ pub struct Version<'a> {
 impl<'a> Spec<'a> {
     pub fn of(crd: &'a Node) -> Spec<'a> {
         let node = crd.get("spec").unwrap_or(&Node::Null);
-        let versions: Vec<Version> =
-            node.list("versions").iter().map(|node| Version { node, name: node.str("name") }).collect();
+        let versions: Vec<Version> = node
+            .list("versions")
+            .iter()
+            .map(|node| Version {
+                node,
+                name: node.str("name"),
+            })
+            .collect();
         let same = |key: &str| {
-            let first = versions.first().and_then(|v| v.node.get(key)).filter(|v| !is_empty_list(v));
+            let first = versions
+                .first()
+                .and_then(|v| v.node.get(key))
+                .filter(|v| !is_empty_list(v));
             !versions.is_empty()
-                && versions.iter().all(|v| v.node.get(key).filter(|v| !is_empty_list(v)) == first)
+                && versions
+                    .iter()
+                    .all(|v| v.node.get(key).filter(|v| !is_empty_list(v)) == first)
         };
         let shared = Shared {
             schema: same("schema"),
@@ -53,7 +64,12 @@ impl<'a> Spec<'a> {
     /// Every schema of every version; a shared one once.
     pub fn schemas(&self) -> impl Iterator<Item = &'a Node> {
         let count = if self.shared.schema { 1 } else { self.versions.len() };
-        self.versions.iter().take(count).filter_map(|v| v.schema()).collect::<Vec<_>>().into_iter()
+        self.versions
+            .iter()
+            .take(count)
+            .filter_map(|v| v.schema())
+            .collect::<Vec<_>>()
+            .into_iter()
     }
 
     pub fn any_schema(&self, test: &mut dyn FnMut(&Node) -> bool) -> bool {
@@ -100,7 +116,10 @@ impl<'a> Version<'a> {
         let schema = match self.node.get("schema") {
             Some(schema) if !shared.schema && !schema.is_null() => format!(
                 "{{\"OpenAPIV3Schema\":{}}}",
-                schema.get("openAPIV3Schema").filter(|s| !s.is_null()).map_or("null".into(), props::print)
+                schema
+                    .get("openAPIV3Schema")
+                    .filter(|s| !s.is_null())
+                    .map_or("null".into(), props::print)
             ),
             _ => "null".into(),
         };
@@ -111,9 +130,21 @@ impl<'a> Version<'a> {
             self.flag("storage"),
             self.flag("deprecated"),
             value("deprecationWarning"),
-            if shared.subresources { "null".into() } else { print_subresources(self.node.get("subresources")) },
-            if shared.columns { "null".into() } else { print_columns(self.node.get("additionalPrinterColumns")) },
-            if shared.selectable { "null".into() } else { print_selectable(self.node.get("selectableFields")) },
+            if shared.subresources {
+                "null".into()
+            } else {
+                print_subresources(self.node.get("subresources"))
+            },
+            if shared.columns {
+                "null".into()
+            } else {
+                print_columns(self.node.get("additionalPrinterColumns"))
+            },
+            if shared.selectable {
+                "null".into()
+            } else {
+                print_selectable(self.node.get("selectableFields"))
+            },
         )
     }
 }
@@ -123,21 +154,32 @@ fn is_empty_list(node: &Node) -> bool {
 }
 
 fn print_subresources(node: Option<&Node>) -> String {
-    let Some(node) = node.filter(|n| !n.is_null()) else { return "null".into() };
-    let scale = node.get("scale").filter(|s| !s.is_null()).map_or("null".into(), |scale| {
-        format!(
-            "{{\"SpecReplicasPath\":{},\"StatusReplicasPath\":{},\"LabelSelectorPath\":{}}}",
-            json::to_string(&scale.str("specReplicasPath").into()),
-            json::to_string(&scale.str("statusReplicasPath").into()),
-            json::to_string(scale.get("labelSelectorPath").unwrap_or(&Node::Null))
-        )
-    });
-    let status = if node.get("status").is_some_and(|s| !s.is_null()) { "{}" } else { "null" };
+    let Some(node) = node.filter(|n| !n.is_null()) else {
+        return "null".into();
+    };
+    let scale = node
+        .get("scale")
+        .filter(|s| !s.is_null())
+        .map_or("null".into(), |scale| {
+            format!(
+                "{{\"SpecReplicasPath\":{},\"StatusReplicasPath\":{},\"LabelSelectorPath\":{}}}",
+                json::to_string(&scale.str("specReplicasPath").into()),
+                json::to_string(&scale.str("statusReplicasPath").into()),
+                json::to_string(scale.get("labelSelectorPath").unwrap_or(&Node::Null))
+            )
+        });
+    let status = if node.get("status").is_some_and(|s| !s.is_null()) {
+        "{}"
+    } else {
+        "null"
+    };
     format!("{{\"Status\":{status},\"Scale\":{scale}}}")
 }
 
 fn print_columns(node: Option<&Node>) -> String {
-    let Some(Node::List(columns)) = node else { return "null".into() };
+    let Some(Node::List(columns)) = node else {
+        return "null".into();
+    };
     let texts: Vec<String> = columns
         .iter()
         .map(|c| {
@@ -157,13 +199,21 @@ fn print_columns(node: Option<&Node>) -> String {
 }
 
 fn print_selectable(node: Option<&Node>) -> String {
-    let Some(Node::List(fields)) = node else { return "null".into() };
-    let texts: Vec<String> =
-        fields.iter().map(|f| format!("{{\"JSONPath\":{}}}", json::to_string(&f.str("jsonPath").into()))).collect();
+    let Some(Node::List(fields)) = node else {
+        return "null".into();
+    };
+    let texts: Vec<String> = fields
+        .iter()
+        .map(|f| format!("{{\"JSONPath\":{}}}", json::to_string(&f.str("jsonPath").into())))
+        .collect();
     format!("[{}]", texts.join(","))
 }
 
 /// Where a version's part stands in errors: at the top where it is shared.
 pub fn place(shared: bool, spec: &FieldPath, index: usize, top: &str, own: &str) -> FieldPath {
-    if shared { spec.child(top) } else { spec.child("versions").index(index).child(own) }
+    if shared {
+        spec.child(top)
+    } else {
+        spec.child("versions").index(index).child(own)
+    }
 }

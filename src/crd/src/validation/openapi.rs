@@ -45,7 +45,9 @@ pub fn check(
     own_keywords(schema, path, around, options, &mut found.schema);
     if flag(schema, "uniqueItems") {
         let detail = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
-        found.schema.push(FieldError::forbidden(&path.child("uniqueItems"), detail));
+        found
+            .schema
+            .push(FieldError::forbidden(&path.child("uniqueItems"), detail));
     }
     children(schema, path, is_root, around, options, scope, found);
     semantics(schema, path, options, &mut found.schema);
@@ -61,7 +63,14 @@ pub fn check(
     if found.schema.len() == before
         && let Some(scope) = scope
     {
-        rules::check(schema, &at, scope, around.uncorrelated.as_ref(), options, &mut found.rules);
+        rules::check(
+            schema,
+            &at,
+            scope,
+            around.uncorrelated.as_ref(),
+            options,
+            &mut found.rules,
+        );
     }
 }
 
@@ -73,11 +82,17 @@ fn own_keywords(schema: &Node, path: &FieldPath, around: &Around, options: &Opti
     if present(schema, "default").is_some()
         && let Some(why) = &around.no_defaults
     {
-        errors.push(FieldError::forbidden(&path.child("default"), format!("must not be set {why}")));
+        errors.push(FieldError::forbidden(
+            &path.child("default"),
+            format!("must not be set {why}"),
+        ));
     }
     let mut unsupported = |key: &str, given: bool| {
         if given {
-            errors.push(FieldError::forbidden(&path.child(key), format!("{key} is not supported")));
+            errors.push(FieldError::forbidden(
+                &path.child(key),
+                format!("{key} is not supported"),
+            ));
         }
     };
     unsupported("id", !schema.str("id").is_empty());
@@ -97,7 +112,10 @@ fn own_keywords(schema: &Node, path: &FieldPath, around: &Around, options: &Opti
     }
     if around.in_meta && flag(schema, "x-kubernetes-embedded-resource") {
         let detail = "must not be used inside of resource meta";
-        errors.push(FieldError::forbidden(&path.child("x-kubernetes-embedded-resource"), detail));
+        errors.push(FieldError::forbidden(
+            &path.child("x-kubernetes-embedded-resource"),
+            detail,
+        ));
     }
 }
 
@@ -127,7 +145,10 @@ fn children(
         }
     }
     let is_resource = is_root || flag(schema, "x-kubernetes-embedded-resource");
-    let correlates = matches!(schema.get("x-kubernetes-map-type").and_then(Node::as_str), None | Some("granular" | "atomic"));
+    let correlates = matches!(
+        schema.get("x-kubernetes-map-type").and_then(Node::as_str),
+        None | Some("granular" | "atomic")
+    );
     for (name, property) in members(schema, "properties") {
         let mut around = around.clone();
         if !correlates {
@@ -140,7 +161,15 @@ fn children(
             }
         }
         let scope = scope.map(|s| s.property(property, name));
-        check(property, &path.child("properties").key(name), false, &around, options, scope.as_ref(), found);
+        check(
+            property,
+            &path.child("properties").key(name),
+            false,
+            &around,
+            options,
+            scope.as_ref(),
+            found,
+        );
     }
     if let Some(not) = sub(schema, "not") {
         check(not, &path.child("not"), false, around, options, None, found);
@@ -151,7 +180,15 @@ fn children(
         }
     }
     for (name, definition) in members(schema, "definitions") {
-        check(definition, &path.child("definitions").key(name), false, around, options, None, found);
+        check(
+            definition,
+            &path.child("definitions").key(name),
+            false,
+            around,
+            options,
+            None,
+            found,
+        );
     }
     if let Some(items) = present(schema, "items") {
         let mut around = around.clone();
@@ -174,7 +211,15 @@ fn children(
     }
     for (name, dependency) in members(schema, "dependencies") {
         if matches!(dependency, Node::Map(_)) {
-            check(dependency, &path.child("dependencies").key(name), false, around, options, None, found);
+            check(
+                dependency,
+                &path.child("dependencies").key(name),
+                false,
+                around,
+                options,
+                None,
+                found,
+            );
         }
     }
 }
@@ -183,7 +228,11 @@ fn children(
 fn semantics(schema: &Node, path: &FieldPath, options: &Options, errors: &mut FieldErrors) {
     let preserve = "x-kubernetes-preserve-unknown-fields";
     if present(schema, preserve).and_then(Node::as_bool) == Some(false) {
-        errors.push(FieldError::invalid(&path.child(preserve), false, "must be true or undefined"));
+        errors.push(FieldError::invalid(
+            &path.child(preserve),
+            false,
+            "must be true or undefined",
+        ));
     }
     let text = |key: &str| present(schema, key).and_then(Node::as_str);
     let (map_type, list_type) = (text("x-kubernetes-map-type"), text("x-kubernetes-list-type"));
@@ -227,7 +276,11 @@ fn wrong_type(schema: &Node, wanted: &str, keyword: &str, path: &FieldPath, erro
     }
     let detail = format!("must be {wanted} if {keyword} is specified");
     let at = path.child("type");
-    errors.push(if ty.is_empty() { FieldError::required(&at, detail) } else { FieldError::invalid(&at, ty, detail) });
+    errors.push(if ty.is_empty() {
+        FieldError::required(&at, detail)
+    } else {
+        FieldError::invalid(&at, ty, detail)
+    });
     true
 }
 
@@ -261,11 +314,17 @@ fn list_map(schema: &Node, path: &FieldPath, errors: &mut FieldErrors) {
     let keys_at = path.child("x-kubernetes-list-map-keys");
     let items_at = path.child("items");
     if keys.is_empty() {
-        errors.push(FieldError::required(&keys_at, "must not be empty if x-kubernetes-list-type is map"));
+        errors.push(FieldError::required(
+            &keys_at,
+            "must not be empty if x-kubernetes-list-type is map",
+        ));
     }
     let items = match present(schema, "items") {
         None => {
-            errors.push(FieldError::required(&items_at, "must have a schema if x-kubernetes-list-type is map"));
+            errors.push(FieldError::required(
+                &items_at,
+                "must have a schema if x-kubernetes-list-type is map",
+            ));
             return;
         }
         Some(several @ Node::List(_)) => {
@@ -297,7 +356,11 @@ fn list_map(schema: &Node, path: &FieldPath, errors: &mut FieldErrors) {
             }
         }
         if keys[..i].contains(key) {
-            errors.push(FieldError::invalid(&keys_at, keys.to_vec(), "must not contain duplicate entries"));
+            errors.push(FieldError::invalid(
+                &keys_at,
+                keys.to_vec(),
+                "must not contain duplicate entries",
+            ));
         }
     }
 }
@@ -306,7 +369,9 @@ fn list_map(schema: &Node, path: &FieldPath, errors: &mut FieldErrors) {
 pub fn loose_map_keys(schema: &Node, path: &FieldPath) -> FieldErrors {
     let mut errors = FieldErrors::new();
     let list_type = schema.str("x-kubernetes-list-type");
-    let Some(items) = sub(schema, "items").filter(|_| matches!(list_type, "set" | "map")) else { return errors };
+    let Some(items) = sub(schema, "items").filter(|_| matches!(list_type, "set" | "map")) else {
+        return errors;
+    };
     let at = path.child("items");
     if flag(items, "nullable") {
         let detail = format!("cannot be nullable when x-kubernetes-list-type is {list_type}");
@@ -317,10 +382,13 @@ pub fn loose_map_keys(schema: &Node, path: &FieldPath) -> FieldErrors {
     }
     for key in schema.list("x-kubernetes-list-map-keys") {
         let name = key.as_str().unwrap_or_default();
-        let Some(property) = items.at(&["properties", name]) else { continue };
+        let Some(property) = items.at(&["properties", name]) else {
+            continue;
+        };
         let at = at.child("properties").key(name);
         if !items.list("required").contains(key) && present(property, "default").is_none() {
-            let detail = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
+            let detail =
+                "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
             errors.push(FieldError::required(&at.child("default"), detail));
         }
         if flag(property, "nullable") {
@@ -333,7 +401,12 @@ pub fn loose_map_keys(schema: &Node, path: &FieldPath) -> FieldErrors {
 
 /// What a rule must look like before it is compiled.
 fn rule_form(schema: &Node, rule: &Node, path: &FieldPath, errors: &mut FieldErrors) {
-    const REASONS: [&str; 4] = ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
+    const REASONS: [&str; 4] = [
+        "FieldValueDuplicate",
+        "FieldValueForbidden",
+        "FieldValueInvalid",
+        "FieldValueRequired",
+    ];
     let has_newline = |text: &str| text.contains(['\n', '\r']);
     let (text, message) = (rule.str("rule").trim(), rule.str("message"));
     let trimmed = message.trim();
@@ -345,7 +418,10 @@ fn rule_form(schema: &Node, rule: &Node, path: &FieldPath, errors: &mut FieldErr
     } else if has_newline(trimmed) {
         errors.push(FieldError::invalid(&at, message, "must not contain line breaks"));
     } else if has_newline(text) && trimmed.is_empty() {
-        errors.push(FieldError::required(&at, "message must be specified if rule contains line breaks"));
+        errors.push(FieldError::required(
+            &at,
+            "message must be specified if rule contains line breaks",
+        ));
     }
     let expression = rule.str("messageExpression");
     if !expression.is_empty() && expression.trim().is_empty() {

@@ -55,11 +55,14 @@ impl Options {
         let unchanged_schemas = spec
             .versions
             .iter()
-            .filter(|v| old_spec.version(v.name).is_some_and(|o| o.node.get("schema") == v.node.get("schema")))
+            .filter(|v| {
+                old_spec
+                    .version(v.name)
+                    .is_some_and(|o| o.node.get("schema") == v.node.get("schema"))
+            })
             .map(|v| v.name.to_owned());
-        let known_type = |ty: &str| {
-            ty.is_empty() || matches!(ty, "array" | "boolean" | "integer" | "number" | "object" | "string")
-        };
+        let known_type =
+            |ty: &str| ty.is_empty() || matches!(ty, "array" | "boolean" | "integer" | "number" | "object" | "string");
         Options {
             recognized_reviews: conversion::has_recognized_or_no_reviews(old_spec.node),
             immutable_names: established,
@@ -90,7 +93,10 @@ impl Options {
 fn too_many_selectable(spec: &Spec, old: &Spec) -> BTreeSet<String> {
     let fields = |version: super::internal::Version| version.node.get("selectableFields").cloned();
     let kept = |new: Option<Node>, old: Option<Node>| {
-        old.as_ref().and_then(Node::as_list).is_some_and(|l| l.len() > MAX_SELECTABLE) && new == old
+        old.as_ref()
+            .and_then(Node::as_list)
+            .is_some_and(|l| l.len() > MAX_SELECTABLE)
+            && new == old
     };
     let mut found = BTreeSet::new();
     if spec.shared.selectable
@@ -100,7 +106,9 @@ fn too_many_selectable(spec: &Spec, old: &Spec) -> BTreeSet<String> {
         found.insert(String::new());
     }
     for version in &spec.versions {
-        let before = old.version(version.name).filter(|_| !old.shared.selectable && !spec.shared.selectable);
+        let before = old
+            .version(version.name)
+            .filter(|_| !old.shared.selectable && !spec.shared.selectable);
         if before.is_some_and(|before| kept(fields(*version), fields(before))) {
             found.insert(version.name.to_owned());
         }
@@ -116,6 +124,8 @@ pub fn has_extensions(spec: &Spec) -> bool {
             || ["x-kubernetes-preserve-unknown-fields", "x-kubernetes-list-type"]
                 .iter()
                 .any(|key| props::present(s, key).is_some())
-            || ["x-kubernetes-list-map-keys", "x-kubernetes-validations"].iter().any(|key| !s.list(key).is_empty())
+            || ["x-kubernetes-list-map-keys", "x-kubernetes-validations"]
+                .iter()
+                .any(|key| !s.list(key).is_empty())
     })
 }

@@ -59,7 +59,11 @@ const FIELDS: [(&str, &str, Kind); 43] = [
     ("Definitions", "definitions", Kind::SchemaMap),
     ("ExternalDocs", "externalDocs", Kind::Docs),
     ("Example", "example", Kind::Value),
-    ("XPreserveUnknownFields", "x-kubernetes-preserve-unknown-fields", Kind::Value),
+    (
+        "XPreserveUnknownFields",
+        "x-kubernetes-preserve-unknown-fields",
+        Kind::Value,
+    ),
     ("XEmbeddedResource", "x-kubernetes-embedded-resource", Kind::Bool),
     ("XIntOrString", "x-kubernetes-int-or-string", Kind::Bool),
     ("XListMapKeys", "x-kubernetes-list-map-keys", Kind::List),
@@ -70,7 +74,11 @@ const RULES: (&str, &str, Kind) = ("XValidations", "x-kubernetes-validations", K
 
 /// Go's names of the fields of a schema that are not zero, in declared order.
 pub fn set_fields(schema: &Node) -> impl Iterator<Item = &'static str> {
-    FIELDS.iter().chain([&RULES]).filter(|(_, key, kind)| is_set(schema, key, *kind)).map(|(name, _, _)| *name)
+    FIELDS
+        .iter()
+        .chain([&RULES])
+        .filter(|(_, key, kind)| is_set(schema, key, *kind))
+        .map(|(name, _, _)| *name)
 }
 
 fn is_set(schema: &Node, key: &str, kind: Kind) -> bool {
@@ -99,7 +107,11 @@ pub fn sub<'a>(schema: &'a Node, key: &str) -> Option<&'a Node> {
 
 /// The schemas under a map of them, by name.
 pub fn members<'a>(schema: &'a Node, key: &str) -> impl Iterator<Item = (&'a str, &'a Node)> {
-    schema.get(key).and_then(Node::as_map).into_iter().flat_map(|m| m.iter().map(|(k, v)| (k.as_str(), v)))
+    schema
+        .get(key)
+        .and_then(Node::as_map)
+        .into_iter()
+        .flat_map(|m| m.iter().map(|(k, v)| (k.as_str(), v)))
 }
 
 /// Whether some schema, this one or any inside it, is as `test` asks.
@@ -151,7 +163,9 @@ fn write_field(value: &Node, kind: Kind, out: &mut String) {
         (Kind::Schema, schema) => write_schema(schema, out),
         (Kind::Schemas, Node::List(schemas)) => write_list(schemas, out),
         (Kind::SchemaMap, Node::Map(map)) => {
-            write_map(map.iter().map(|(k, v)| (k.as_str(), v)), out, &mut |v, out| write_schema(v, out));
+            write_map(map.iter().map(|(k, v)| (k.as_str(), v)), out, &mut |v, out| {
+                write_schema(v, out)
+            });
         }
         (Kind::SchemaOrBool, Node::Bool(allows)) => {
             write!(out, "{{\"Allows\":{allows},\"Schema\":null}}").expect("writing to a String cannot fail");
@@ -267,10 +281,21 @@ mod tests {
 
     #[test]
     fn schemas_print_as_the_internal_type() {
-        let text = print(&node!({"type": "object", "minimum": 1, "properties": {"a": {"type": "string"}}, "additionalProperties": true}));
-        assert!(text.starts_with(r#"{"ID":"","Schema":"","Ref":null,"Description":"","Type":"object","Nullable":false,"#), "{text}");
-        assert!(text.contains(r#""Minimum":1,"#) && text.contains(r#""Properties":{"a":{"ID":"""#), "{text}");
-        assert!(text.contains(r#""AdditionalProperties":{"Allows":true,"Schema":null}"#), "{text}");
+        let text = print(
+            &node!({"type": "object", "minimum": 1, "properties": {"a": {"type": "string"}}, "additionalProperties": true}),
+        );
+        assert!(
+            text.starts_with(r#"{"ID":"","Schema":"","Ref":null,"Description":"","Type":"object","Nullable":false,"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#""Minimum":1,"#) && text.contains(r#""Properties":{"a":{"ID":"""#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#""AdditionalProperties":{"Allows":true,"Schema":null}"#),
+            "{text}"
+        );
         assert!(text.ends_with(r#""XMapType":null,"XValidations":null}"#), "{text}");
     }
 }

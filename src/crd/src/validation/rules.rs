@@ -59,8 +59,17 @@ impl<'a> Scope<'a> {
     }
 
     fn inside(&self, schema: &Node, ty: Option<TypeRef<'a>>) -> Scope<'a> {
-        let cardinality = self.cardinality.zip(self.factor).map(|(here, inside)| here.saturating_mul(inside));
-        Scope { ty, is_root: false, cardinality, factor: factor(schema), total: self.total.clone() }
+        let cardinality = self
+            .cardinality
+            .zip(self.factor)
+            .map(|(here, inside)| here.saturating_mul(inside));
+        Scope {
+            ty,
+            is_root: false,
+            cardinality,
+            factor: factor(schema),
+            total: self.total.clone(),
+        }
     }
 
     /// Complains where all rules together cost too much; `path` is the schema's.
@@ -142,12 +151,17 @@ pub fn check(
         }
         if compiled.uses_old_self {
             if let Some(uncorrelated) = uncorrelated {
-                let detail = format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {uncorrelated}");
+                let detail =
+                    format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {uncorrelated}");
                 errors.push(FieldError::invalid(&rule_at, rule.str("rule"), detail));
             }
         } else if let Some(optional) = present(rule, "optionalOldSelf") {
             let detail = "may not be set if oldSelf is not used in rule";
-            errors.push(FieldError::invalid(&at.child("optionalOldSelf"), optional.clone(), detail));
+            errors.push(FieldError::invalid(
+                &at.child("optionalOldSelf"),
+                optional.clone(),
+                detail,
+            ));
         }
     }
 }

@@ -15,9 +15,28 @@ use fairlead_schema::{RuleEvaluator, compile};
 
 /// What may stand at the root so that the schema of `status` says all there is about a status.
 const ROOT_FIELDS: [&str; 22] = [
-    "Description", "Type", "Format", "Title", "Maximum", "ExclusiveMaximum", "Minimum", "ExclusiveMinimum",
-    "MaxLength", "MinLength", "Pattern", "MaxItems", "MinItems", "UniqueItems", "MultipleOf", "Required", "Items",
-    "Properties", "ExternalDocs", "Example", "XPreserveUnknownFields", "XValidations",
+    "Description",
+    "Type",
+    "Format",
+    "Title",
+    "Maximum",
+    "ExclusiveMaximum",
+    "Minimum",
+    "ExclusiveMinimum",
+    "MaxLength",
+    "MinLength",
+    "Pattern",
+    "MaxItems",
+    "MinItems",
+    "UniqueItems",
+    "MultipleOf",
+    "Required",
+    "Items",
+    "Properties",
+    "ExternalDocs",
+    "Example",
+    "XPreserveUnknownFields",
+    "XValidations",
 ];
 
 /// Checks the schema; `path` is where `openAPIV3Schema` stands.
@@ -27,7 +46,10 @@ pub fn check(schema: &Node, has_status: bool, options: &Options, path: &FieldPat
         root_fields(schema, path, &mut errors);
     }
     if flag(schema, "nullable") {
-        errors.push(FieldError::forbidden(&path.child("nullable"), "nullable cannot be true at the root"));
+        errors.push(FieldError::forbidden(
+            &path.child("nullable"),
+            "nullable cannot be true at the root",
+        ));
     }
     let mut unreadable = None;
     let mut compiled = None;
@@ -45,7 +67,10 @@ pub fn check(schema: &Node, has_status: bool, options: &Options, path: &FieldPat
                 let table = RuleTable::new(compiled);
                 let mut evaluator = table.as_ref().map(RuleTable::evaluator);
                 let evaluator = evaluator.as_mut().map(|e| e as &mut dyn RuleEvaluator);
-                let mut check = defaults::Check { pruned: options.pruned_defaults, evaluator };
+                let mut check = defaults::Check {
+                    pruned: options.pruned_defaults,
+                    evaluator,
+                };
                 check.root(schema, compiled.root(), path, &mut found);
             }
             if !found.is_empty() {
@@ -57,7 +82,15 @@ pub fn check(schema: &Node, has_status: bool, options: &Options, path: &FieldPat
     }
     let scope = compiled.as_ref().map(|compiled| Scope::root(schema, compiled.root()));
     let mut found = Found::default();
-    openapi::check(schema, path, true, &Around::default(), options, scope.as_ref(), &mut found);
+    openapi::check(
+        schema,
+        path,
+        true,
+        &Around::default(),
+        options,
+        scope.as_ref(),
+        &mut found,
+    );
     errors.extend(found.schema);
     errors.extend(found.rules);
     if errors.is_empty()

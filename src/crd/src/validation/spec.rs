@@ -16,7 +16,11 @@ pub fn check(spec: &Spec, options: &Options, path: &FieldPath) -> FieldErrors {
     match spec.node.str("scope") {
         "" => errors.push(FieldError::required(&path.child("scope"), "")),
         "Cluster" | "Namespaced" => {}
-        other => errors.push(FieldError::not_supported(&path.child("scope"), other, &["Cluster", "Namespaced"])),
+        other => errors.push(FieldError::not_supported(
+            &path.child("scope"),
+            other,
+            &["Cluster", "Namespaced"],
+        )),
     }
     let preserves = flag(spec.node, "preserveUnknownFields");
     let mut options = options.clone();
@@ -35,7 +39,11 @@ pub fn check(spec: &Spec, options: &Options, path: &FieldPath) -> FieldErrors {
     let strategy = spec.node.str_at(&["conversion", "strategy"]);
     if present(spec.node, "conversion").is_some() && strategy != "None" && preserves {
         let detail = "must be None if spec.preserveUnknownFields is true";
-        errors.push(FieldError::invalid(&path.child("conversion").child("strategy"), strategy, detail));
+        errors.push(FieldError::invalid(
+            &path.child("conversion").child("strategy"),
+            strategy,
+            detail,
+        ));
     }
     errors.extend(conversion::check(spec.node, &options, &path.child("conversion")));
     errors
@@ -50,7 +58,11 @@ fn group(group: &str, path: &FieldPath, errors: &mut FieldErrors) {
     if !complaints.is_empty() {
         errors.push(FieldError::invalid(path, group, complaints.join(",")));
     } else if !group.contains('.') {
-        errors.push(FieldError::invalid(path, group, "should be a domain with at least one dot"));
+        errors.push(FieldError::invalid(
+            path,
+            group,
+            "should be a domain with at least one dot",
+        ));
     }
 }
 
@@ -71,13 +83,22 @@ fn each_version(spec: &Spec, options: &Options, path: &FieldPath, errors: &mut F
         let at = path.child("versions").index(i);
         let complaints = is_dns1035_label(version.name);
         if !complaints.is_empty() {
-            errors.push(FieldError::invalid(&at.child("name"), version.name, complaints.join(",")));
+            errors.push(FieldError::invalid(
+                &at.child("name"),
+                version.name,
+                complaints.join(","),
+            ));
         }
         versions::deprecation(version, &at, errors);
         let own_schema = version.schema().filter(|_| !spec.shared.schema);
         if let Some(own) = own_schema {
             let at = at.child("schema").child("openAPIV3Schema");
-            errors.extend(schema::check(own, version.has_status(), &costless(options, version.name), &at));
+            errors.extend(schema::check(
+                own,
+                version.has_status(),
+                &costless(options, version.name),
+                &at,
+            ));
         }
         if !spec.shared.subresources {
             versions::subresources(version.node.get("subresources"), &at.child("subresources"), errors);
@@ -195,7 +216,10 @@ pub fn names(names: Option<&Node>, path: &FieldPath, errors: &mut FieldErrors) {
         let name = names.str(field);
         let complaints = is_dns1035_label(&name.to_lowercase());
         if !name.is_empty() && !complaints.is_empty() {
-            let detail = format!("may have mixed case, but should otherwise match: {}", complaints.join(","));
+            let detail = format!(
+                "may have mixed case, but should otherwise match: {}",
+                complaints.join(",")
+            );
             errors.push(FieldError::invalid(&path.child(field), name, detail));
         }
     }
@@ -213,7 +237,11 @@ fn labels(names: &Node, field: &str, path: &FieldPath, errors: &mut FieldErrors)
         let name = name.as_str().unwrap_or_default();
         let complaints = is_dns1035_label(name);
         if !complaints.is_empty() {
-            errors.push(FieldError::invalid(&path.child(field).index(i), name, complaints.join(",")));
+            errors.push(FieldError::invalid(
+                &path.child(field).index(i),
+                name,
+                complaints.join(","),
+            ));
         }
     }
 }

@@ -11,7 +11,11 @@ use std::sync::LazyLock;
 pub fn unreadable(schema: &Node) -> Option<String> {
     unsupported(schema)
         .or_else(|| sub(schema, "not").and_then(unreadable))
-        .or_else(|| ["allOf", "anyOf", "oneOf"].iter().find_map(|key| schema.list(key).iter().find_map(unreadable)))
+        .or_else(|| {
+            ["allOf", "anyOf", "oneOf"]
+                .iter()
+                .find_map(|key| schema.list(key).iter().find_map(unreadable))
+        })
         .or_else(|| {
             (present(schema, "x-kubernetes-preserve-unknown-fields")?.as_bool() == Some(false))
                 .then(|| "internal error: 'x-kubernetes-preserve-unknown-fields' must be true or undefined".into())
@@ -36,9 +40,9 @@ fn unsupported(schema: &Node) -> Option<String> {
         ("additionalItems", "additionalItems"),
         ("definitions", "definitions"),
     ];
-    let (_, name) = names.iter().find(|(key, _)| {
-        present(schema, key).is_some_and(|v| *key == "additionalItems" || !v.is_zero())
-    })?;
+    let (_, name) = names
+        .iter()
+        .find(|(key, _)| present(schema, key).is_some_and(|v| *key == "additionalItems" || !v.is_zero()))?;
     Some(format!("OpenAPIV3Schema '{name}' is not supported"))
 }
 
@@ -73,7 +77,10 @@ fn invariants(schema: &Node, level: Level, path: &FieldPath, errors: &mut FieldE
     let embedded = flag(schema, "x-kubernetes-embedded-resource");
     let additional = present(schema, "additionalProperties");
     if additional.is_some() && level == Level::Root {
-        errors.push(FieldError::forbidden(&path.child("additionalProperties"), "must not be used at the root"));
+        errors.push(FieldError::forbidden(
+            &path.child("additionalProperties"),
+            "must not be used at the root",
+        ));
     }
     if let Some(values) = sub(schema, "additionalProperties") {
         invariants(values, Level::Field, &path.child("additionalProperties"), errors);
@@ -88,12 +95,17 @@ fn invariants(schema: &Node, level: Level, path: &FieldPath, errors: &mut FieldE
         errors.push(FieldError::forbidden(&path.child("additionalProperties"), detail));
     }
     if level == Level::Root && !ty.is_empty() && ty != "object" {
-        errors.push(FieldError::invalid(&path.child("type"), ty, "must be object at the root"));
+        errors.push(FieldError::invalid(
+            &path.child("type"),
+            ty,
+            "must be object at the root",
+        ));
     }
     resource_fields(schema, level, path, errors);
     let no_properties = members(schema, "properties").next().is_none();
     if embedded && !flag(schema, "x-kubernetes-preserve-unknown-fields") && no_properties {
-        let detail = "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields";
+        let detail =
+            "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields";
         errors.push(FieldError::required(&properties, detail));
     }
 }
@@ -146,10 +158,16 @@ fn resource_fields(schema: &Node, level: Level, path: &FieldPath, errors: &mut F
             }
         }
     }
-    let Some(metadata) = schema.at(&["properties", "metadata"]) else { return };
+    let Some(metadata) = schema.at(&["properties", "metadata"]) else {
+        return;
+    };
     let at = properties.key("metadata");
     if is_resource && metadata.str("type") != "object" {
-        errors.push(FieldError::invalid(&at.child("type"), metadata.str("type"), "must be object"));
+        errors.push(FieldError::invalid(
+            &at.child("type"),
+            metadata.str("type"),
+            "must be object",
+        ));
     }
     let only_names = || members(metadata, "properties").all(|(name, _)| matches!(name, "name" | "generateName"));
     let allowed = set_fields(metadata).all(|field| match field {
@@ -184,7 +202,13 @@ fn value_validation(
         }
     }
     for (i, part) in schema.list("allOf").iter().enumerate() {
-        nested(part, skip_first_all_of && i == 0, level, &path.child("allOf").index(i), errors);
+        nested(
+            part,
+            skip_first_all_of && i == 0,
+            level,
+            &path.child("allOf").index(i),
+            errors,
+        );
     }
     for (i, part) in schema.list("oneOf").iter().enumerate() {
         nested(part, false, level, &path.child("oneOf").index(i), errors);
@@ -219,9 +243,21 @@ fn nested(schema: &Node, skip_any_of: bool, level: Level, path: &FieldPath, erro
     let additional = present(schema, "additionalProperties").is_some_and(|a| a.as_bool() != Some(false));
     forbid("type", !schema.str("type").is_empty(), "must be empty to be structural");
     forbid("additionalProperties", additional, "must be undefined to be structural");
-    forbid("default", present(schema, "default").is_some(), "must be undefined to be structural");
-    forbid("title", !schema.str("title").is_empty(), "must be empty to be structural");
-    forbid("description", !schema.str("description").is_empty(), "must be empty to be structural");
+    forbid(
+        "default",
+        present(schema, "default").is_some(),
+        "must be undefined to be structural",
+    );
+    forbid(
+        "title",
+        !schema.str("title").is_empty(),
+        "must be empty to be structural",
+    );
+    forbid(
+        "description",
+        !schema.str("description").is_empty(),
+        "must be empty to be structural",
+    );
     for key in [
         "nullable",
         "x-kubernetes-preserve-unknown-fields",
@@ -231,11 +267,23 @@ fn nested(schema: &Node, skip_any_of: bool, level: Level, path: &FieldPath, erro
         forbid(key, flag(schema, key), "must be false to be structural");
     }
     let empty = "must be empty to be structural";
-    forbid("x-kubernetes-list-map-keys", !schema.list("x-kubernetes-list-map-keys").is_empty(), empty);
+    forbid(
+        "x-kubernetes-list-map-keys",
+        !schema.list("x-kubernetes-list-map-keys").is_empty(),
+        empty,
+    );
     for key in ["x-kubernetes-list-type", "x-kubernetes-map-type"] {
-        forbid(key, present(schema, key).is_some(), "must be undefined to be structural");
+        forbid(
+            key,
+            present(schema, key).is_some(),
+            "must be undefined to be structural",
+        );
     }
-    forbid("x-kubernetes-validations", !schema.list("x-kubernetes-validations").is_empty(), empty);
+    forbid(
+        "x-kubernetes-validations",
+        !schema.list("x-kubernetes-validations").is_empty(),
+        empty,
+    );
     if schema.at(&["properties", "metadata"]).is_some() {
         let detail = "must not be specified in a nested context";
         errors.push(FieldError::forbidden(&properties.key("metadata"), detail));
@@ -244,13 +292,7 @@ fn nested(schema: &Node, skip_any_of: bool, level: Level, path: &FieldPath, erro
 
 // === completeness: what a nested schema constrains must be declared ===
 
-fn complete_value(
-    part: &Node,
-    declared: Option<&Node>,
-    at: &FieldPath,
-    said: &FieldPath,
-    errors: &mut FieldErrors,
-) {
+fn complete_value(part: &Node, declared: Option<&Node>, at: &FieldPath, said: &FieldPath, errors: &mut FieldErrors) {
     if let Some(not) = sub(part, "not") {
         complete_nested(not, declared, at, &said.child("not"), errors);
     }
@@ -261,23 +303,22 @@ fn complete_value(
     }
 }
 
-fn complete_nested(
-    part: &Node,
-    declared: Option<&Node>,
-    at: &FieldPath,
-    said: &FieldPath,
-    errors: &mut FieldErrors,
-) {
-    let because = |path: &FieldPath, said: &FieldPath| {
-        FieldError::required(path, format!("because it is defined in {said}"))
-    };
+fn complete_nested(part: &Node, declared: Option<&Node>, at: &FieldPath, said: &FieldPath, errors: &mut FieldErrors) {
+    let because =
+        |path: &FieldPath, said: &FieldPath| FieldError::required(path, format!("because it is defined in {said}"));
     let Some(declared) = declared else {
         errors.push(because(at, said));
         return;
     };
     complete_value(part, Some(declared), at, said, errors);
     if let Some(items) = sub(part, "items") {
-        complete_nested(items, sub(declared, "items"), &at.child("items"), &said.child("items"), errors);
+        complete_nested(
+            items,
+            sub(declared, "items"),
+            &at.child("items"),
+            &said.child("items"),
+            errors,
+        );
     }
     for (name, property) in members(part, "properties") {
         let (at, said) = (at.child("properties").key(name), said.child("properties").key(name));
@@ -293,7 +334,10 @@ mod tests {
     use super::*;
 
     fn texts(schema: &Node) -> Vec<String> {
-        check(schema, &FieldPath::new("s")).iter().map(ToString::to_string).collect()
+        check(schema, &FieldPath::new("s"))
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]

@@ -8,11 +8,23 @@ use fairlead_api::{FieldError, FieldErrors, FieldPath, Node};
 use std::collections::BTreeSet;
 
 const COLUMN_TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
-const COLUMN_FORMATS: [&str; 8] = ["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
+const COLUMN_FORMATS: [&str; 8] = [
+    "byte",
+    "date",
+    "date-time",
+    "double",
+    "float",
+    "int32",
+    "int64",
+    "password",
+];
 
 pub fn deprecation(version: &Version, path: &FieldPath, errors: &mut FieldErrors) {
-    let Some(warning) = present(version.node, "deprecationWarning").and_then(Node::as_str) else { return };
-    let mut refuse = |detail: String| errors.push(FieldError::invalid(&path.child("deprecationWarning"), warning, detail));
+    let Some(warning) = present(version.node, "deprecationWarning").and_then(Node::as_str) else {
+        return;
+    };
+    let mut refuse =
+        |detail: String| errors.push(FieldError::invalid(&path.child("deprecationWarning"), warning, detail));
     if !version.flag("deprecated") {
         refuse("can only be set for deprecated versions".into());
         return;
@@ -24,7 +36,9 @@ pub fn deprecation(version: &Version, path: &FieldPath, errors: &mut FieldErrors
         refuse("must not be an empty string".into());
     }
     if let Some((i, _)) = warning.char_indices().find(|(_, c)| !is_printable(*c)) {
-        refuse(format!("must only contain printable UTF-8 characters; non-printable character found at index {i}"));
+        refuse(format!(
+            "must only contain printable UTF-8 characters; non-printable character found at index {i}"
+        ));
     }
 }
 
@@ -70,7 +84,9 @@ fn simple_json_path(text: &str, path: &FieldPath) -> Option<FieldError> {
 }
 
 pub fn subresources(subresources: Option<&Node>, path: &FieldPath, errors: &mut FieldErrors) {
-    let Some(scale) = subresources.and_then(|s| present(s, "scale")) else { return };
+    let Some(scale) = subresources.and_then(|s| present(s, "scale")) else {
+        return;
+    };
     for (field, prefix, under) in [
         ("specReplicasPath", ".spec.", "should be a json path under .spec"),
         ("statusReplicasPath", ".status.", "should be a json path under .status"),
@@ -84,14 +100,21 @@ pub fn subresources(subresources: Option<&Node>, path: &FieldPath, errors: &mut 
             errors.push(FieldError::invalid(&at, text, under));
         }
     }
-    let (at, text) = (path.child("scale").child("labelSelectorPath"), scale.str("labelSelectorPath"));
+    let (at, text) = (
+        path.child("scale").child("labelSelectorPath"),
+        scale.str("labelSelectorPath"),
+    );
     if text.is_empty() {
         return;
     }
     if let Some(error) = simple_json_path(text, &at) {
         errors.push(error);
     } else if !text.starts_with(".spec.") && !text.starts_with(".status.") {
-        errors.push(FieldError::invalid(&at, text, "should be a json path under either .spec or .status"));
+        errors.push(FieldError::invalid(
+            &at,
+            text,
+            "should be a json path under either .spec or .status",
+        ));
     }
 }
 
@@ -114,14 +137,25 @@ pub fn selectable(
         let found = match field_path::find(json_path, schema, Brackets::Refused) {
             Ok(found) => found,
             Err(why) => {
-                errors.push(FieldError::invalid(&at, json_path, format!("is an invalid path: {why}")));
+                errors.push(FieldError::invalid(
+                    &at,
+                    json_path,
+                    format!("is an invalid path: {why}"),
+                ));
                 continue;
             }
         };
         if found.root == "metadata" {
-            errors.push(FieldError::invalid(&at, json_path, "must not point to fields in metadata"));
+            errors.push(FieldError::invalid(
+                &at,
+                json_path,
+                "must not point to fields in metadata",
+            ));
         }
-        if !found.schema.is_some_and(|s| matches!(s.str("type"), "string" | "boolean" | "integer")) {
+        if !found
+            .schema
+            .is_some_and(|s| matches!(s.str("type"), "string" | "boolean" | "integer"))
+        {
             let detail = "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.";
             errors.push(FieldError::invalid(&at, json_path, detail));
         }

@@ -49,10 +49,18 @@ struct Words {
 impl Words {
     fn of(components: &dyn Components) -> Words {
         let schema = |name: &str| components.schema(name, Version::V3).unwrap_or_default();
-        let (object, status) = (schema("io.k8s.api.core.v1.ConfigMap"), schema(&format!("{META}.Status")));
+        let (object, status) = (
+            schema("io.k8s.api.core.v1.ConfigMap"),
+            schema(&format!("{META}.Status")),
+        );
         let word = |schema: &Node, field| schema.str_at(&["properties", field, "description"]).to_owned();
         let list_metadata = word(&status, "metadata");
-        let link = list_metadata.rsplit(' ').next().and_then(|link| link.split('#').next()).unwrap_or_default().to_owned();
+        let link = list_metadata
+            .rsplit(' ')
+            .next()
+            .and_then(|link| link.split('#').next())
+            .unwrap_or_default()
+            .to_owned();
         Words {
             api_version: word(&object, "apiVersion"),
             kind: word(&object, "kind"),
@@ -64,7 +72,10 @@ impl Words {
 
     fn set_type(&self, schema: &mut Node) {
         for (field, word) in [("apiVersion", &self.api_version), ("kind", &self.kind)] {
-            schema.set_at(&["properties", field], node!({"type": "string", "description": (word.as_str())}));
+            schema.set_at(
+                &["properties", field],
+                node!({"type": "string", "description": (word.as_str())}),
+            );
         }
     }
 }
@@ -77,7 +88,10 @@ fn object(definition: &ResourceDefinition, version: Version, words: &Words) -> N
     schema.set("type", "object");
     if !bare {
         words.set_type(&mut schema);
-        schema.set_at(&["properties", "metadata"], metadata("ObjectMeta", &words.metadata, version));
+        schema.set_at(
+            &["properties", "metadata"],
+            metadata("ObjectMeta", &words.metadata, version),
+        );
     }
     schema.set("x-kubernetes-group-version-kind", kinds(definition, &definition.kind));
     set_selectable(&mut schema, definition);
@@ -86,21 +100,36 @@ fn object(definition: &ResourceDefinition, version: Version, words: &Words) -> N
 
 fn list_schema(definition: &ResourceDefinition, item: &str, version: Version, words: &Words) -> Node {
     let mut schema = node!({"type": "object", "required": ["items"]});
-    schema.set("description", format!("{} is a list of {}", definition.list_kind, definition.kind));
+    schema.set(
+        "description",
+        format!("{} is a list of {}", definition.list_kind, definition.kind),
+    );
     words.set_type(&mut schema);
-    schema.set_at(&["properties", "metadata"], metadata("ListMeta", &words.list_metadata, version));
+    schema.set_at(
+        &["properties", "metadata"],
+        metadata("ListMeta", &words.list_metadata, version),
+    );
     let mut items = node!({"type": "array"});
-    items.set("description", format!("List of {}. More info: {}", definition.plural, words.link));
+    items.set(
+        "description",
+        format!("List of {}. More info: {}", definition.plural, words.link),
+    );
     items.set("items", reference(item, version));
     schema.set_at(&["properties", "items"], items);
-    schema.set("x-kubernetes-group-version-kind", kinds(definition, &definition.list_kind));
+    schema.set(
+        "x-kubernetes-group-version-kind",
+        kinds(definition, &definition.list_kind),
+    );
     set_selectable(&mut schema, definition);
     schema
 }
 
 /// The fields that field selectors may name.
 fn set_selectable(schema: &mut Node, definition: &ResourceDefinition) {
-    let fields = definition.selectable_fields.iter().map(|field| node!({"fieldPath": (field.name.as_str())}));
+    let fields = definition
+        .selectable_fields
+        .iter()
+        .map(|field| node!({"fieldPath": (field.name.as_str())}));
     let fields: Vec<Node> = fields.collect();
     if !fields.is_empty() {
         schema.set("x-kubernetes-selectable-fields", fields);
@@ -138,7 +167,9 @@ fn published(schema: &Node, version: Version, words: &Words) -> Node {
             "nullable" | "allOf" | "anyOf" | "oneOf" | "not" if version == Version::V2 => {}
             "properties" => {
                 let properties = value.as_map().into_iter().flat_map(|m| m.iter());
-                let converted = properties.map(|(k, v)| (k.clone(), published(v, version, words))).collect();
+                let converted = properties
+                    .map(|(k, v)| (k.clone(), published(v, version, words)))
+                    .collect();
                 out.set(key, Node::Map(converted));
             }
             "items" | "additionalProperties" => out.set(key, published(value, version, words)),
@@ -175,13 +206,27 @@ fn for_kubectl(schema: &Node, out: &mut Node) {
         out.remove("type");
     }
     // What may be null may be left out as well.
-    let properties = schema.get("properties").and_then(Node::as_map).into_iter().flat_map(|m| m.iter());
-    let optional: Vec<&str> = properties.filter(|(_, p)| flag(p, "nullable")).map(|(name, _)| name.as_str()).collect();
+    let properties = schema
+        .get("properties")
+        .and_then(Node::as_map)
+        .into_iter()
+        .flat_map(|m| m.iter());
+    let optional: Vec<&str> = properties
+        .filter(|(_, p)| flag(p, "nullable"))
+        .map(|(name, _)| name.as_str())
+        .collect();
     if let Some(required) = out.get_mut("required").and_then(Node::as_list_mut) {
         required.retain(|name| !name.as_str().is_some_and(|name| optional.contains(&name)));
     }
-    let emptied = out.get("required").and_then(Node::as_list).is_some_and(|names| names.is_empty());
-    if emptied || schema.get("additionalProperties").is_some_and(|values| flag(values, "nullable")) {
+    let emptied = out
+        .get("required")
+        .and_then(Node::as_list)
+        .is_some_and(|names| names.is_empty());
+    if emptied
+        || schema
+            .get("additionalProperties")
+            .is_some_and(|values| flag(values, "nullable"))
+    {
         out.remove("required");
     }
 }
@@ -189,8 +234,15 @@ fn for_kubectl(schema: &Node, out: &mut Node) {
 /// An embedded object has a type and metadata of its own.
 fn embed(schema: &mut Node, version: Version, words: &Words) {
     words.set_type(schema);
-    schema.set_at(&["properties", "metadata"], metadata("ObjectMeta", &words.metadata, version));
-    let mut required = schema.get("required").and_then(Node::as_list).cloned().unwrap_or_default();
+    schema.set_at(
+        &["properties", "metadata"],
+        metadata("ObjectMeta", &words.metadata, version),
+    );
+    let mut required = schema
+        .get("required")
+        .and_then(Node::as_list)
+        .cloned()
+        .unwrap_or_default();
     for field in ["kind", "apiVersion"].map(Node::from) {
         if !required.contains(&field) {
             required.push(field);

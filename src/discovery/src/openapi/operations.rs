@@ -52,15 +52,26 @@ const YAML: &str = "application/yaml";
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const ANY: &[&str] = &["*/*"];
 pub(super) const OBJECTS: &[&str] = &[JSON, YAML, PROTOBUF];
-const STREAMS: &[&str] = &[JSON, YAML, PROTOBUF, "application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
+const STREAMS: &[&str] = &[
+    JSON,
+    YAML,
+    PROTOBUF,
+    "application/json;stream=watch",
+    "application/vnd.kubernetes.protobuf;stream=watch",
+];
 pub(super) const CUSTOM: &[&str] = &[JSON, YAML];
 const LOG: &[&str] = &["text/plain", JSON, YAML, PROTOBUF];
 const PATCHES: &[&str] = &[
-    "application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json",
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
 ];
-const CUSTOM_PATCHES: &[&str] =
-    &["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
+const CUSTOM_PATCHES: &[&str] = &[
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/apply-patch+yaml",
+];
 
 /// What every operation of one resource shares.
 struct Naming<'a> {
@@ -78,13 +89,25 @@ struct Naming<'a> {
 pub(super) fn paths(definition: &ResourceDefinition) -> Vec<PathItem> {
     let naming = Naming::new(definition);
     let root = root(&definition.group, &definition.version);
-    let scope = if definition.namespaced() { "/namespaces/{namespace}" } else { "" };
+    let scope = if definition.namespaced() {
+        "/namespaces/{namespace}"
+    } else {
+        ""
+    };
     let collection = format!("{root}{scope}/{}", definition.plural);
     let object = format!("{collection}/{{name}}");
-    let place: Vec<Parameter> = if definition.namespaced() { vec![NAMESPACE] } else { Vec::new() };
+    let place: Vec<Parameter> = if definition.namespaced() {
+        vec![NAMESPACE]
+    } else {
+        Vec::new()
+    };
     let mut items = vec![
         item(collection, [place.clone(), vec![PRETTY]].concat(), naming.collection()),
-        item(object.clone(), [vec![NAME], place.clone(), vec![PRETTY]].concat(), naming.object()),
+        item(
+            object.clone(),
+            [vec![NAME], place.clone(), vec![PRETTY]].concat(),
+            naming.object(),
+        ),
     ];
     for sub in &definition.subresources {
         items.extend(naming.subresource(sub, &object, &place));
@@ -101,12 +124,20 @@ pub(super) fn paths(definition: &ResourceDefinition) -> Vec<PathItem> {
 }
 
 fn item(path: String, parameters: Vec<Parameter>, operations: Vec<Operation>) -> PathItem {
-    PathItem { path, parameters, operations }
+    PathItem {
+        path,
+        parameters,
+        operations,
+    }
 }
 
 /// `/api/v1` or `/apis/GROUP/VERSION`.
 pub(super) fn root(group: &str, version: &str) -> String {
-    if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") }
+    if group.is_empty() {
+        format!("/api/{version}")
+    } else {
+        format!("/apis/{group}/{version}")
+    }
 }
 
 impl<'a> Naming<'a> {
@@ -179,15 +210,33 @@ impl<'a> Naming<'a> {
 
     /// COMPAT: a few kinds answer a delete with the object (kubernetes/kubernetes pkg/registry: ReturnDeletedObject).
     fn deleted(&self) -> String {
-        let returned = ["Pod", "Service", "ServiceAccount", "ResourceQuota", "PersistentVolume", "PersistentVolumeClaim", "PodTemplate"];
-        let classes = ["StorageClass", "VolumeAttachment", "CSIDriver", "CSINode", "VolumeAttributesClass"];
+        let returned = [
+            "Pod",
+            "Service",
+            "ServiceAccount",
+            "ResourceQuota",
+            "PersistentVolume",
+            "PersistentVolumeClaim",
+            "PodTemplate",
+        ];
+        let classes = [
+            "StorageClass",
+            "VolumeAttachment",
+            "CSIDriver",
+            "CSINode",
+            "VolumeAttributesClass",
+        ];
         let by_group = match self.kind.group.as_str() {
             "" => returned.contains(&self.kind.kind.as_str()),
             "storage.k8s.io" => classes.contains(&self.kind.kind.as_str()),
             "resource.k8s.io" => true,
             _ => false,
         };
-        if by_group { self.schema.clone() } else { format!("{META}.Status") }
+        if by_group {
+            self.schema.clone()
+        } else {
+            format!("{META}.Status")
+        }
     }
 
     fn subresource(&self, sub: &Subresource, object: &str, place: &[Parameter]) -> Vec<PathItem> {
@@ -228,8 +277,11 @@ impl<'a> Naming<'a> {
     /// Methods follow the verbs: a connect that can do everything (a proxy) has every method and a path below.
     fn connect(&self, sub: &Subresource, path: String, title: &str, around: &[Parameter]) -> Vec<PathItem> {
         let proxy = sub.verbs.contains(&Verb::Delete);
-        let methods: &[&'static str] =
-            if proxy { &["get", "put", "post", "delete", "options", "head", "patch"] } else { &["get", "post"] };
+        let methods: &[&'static str] = if proxy {
+            &["get", "put", "post", "delete", "options", "head", "patch"]
+        } else {
+            &["get", "post"]
+        };
         let make = |suffix: &str| -> Vec<Operation> {
             methods
                 .iter()
@@ -250,13 +302,18 @@ impl<'a> Naming<'a> {
         let options = [around, parameters::connect(&sub.kind.kind)].concat();
         let mut items = vec![item(path.clone(), options.clone(), make(""))];
         if proxy {
-            items.push(item(format!("{path}/{{path}}"), [options, vec![PROXY_PATH]].concat(), make("WithPath")));
+            items.push(item(
+                format!("{path}/{{path}}"),
+                [options, vec![PROXY_PATH]].concat(),
+                make("WithPath"),
+            ));
         }
         items
     }
 
     fn watches(&self, root: &str, scope: &str, place: &[Parameter]) -> Vec<PathItem> {
-        let (prefix, namespaced, kind, plural) = (&self.prefix, self.namespaced, &self.kind.kind, &self.definition.plural);
+        let (prefix, namespaced, kind, plural) =
+            (&self.prefix, self.namespaced, &self.kind.kind, &self.definition.plural);
         let watch = |id: String, action: &'static str| Operation {
             produces: STREAMS,
             description: format!("watch {kind} objects; deprecated: list with the parameter watch"),
@@ -266,15 +323,27 @@ impl<'a> Naming<'a> {
         let mut items = Vec::new();
         if self.definition.namespaced() {
             let id = format!("watch{prefix}{kind}ListForAllNamespaces");
-            items.push(item(format!("{root}/watch/{plural}"), around(&[]), vec![watch(id, "watchlist")]));
+            items.push(item(
+                format!("{root}/watch/{plural}"),
+                around(&[]),
+                vec![watch(id, "watchlist")],
+            ));
         }
         if self.has(Verb::List) {
             let id = format!("watch{prefix}{namespaced}{kind}List");
-            items.push(item(format!("{root}/watch{scope}/{plural}"), around(place), vec![watch(id, "watchlist")]));
+            items.push(item(
+                format!("{root}/watch{scope}/{plural}"),
+                around(place),
+                vec![watch(id, "watchlist")],
+            ));
         }
         let id = format!("watch{prefix}{namespaced}{kind}");
         let parameters = around(&[place, &[NAME]].concat());
-        items.push(item(format!("{root}/watch{scope}/{plural}/{{name}}"), parameters, vec![watch(id, "watch")]));
+        items.push(item(
+            format!("{root}/watch{scope}/{plural}/{{name}}"),
+            parameters,
+            vec![watch(id, "watch")],
+        ));
         items
     }
 
@@ -290,7 +359,11 @@ impl<'a> Naming<'a> {
     fn read(&self, id: String, kind: &GroupVersionKind, schema: &str) -> Operation {
         Operation {
             kind: Some(kind.clone()),
-            parameters: if self.custom { parameters::READ_CUSTOM.to_vec() } else { Vec::new() },
+            parameters: if self.custom {
+                parameters::READ_CUSTOM.to_vec()
+            } else {
+                Vec::new()
+            },
             description: format!("read {} of the given name", kind.kind),
             ..self.operation("get", id, "get", &[200], schema.into())
         }
@@ -330,7 +403,14 @@ impl<'a> Naming<'a> {
         }
     }
 
-    fn operation(&self, method: &'static str, id: String, action: &'static str, codes: &'static [u16], answer: String) -> Operation {
+    fn operation(
+        &self,
+        method: &'static str,
+        id: String,
+        action: &'static str,
+        codes: &'static [u16],
+        answer: String,
+    ) -> Operation {
         Operation {
             method,
             id,
@@ -350,20 +430,24 @@ impl<'a> Naming<'a> {
 
 /// The document operations: `GET /apis/GROUP/VERSION/` and the like.
 pub(super) fn document(path: &str, id: String, tag: String, schema: &str) -> PathItem {
-    item(path.into(), Vec::new(), vec![Operation {
-        method: "get",
-        id,
-        description: "what is served here".into(),
-        tag,
-        action: "",
-        kind: None,
-        parameters: Vec::new(),
-        body: Body::None,
-        produces: OBJECTS,
-        consumes: OBJECTS,
-        codes: &[200],
-        answer: Answer::Schema(format!("{META}.{schema}")),
-    }])
+    item(
+        path.into(),
+        Vec::new(),
+        vec![Operation {
+            method: "get",
+            id,
+            description: "what is served here".into(),
+            tag,
+            action: "",
+            kind: None,
+            parameters: Vec::new(),
+            body: Body::None,
+            produces: OBJECTS,
+            consumes: OBJECTS,
+            codes: &[200],
+            answer: Answer::Schema(format!("{META}.{schema}")),
+        }],
+    )
 }
 
 /// `rbac.authorization.k8s.io` → `RbacAuthorization`; the core group → `Core`.
@@ -371,21 +455,34 @@ pub(super) fn group_title(group: &str) -> String {
     if group.is_empty() {
         return "Core".into();
     }
-    group.strip_suffix(".k8s.io").unwrap_or(group).split('.').map(title).collect()
+    group
+        .strip_suffix(".k8s.io")
+        .unwrap_or(group)
+        .split('.')
+        .map(title)
+        .collect()
 }
 
 /// `rbacAuthorization_v1`.
 pub(super) fn tag(group: &str, version: &str) -> String {
     let group = lower_first(&group_title(group));
-    if version.is_empty() { group } else { format!("{group}_{version}") }
+    if version.is_empty() {
+        group
+    } else {
+        format!("{group}_{version}")
+    }
 }
 
 pub(super) fn title(word: &str) -> String {
     let mut letters = word.chars();
-    letters.next().map_or(String::new(), |c| c.to_uppercase().chain(letters).collect())
+    letters
+        .next()
+        .map_or(String::new(), |c| c.to_uppercase().chain(letters).collect())
 }
 
 fn lower_first(word: &str) -> String {
     let mut letters = word.chars();
-    letters.next().map_or(String::new(), |c| c.to_lowercase().chain(letters).collect())
+    letters
+        .next()
+        .map_or(String::new(), |c| c.to_lowercase().chain(letters).collect())
 }

@@ -14,20 +14,36 @@ pub fn document(groups: &[Arc<Group>], components: &dyn Components) -> Node {
     for group in groups {
         let built_in = group.is_built_in();
         for version in &group.versions {
-            let Serves::Local(definitions) = &version.serves else { continue };
+            let Serves::Local(definitions) = &version.serves else {
+                continue;
+            };
             let gv = &version.group_version;
             items.extend(definitions.iter().flat_map(|d| operations::paths(d)));
             own.extend(custom::schemas(definitions, Version::V2, components));
             if built_in {
-                let id = format!("get{}{}APIResources", operations::group_title(&gv.group), operations::title(&gv.version));
+                let id = format!(
+                    "get{}{}APIResources",
+                    operations::group_title(&gv.group),
+                    operations::title(&gv.version)
+                );
                 let root = format!("{}/", operations::root(&gv.group, &gv.version));
-                items.push(operations::document(&root, id, operations::tag(&gv.group, &gv.version), "APIResourceList"));
+                items.push(operations::document(
+                    &root,
+                    id,
+                    operations::tag(&gv.group, &gv.version),
+                    "APIResourceList",
+                ));
             }
         }
         if built_in && !group.name.is_empty() {
             let id = format!("get{}APIGroup", operations::group_title(&group.name));
             let path = format!("/apis/{}/", group.name);
-            items.push(operations::document(&path, id, operations::tag(&group.name, ""), "APIGroup"));
+            items.push(operations::document(
+                &path,
+                id,
+                operations::tag(&group.name, ""),
+                "APIGroup",
+            ));
         }
     }
     items.extend(roots());
@@ -65,11 +81,18 @@ pub fn document(groups: &[Arc<Group>], components: &dyn Components) -> Node {
 fn remotes(groups: &[Arc<Group>]) -> Vec<Node> {
     let mut parts = Vec::new();
     for version in groups.iter().flat_map(|g| &g.versions) {
-        let Serves::Remote(remote) = &version.serves else { continue };
+        let Serves::Remote(remote) = &version.serves else {
+            continue;
+        };
         let Some(document) = &remote.openapi_v2 else { continue };
         let own = format!("/apis/{}/{}/", remote.group, remote.version);
         let mut paths = Node::map();
-        for (path, item) in document.get("paths").and_then(Node::as_map).into_iter().flat_map(|m| m.iter()) {
+        for (path, item) in document
+            .get("paths")
+            .and_then(Node::as_map)
+            .into_iter()
+            .flat_map(|m| m.iter())
+        {
             if path.starts_with(&own) {
                 paths.set(path, item.clone());
             }
@@ -79,7 +102,10 @@ fn remotes(groups: &[Arc<Group>]) -> Vec<Node> {
         let schema = |name: &str| document.get("definitions").and_then(|d| d.get(name)).cloned();
         let mut part = Node::map();
         part.set("paths", paths);
-        part.set("definitions", Node::Map(reachable(names, Version::V2, &schema).into_iter().collect()));
+        part.set(
+            "definitions",
+            Node::Map(reachable(names, Version::V2, &schema).into_iter().collect()),
+        );
         parts.push(part);
     }
     parts
@@ -89,24 +115,44 @@ fn remotes(groups: &[Arc<Group>]) -> Vec<Node> {
 /// (kube-openapi pkg/aggregator): `Name_v2`, `Name_v3` …
 fn merge(part: &Node, paths: &mut Node, definitions: &mut Node) {
     let mut renames: Vec<(String, String)> = Vec::new();
-    for (name, schema) in part.get("definitions").and_then(Node::as_map).into_iter().flat_map(|m| m.iter()) {
+    for (name, schema) in part
+        .get("definitions")
+        .and_then(Node::as_map)
+        .into_iter()
+        .flat_map(|m| m.iter())
+    {
         match definitions.get(name) {
             Some(known) if !same(known, schema) => {
-                let free = (2..).map(|n| format!("{name}_v{n}")).find(|n| definitions.get(n).is_none());
+                let free = (2..)
+                    .map(|n| format!("{name}_v{n}"))
+                    .find(|n| definitions.get(n).is_none());
                 renames.extend(free.map(|free| (name.to_string(), free)));
             }
             _ => {}
         }
     }
-    for (name, schema) in part.get("definitions").and_then(Node::as_map).into_iter().flat_map(|m| m.iter()) {
+    for (name, schema) in part
+        .get("definitions")
+        .and_then(Node::as_map)
+        .into_iter()
+        .flat_map(|m| m.iter())
+    {
         let mut schema = schema.clone();
         rename(&mut schema, &renames);
-        let target = renames.iter().find(|(old, _)| *old == name.as_str()).map_or(name.as_str(), |(_, new)| new);
+        let target = renames
+            .iter()
+            .find(|(old, _)| *old == name.as_str())
+            .map_or(name.as_str(), |(_, new)| new);
         if definitions.get(target).is_none() {
             definitions.set(target, schema);
         }
     }
-    for (path, item) in part.get("paths").and_then(Node::as_map).into_iter().flat_map(|m| m.iter()) {
+    for (path, item) in part
+        .get("paths")
+        .and_then(Node::as_map)
+        .into_iter()
+        .flat_map(|m| m.iter())
+    {
         let mut item = item.clone();
         rename(&mut item, &renames);
         paths.set(path, item);
@@ -165,8 +211,13 @@ fn roots() -> Vec<PathItem> {
         "application/json",
         None,
     );
-    let mut keys =
-        super::v3::plain("/openid/v1/jwks/", "getServiceAccountIssuerOpenIDKeyset", "openid", "application/jwk-set+json", None);
+    let mut keys = super::v3::plain(
+        "/openid/v1/jwks/",
+        "getServiceAccountIssuerOpenIDKeyset",
+        "openid",
+        "application/jwk-set+json",
+        None,
+    );
     for item in [&mut issuer, &mut keys] {
         item.operations[0].consumes = &[];
     }
@@ -181,7 +232,9 @@ fn roots() -> Vec<PathItem> {
 
 /// Parameters that every operation of a path has.
 pub(super) fn shared(operations: &[Operation]) -> Vec<Parameter> {
-    let Some((first, rest)) = operations.split_first() else { return Vec::new() };
+    let Some((first, rest)) = operations.split_first() else {
+        return Vec::new();
+    };
     let everywhere = |p: &&Parameter| rest.iter().all(|o| o.parameters.contains(p));
     first.parameters.iter().filter(everywhere).copied().collect()
 }
@@ -195,7 +248,10 @@ fn path_item(item: &PathItem, used: &mut Vec<Parameter>) -> Node {
     let mut parameters = [item.parameters.clone(), shared].concat();
     if !parameters.is_empty() {
         parameters.sort_by_key(|p| p.name);
-        node.set("parameters", parameters.iter().map(|p| parameter(p, used)).collect::<Vec<_>>());
+        node.set(
+            "parameters",
+            parameters.iter().map(|p| parameter(p, used)).collect::<Vec<_>>(),
+        );
     }
     node
 }
@@ -221,17 +277,26 @@ fn operation_node(operation: &Operation, shared: &[Parameter], used: &mut Vec<Pa
         Body::Patch(_) => own.push(shared_reference(parameters::PATCH_BODY)),
         Body::DeleteOptions => own.push(shared_reference(parameters::DELETE_BODY)),
     }
-    own.extend(operation.parameters.iter().filter(|p| !shared.contains(p)).map(|p| parameter(p, used)));
+    own.extend(
+        operation
+            .parameters
+            .iter()
+            .filter(|p| !shared.contains(p))
+            .map(|p| parameter(p, used)),
+    );
     if !own.is_empty() {
         node.set("parameters", own);
     }
     let mut responses = Node::map();
     for code in operation.codes {
         let mut response = node!({"description": super::v3::code_text(*code)});
-        response.set("schema", match &operation.answer {
-            Answer::Schema(name) => reference(name, Version::V2),
-            Answer::Text => node!({"type": "string"}),
-        });
+        response.set(
+            "schema",
+            match &operation.answer {
+                Answer::Schema(name) => reference(name, Version::V2),
+                Answer::Text => node!({"type": "string"}),
+            },
+        );
         responses.set(&code.to_string(), response);
     }
     responses.set("401", node!({"description": "Unauthorized"}));

@@ -12,13 +12,25 @@ pub fn document(gv: &GroupVersion, definitions: &[Arc<ResourceDefinition>], comp
     let custom = definitions.iter().any(|d| d.is_custom());
     let mut items: Vec<PathItem> = definitions.iter().flat_map(|d| operations::paths(d)).collect();
     if !custom {
-        let title = format!("get{}{}APIResources", operations::group_title(&gv.group), operations::title(&gv.version));
+        let title = format!(
+            "get{}{}APIResources",
+            operations::group_title(&gv.group),
+            operations::title(&gv.version)
+        );
         let root = format!("{}/", operations::root(&gv.group, &gv.version));
-        items.push(operations::document(&root, title, operations::tag(&gv.group, &gv.version), "APIResourceList"));
+        items.push(operations::document(
+            &root,
+            title,
+            operations::tag(&gv.group, &gv.version),
+            "APIResourceList",
+        ));
     }
     let own = custom::schemas(definitions, Version::V3, components);
     finish(items, custom, &|name| {
-        let schema = own.get(name).cloned().or_else(|| components.schema(name, Version::V3))?;
+        let schema = own
+            .get(name)
+            .cloned()
+            .or_else(|| components.schema(name, Version::V3))?;
         Some(with_own_kind(name, schema, gv))
     })
 }
@@ -28,7 +40,9 @@ fn with_own_kind(name: &str, mut schema: Node, gv: &GroupVersion) -> Node {
     let kind = name.strip_prefix(META).and_then(|n| n.strip_prefix('.'));
     if let Some(kind @ ("DeleteOptions" | "WatchEvent")) = kind
         && !gv.group.is_empty()
-        && let Some(kinds) = schema.get_mut("x-kubernetes-group-version-kind").and_then(Node::as_list_mut)
+        && let Some(kinds) = schema
+            .get_mut("x-kubernetes-group-version-kind")
+            .and_then(Node::as_list_mut)
     {
         let own = kind_node(&gv.kind(kind));
         if !kinds.contains(&own) {
@@ -43,7 +57,13 @@ pub fn root_document(path: &str, components: &dyn Components) -> Option<Node> {
     let item = match path {
         "api" => operations::document("/api/", "getCoreAPIVersions".into(), "core".into(), "APIVersions"),
         "apis" => operations::document("/apis/", "getAPIVersions".into(), "apis".into(), "APIGroupList"),
-        "version" => plain("/version/", "getCodeVersion", "version", "application/json", Some("io.k8s.apimachinery.pkg.version.Info")),
+        "version" => plain(
+            "/version/",
+            "getCodeVersion",
+            "version",
+            "application/json",
+            Some("io.k8s.apimachinery.pkg.version.Info"),
+        ),
         ".well-known/openid-configuration" => plain(
             "/.well-known/openid-configuration/",
             "getServiceAccountIssuerOpenIDConfiguration",
@@ -51,9 +71,13 @@ pub fn root_document(path: &str, components: &dyn Components) -> Option<Node> {
             "application/json",
             None,
         ),
-        "openid/v1/jwks" => {
-            plain("/openid/v1/jwks/", "getServiceAccountIssuerOpenIDKeyset", "openid", "application/jwk-set+json", None)
-        }
+        "openid/v1/jwks" => plain(
+            "/openid/v1/jwks/",
+            "getServiceAccountIssuerOpenIDKeyset",
+            "openid",
+            "application/jwk-set+json",
+            None,
+        ),
         _ => {
             let group = path.strip_prefix("apis/").filter(|g| !g.contains('/'))?;
             let id = format!("get{}APIGroup", operations::group_title(group));
@@ -64,7 +88,13 @@ pub fn root_document(path: &str, components: &dyn Components) -> Option<Node> {
 }
 
 /// The root documents every server has besides those of groups.
-pub const ROOTS: [&str; 5] = [".well-known/openid-configuration", "api", "apis", "openid/v1/jwks", "version"];
+pub const ROOTS: [&str; 5] = [
+    ".well-known/openid-configuration",
+    "api",
+    "apis",
+    "openid/v1/jwks",
+    "version",
+];
 
 /// A document of one type that is no API object.
 pub(super) fn plain(path: &str, id: &str, tag: &str, produces: &'static str, schema: Option<&str>) -> PathItem {
@@ -130,7 +160,12 @@ fn operation_node(operation: &Operation, shared: &[Parameter]) -> Node {
     node.set("tags", vec![Node::from(operation.tag.as_str())]);
     node.set("description", operation.description.as_str());
     node.set("operationId", operation.id.as_str());
-    let own: Vec<Node> = operation.parameters.iter().filter(|p| !shared.contains(p)).map(parameter).collect();
+    let own: Vec<Node> = operation
+        .parameters
+        .iter()
+        .filter(|p| !shared.contains(p))
+        .map(parameter)
+        .collect();
     if !own.is_empty() {
         node.set("parameters", own);
     }

@@ -19,7 +19,13 @@ type Objects = BTreeMap<String, Node>;
 
 impl Bench {
     async fn start(controllers: &str) -> Bench {
-        Bench(TestServer::builder().flag(format!("--controllers={controllers}")).start().await.unwrap())
+        Bench(
+            TestServer::builder()
+                .flag(format!("--controllers={controllers}"))
+                .start()
+                .await
+                .unwrap(),
+        )
     }
 
     async fn response(&self, method: &str, uri: &str, media_type: &str, body: String) -> fairlead_server::Response {
@@ -40,8 +46,16 @@ impl Bench {
     }
 
     async fn send(&self, method: &str, uri: &str, body: &Node) -> (u16, Node) {
-        let media_type = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
-        let body = if body.is_null() { String::new() } else { json::to_string(body) };
+        let media_type = if method == "PATCH" {
+            "application/merge-patch+json"
+        } else {
+            "application/json"
+        };
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            json::to_string(body)
+        };
         let response = self.response(method, uri, media_type, body).await;
         let code = response.status().as_u16();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
@@ -62,7 +76,9 @@ impl Bench {
     /// Watches a collection until its objects, by name, are as `wanted`; answers them.
     async fn until(&self, uri: &str, wanted: impl Fn(&Objects) -> bool) -> Objects {
         let watching = async {
-            let watch = format!("{uri}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true");
+            let watch = format!(
+                "{uri}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+            );
             let response = self.response("GET", &watch, "application/json", String::new()).await;
             let mut body = response.into_body();
             let (mut rest, mut objects, mut complete) = (Vec::new(), Objects::new(), false);
@@ -87,7 +103,10 @@ impl Bench {
         };
         match tokio::time::timeout(PATIENCE, watching).await {
             Ok(objects) => objects,
-            Err(_) => panic!("{uri} did not become as wanted: {:?}", self.send("GET", uri, &Node::Null).await),
+            Err(_) => panic!(
+                "{uri} did not become as wanted: {:?}",
+                self.send("GET", uri, &Node::Null).await
+            ),
         }
     }
 
@@ -103,12 +122,20 @@ impl Bench {
     async fn owned_with(&self, name: &str, owners: Vec<Node>, finalizers: &[&str]) -> Node {
         let mut object = node!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
         object.set_at(&["metadata", "ownerReferences"], owners);
-        object.set_at(&["metadata", "finalizers"], finalizers.iter().map(|f| Node::string(*f)).collect::<Vec<_>>());
+        object.set_at(
+            &["metadata", "finalizers"],
+            finalizers.iter().map(|f| Node::string(*f)).collect::<Vec<_>>(),
+        );
         self.ok("POST", MAPS, object).await
     }
 
     async fn delete(&self, uri: &str, policy: &str) -> Node {
-        self.ok("DELETE", uri, node!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": policy})).await
+        self.ok(
+            "DELETE",
+            uri,
+            node!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": policy}),
+        )
+        .await
     }
 
     /// Whether the garbage collector has looked at everything written so far.
@@ -132,11 +159,19 @@ fn reference(owner: &Node, blocks: bool) -> Node {
 }
 
 fn names(objects: &Objects) -> Vec<&str> {
-    objects.keys().map(String::as_str).filter(|n| *n != "kube-root-ca.crt").collect()
+    objects
+        .keys()
+        .map(String::as_str)
+        .filter(|n| *n != "kube-root-ca.crt")
+        .collect()
 }
 
 fn condition<'a>(namespace: &'a Node, kind: &str) -> Option<&'a Node> {
-    namespace.get("status")?.list("conditions").iter().find(|c| c.str("type") == kind)
+    namespace
+        .get("status")?
+        .list("conditions")
+        .iter()
+        .find(|c| c.str("type") == kind)
 }
 
 // === every namespace ===
@@ -147,21 +182,32 @@ async fn every_namespace_has_a_service_account_and_the_root_ca() {
     let namespace = node!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}});
     bench.ok("POST", "/api/v1/namespaces", namespace).await;
     for namespace in ["default", "kube-system", "n"] {
-        bench.until(&format!("/api/v1/namespaces/{namespace}/serviceaccounts"), |o| o.contains_key("default")).await;
+        bench
+            .until(&format!("/api/v1/namespaces/{namespace}/serviceaccounts"), |o| {
+                o.contains_key("default")
+            })
+            .await;
         let maps = format!("/api/v1/namespaces/{namespace}/configmaps");
         let found = bench.until(&maps, |o| o.contains_key("kube-root-ca.crt")).await;
-        assert_eq!(found["kube-root-ca.crt"].str_at(&["data", "ca.crt"]), bench.0.authority_pem());
+        assert_eq!(
+            found["kube-root-ca.crt"].str_at(&["data", "ca.crt"]),
+            bench.0.authority_pem()
+        );
     }
     // What is taken away or spoilt comes back.
     let accounts = "/api/v1/namespaces/n/serviceaccounts";
     let before = bench.get(&format!("{accounts}/default")).await.uid().to_owned();
     bench.delete(&format!("{accounts}/default"), "Background").await;
-    bench.until(accounts, |o| o.get("default").is_some_and(|a| a.uid() != before)).await;
+    bench
+        .until(accounts, |o| o.get("default").is_some_and(|a| a.uid() != before))
+        .await;
     let map = "/api/v1/namespaces/n/configmaps/kube-root-ca.crt";
     bench.ok("PATCH", map, node!({"data": {"ca.crt": "spoilt"}})).await;
     let pem = bench.0.authority_pem().to_owned();
     bench
-        .until("/api/v1/namespaces/n/configmaps", |o| o["kube-root-ca.crt"].str_at(&["data", "ca.crt"]) == pem)
+        .until("/api/v1/namespaces/n/configmaps", |o| {
+            o["kube-root-ca.crt"].str_at(&["data", "ca.crt"]) == pem
+        })
         .await;
     // A namespace that goes is not filled again.
     bench.delete("/api/v1/namespaces/n", "Background").await;
@@ -178,7 +224,9 @@ async fn roles_gather_the_rules_of_others() {
     let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
     let has = |role: Option<&Node>, resource: &str| {
         role.is_some_and(|r| {
-            r.list("rules").iter().any(|rule| rule.list("resources").iter().any(|x| x.as_str() == Some(resource)))
+            r.list("rules")
+                .iter()
+                .any(|rule| rule.list("resources").iter().any(|x| x.as_str() == Some(resource)))
         })
     };
     // View gathers from its parts, edit from view as well, admin from both.
@@ -193,11 +241,24 @@ async fn roles_gather_the_rules_of_others() {
         "rules": [{"apiGroups": ["example.com"], "resources": ["widgets"], "verbs": ["get"]}],
     });
     bench.ok("POST", roles, widgets).await;
-    bench.until(roles, |o| ["view", "edit", "admin"].iter().all(|r| has(o.get(*r), "widgets"))).await;
+    bench
+        .until(roles, |o| {
+            ["view", "edit", "admin"].iter().all(|r| has(o.get(*r), "widgets"))
+        })
+        .await;
     bench.delete(&format!("{roles}/widgets"), "Background").await;
-    let found = bench.until(roles, |o| ["view", "edit", "admin"].iter().all(|r| !has(o.get(*r), "widgets"))).await;
+    let found = bench
+        .until(roles, |o| {
+            ["view", "edit", "admin"].iter().all(|r| !has(o.get(*r), "widgets"))
+        })
+        .await;
     let fields = found["view"].get("metadata").unwrap().list("managedFields").to_vec();
-    assert!(fields.iter().any(|f| f.str("manager") == "clusterrole-aggregation-controller"), "{fields:?}");
+    assert!(
+        fields
+            .iter()
+            .any(|f| f.str("manager") == "clusterrole-aggregation-controller"),
+        "{fields:?}"
+    );
     bench.0.stop().await;
 }
 
@@ -211,8 +272,14 @@ async fn quotas_say_what_is_used() {
     let quota = node!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"},
         "spec": {"hard": {"count/configmaps": "2", "pods": "1"}}});
     bench.ok("POST", quotas, quota).await;
-    let used = |o: &Objects, what: &str| o.get("q").map(|q| q.str_at(&["status", "used", what]).to_owned()).unwrap_or_default();
-    bench.until(quotas, |o| used(o, "count/configmaps") == "1" && used(o, "pods") == "0").await;
+    let used = |o: &Objects, what: &str| {
+        o.get("q")
+            .map(|q| q.str_at(&["status", "used", what]).to_owned())
+            .unwrap_or_default()
+    };
+    bench
+        .until(quotas, |o| used(o, "count/configmaps") == "1" && used(o, "pods") == "0")
+        .await;
     bench.owned("second", vec![]).await;
     bench.until(quotas, |o| used(o, "count/configmaps") == "2").await;
     let third = node!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "third"}});
@@ -220,8 +287,18 @@ async fn quotas_say_what_is_used() {
     bench.delete(&format!("{MAPS}/first"), "Background").await;
     bench.until(quotas, |o| used(o, "count/configmaps") == "1").await;
     assert_eq!(bench.send("POST", MAPS, &third).await.0, 201);
-    bench.ok("PATCH", &format!("{quotas}/q"), node!({"spec": {"hard": {"count/configmaps": "9"}}})).await;
-    bench.until(quotas, |o| o["q"].str_at(&["status", "hard", "count/configmaps"]) == "9").await;
+    bench
+        .ok(
+            "PATCH",
+            &format!("{quotas}/q"),
+            node!({"spec": {"hard": {"count/configmaps": "9"}}}),
+        )
+        .await;
+    bench
+        .until(quotas, |o| {
+            o["q"].str_at(&["status", "hard", "count/configmaps"]) == "9"
+        })
+        .await;
     bench.0.stop().await;
 }
 
@@ -245,9 +322,14 @@ async fn a_namespace_goes_with_all_it_holds() {
     let answer = bench.delete("/api/v1/namespaces/stuck", "Background").await;
     assert_eq!(answer.str_at(&["status", "phase"]), "Terminating");
     let waits = |n: &Node| condition(n, "NamespaceFinalizersRemaining").is_some_and(|c| c.str("status") == "True");
-    let found = bench.until("/api/v1/namespaces", |o| o.get("stuck").is_some_and(waits)).await;
+    let found = bench
+        .until("/api/v1/namespaces", |o| o.get("stuck").is_some_and(waits))
+        .await;
     let said = |kind: &str| condition(&found["stuck"], kind).unwrap().str("message").to_owned();
-    assert_eq!(said("NamespaceContentRemaining"), "Some resources are remaining: configmaps. has 1 resource instances");
+    assert_eq!(
+        said("NamespaceContentRemaining"),
+        "Some resources are remaining: configmaps. has 1 resource instances"
+    );
     assert_eq!(
         said("NamespaceFinalizersRemaining"),
         "Some content in the namespace has finalizers remaining: example.com/wait in 1 resource instances"
@@ -256,12 +338,28 @@ async fn a_namespace_goes_with_all_it_holds() {
         bench.delete(&format!("/api/v1/namespaces/{name}"), "Background").await;
         bench.until_gone("/api/v1/namespaces", name).await;
     }
-    assert!(bench.get("/api/v1/namespaces/full/configmaps").await.list("items").is_empty());
-    bench.ok("PATCH", "/api/v1/namespaces/stuck/configmaps/stuck", node!({"metadata": {"finalizers": null}})).await;
+    assert!(
+        bench
+            .get("/api/v1/namespaces/full/configmaps")
+            .await
+            .list("items")
+            .is_empty()
+    );
+    bench
+        .ok(
+            "PATCH",
+            "/api/v1/namespaces/stuck/configmaps/stuck",
+            node!({"metadata": {"finalizers": null}}),
+        )
+        .await;
     bench.until_gone("/api/v1/namespaces", "stuck").await;
     // Its name is free again, and nothing of before is left.
     bench.ok("POST", "/api/v1/namespaces", make("stuck")).await;
-    bench.until("/api/v1/namespaces/stuck/serviceaccounts", |o| o.contains_key("default")).await;
+    bench
+        .until("/api/v1/namespaces/stuck/serviceaccounts", |o| {
+            o.contains_key("default")
+        })
+        .await;
     bench.0.stop().await;
 }
 
@@ -279,12 +377,33 @@ async fn pods_go_before_what_they_use() {
     bench.ok("POST", "/api/v1/namespaces/n/configmaps", map).await;
     bench.delete("/api/v1/namespaces/n", "Background").await;
     bench
-        .until("/api/v1/namespaces", |o| o.get("n").is_some_and(|n| condition(n, "NamespaceContentRemaining").is_some()))
+        .until("/api/v1/namespaces", |o| {
+            o.get("n")
+                .is_some_and(|n| condition(n, "NamespaceContentRemaining").is_some())
+        })
         .await;
-    assert_eq!(bench.send("GET", "/api/v1/namespaces/n/configmaps/m", &Node::Null).await.0, 200);
-    bench.ok("PATCH", "/api/v1/namespaces/n/pods/p", node!({"metadata": {"finalizers": null}})).await;
+    assert_eq!(
+        bench
+            .send("GET", "/api/v1/namespaces/n/configmaps/m", &Node::Null)
+            .await
+            .0,
+        200
+    );
+    bench
+        .ok(
+            "PATCH",
+            "/api/v1/namespaces/n/pods/p",
+            node!({"metadata": {"finalizers": null}}),
+        )
+        .await;
     bench.until_gone("/api/v1/namespaces", "n").await;
-    assert_eq!(bench.send("GET", "/api/v1/namespaces/n/configmaps/m", &Node::Null).await.0, 404);
+    assert_eq!(
+        bench
+            .send("GET", "/api/v1/namespaces/n/configmaps/m", &Node::Null)
+            .await
+            .0,
+        404
+    );
     bench.0.stop().await;
 }
 
@@ -300,7 +419,9 @@ async fn dependents_follow_their_owners() {
     bench.owned("d", vec![reference(&c, false)]).await;
     // Two owners: one is enough to stay.
     let x = bench.owned("x", vec![]).await;
-    bench.owned("both", vec![reference(&a, true), reference(&x, true)]).await;
+    bench
+        .owned("both", vec![reference(&a, true), reference(&x, true)])
+        .await;
     bench.delete(&format!("{MAPS}/a"), "Background").await;
     let both = |o: &Objects| o.get("both").is_some_and(|b| b.owner_references().len() == 1);
     let left = bench.until(MAPS, |o| names(o) == ["both", "x"] && both(o)).await;
@@ -334,22 +455,40 @@ async fn orphans_stay_and_owners_wait_where_they_shall() {
 
     // Foreground: the owner waits for those that block it, and only for those.
     let b = bench.owned("b", vec![]).await;
-    bench.owned_with("blocks", vec![reference(&b, true)], &["example.com/wait"]).await;
-    bench.owned_with("lags", vec![reference(&b, false)], &["example.com/wait"]).await;
+    bench
+        .owned_with("blocks", vec![reference(&b, true)], &["example.com/wait"])
+        .await;
+    bench
+        .owned_with("lags", vec![reference(&b, false)], &["example.com/wait"])
+        .await;
     let deleted = bench.delete(&format!("{MAPS}/b"), "Foreground").await;
     assert_eq!(deleted.finalizers().collect::<Vec<_>>(), ["foregroundDeletion"]);
     let going = |o: &Objects, name: &str| o.get(name).is_some_and(|k| k.deletion_timestamp().is_some());
     bench.until(MAPS, |o| going(o, "blocks") && going(o, "lags")).await;
     bench.settled(1).await;
     assert!(bench.get(&format!("{MAPS}/b")).await.deletion_timestamp().is_some());
-    bench.ok("PATCH", &format!("{MAPS}/blocks"), node!({"metadata": {"finalizers": null}})).await;
+    bench
+        .ok(
+            "PATCH",
+            &format!("{MAPS}/blocks"),
+            node!({"metadata": {"finalizers": null}}),
+        )
+        .await;
     let left = bench.until(MAPS, |o| !o.contains_key("b")).await;
     assert!(left.contains_key("lags") && !left.contains_key("blocks"));
-    bench.ok("PATCH", &format!("{MAPS}/lags"), node!({"metadata": {"finalizers": null}})).await;
+    bench
+        .ok(
+            "PATCH",
+            &format!("{MAPS}/lags"),
+            node!({"metadata": {"finalizers": null}}),
+        )
+        .await;
 
     // A dependent with another owner is taken from the one that waits.
     let (c, keeper) = (bench.owned("c", vec![]).await, bench.owned("keeper", vec![]).await);
-    bench.owned("shared", vec![reference(&c, true), reference(&keeper, true)]).await;
+    bench
+        .owned("shared", vec![reference(&c, true), reference(&keeper, true)])
+        .await;
     bench.delete(&format!("{MAPS}/c"), "Foreground").await;
     let left = bench.until(MAPS, |o| !o.contains_key("c")).await;
     assert_eq!(left["shared"].owner_references()[0].str("name"), "keeper");
@@ -358,13 +497,17 @@ async fn orphans_stay_and_owners_wait_where_they_shall() {
     let d = bench.owned("d", vec![]).await;
     let e = bench.owned("e", vec![reference(&d, true)]).await;
     bench.owned("f", vec![reference(&e, true)]).await;
-    bench.ok("PATCH", &format!("{MAPS}/d"), {
-        let mut patch = node!({});
-        patch.set_at(&["metadata", "ownerReferences"], vec![reference(&e, true)]);
-        patch
-    }).await;
+    bench
+        .ok("PATCH", &format!("{MAPS}/d"), {
+            let mut patch = node!({});
+            patch.set_at(&["metadata", "ownerReferences"], vec![reference(&e, true)]);
+            patch
+        })
+        .await;
     bench.delete(&format!("{MAPS}/d"), "Foreground").await;
-    bench.until(MAPS, |o| ["d", "e", "f"].iter().all(|n| !o.contains_key(*n))).await;
+    bench
+        .until(MAPS, |o| ["d", "e", "f"].iter().all(|n| !o.contains_key(*n)))
+        .await;
     bench.0.stop().await;
 }
 

@@ -6,7 +6,13 @@
 use super::{Effect, Flag, Kind};
 
 const fn flag(name: &'static str, kind: Kind, default: &'static str, effect: Effect, help: &'static str) -> Flag {
-    Flag { name, kind, default, effect, help }
+    Flag {
+        name,
+        kind,
+        default,
+        effect,
+        help,
+    }
 }
 
 #[rustfmt::skip]

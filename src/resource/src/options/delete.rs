@@ -3,8 +3,8 @@
 use super::{all, boolean, check, options_node, parse_int, validate_dry_run};
 use crate::body::{self, go_kind, protobuf as protobuf_body};
 use crate::request::Request;
-use fairlead_codec::protobuf::{Protobuf, envelope};
 use fairlead_api::{FieldError, FieldErrors, FieldPath, Node, Status, StatusResult};
+use fairlead_codec::protobuf::{Protobuf, envelope};
 
 /// `propagationPolicy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

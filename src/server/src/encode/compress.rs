@@ -16,7 +16,11 @@ pub fn stream<S>(pieces: S) -> Body
 where
     S: Stream<Item = Result<Bytes, BoxError>> + Send + 'static,
 {
-    let state = State { pieces: Box::pin(pieces), rest: Bytes::new(), encoder: Some(GzEncoder::new(Vec::new(), Compression::fast())) };
+    let state = State {
+        pieces: Box::pin(pieces),
+        rest: Bytes::new(),
+        encoder: Some(GzEncoder::new(Vec::new(), Compression::fast())),
+    };
     Body::stream(Box::pin(futures_util::stream::unfold(state, next)), None)
 }
 
@@ -69,7 +73,9 @@ mod tests {
         let body = stream(futures_util::stream::iter([Ok(piece.clone()), Ok("end".into())]));
         let compressed = body.collect().await.unwrap().to_bytes();
         let mut plain = Vec::new();
-        flate2::read::GzDecoder::new(&compressed[..]).read_to_end(&mut plain).unwrap();
+        flate2::read::GzDecoder::new(&compressed[..])
+            .read_to_end(&mut plain)
+            .unwrap();
         assert_eq!(plain.len(), 300_003);
         assert!(plain.ends_with(b"xend"));
     }

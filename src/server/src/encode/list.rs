@@ -23,10 +23,15 @@ pub fn stream(list: List, gzip: bool) -> Response {
     } else if length <= PIECE {
         Body::full(pieces.whole(length))
     } else {
-        Body::stream(Box::pin(futures_util::stream::iter(pieces).map(Ok)), Some(length as u64))
+        Body::stream(
+            Box::pin(futures_util::stream::iter(pieces).map(Ok)),
+            Some(length as u64),
+        )
     };
     let mut response = Response::new(body);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if compressed {
         mark_compressed(&mut response);
     }
@@ -75,12 +80,21 @@ impl Pieces {
         head.extend_from_slice(b",\"metadata\":");
         json::write(&list.metadata, &mut head);
         head.extend_from_slice(b",\"items\":[");
-        Pieces { head, items: list.items.into_iter(), typed: list.typed_items, first: true, ended: false }
+        Pieces {
+            head,
+            items: list.items.into_iter(),
+            typed: list.typed_items,
+            first: true,
+            ended: false,
+        }
     }
 
     fn length(&self) -> usize {
         let items = self.items.as_slice();
-        let objects: usize = items.iter().map(|o| self.part(o).len() + usize::from(!self.typed)).sum();
+        let objects: usize = items
+            .iter()
+            .map(|o| self.part(o).len() + usize::from(!self.typed))
+            .sum();
         self.head.len() + objects + items.len().saturating_sub(1) + TAIL.len()
     }
 
@@ -111,7 +125,11 @@ impl Pieces {
 
     /// What is sent of an object; of untyped ones without their opening brace.
     fn part(&self, object: &Cached) -> Bytes {
-        if self.typed { object.json.clone() } else { untyped(&object.json) }
+        if self.typed {
+            object.json.clone()
+        } else {
+            untyped(&object.json)
+        }
     }
 }
 
@@ -148,7 +166,13 @@ mod tests {
     }
 
     fn list(items: Vec<Arc<Cached>>, typed_items: bool) -> List {
-        List { api_version: "v1".into(), kind: "KList".into(), metadata: node!({"resourceVersion": "7"}), items, typed_items }
+        List {
+            api_version: "v1".into(),
+            kind: "KList".into(),
+            metadata: node!({"resourceVersion": "7"}),
+            items,
+            typed_items,
+        }
     }
 
     async fn bytes(response: Response) -> (Option<u64>, Bytes) {

@@ -85,7 +85,10 @@ impl Pieces {
             None => return Err(negotiate::not_acceptable()),
         };
         let whole = envelope::List::new(&list.api_version, &list.kind, &metadata, items.iter().map(Bytes::len));
-        let items_length: usize = items.iter().map(|item| envelope::item_head(item.len()).len() + item.len()).sum();
+        let items_length: usize = items
+            .iter()
+            .map(|item| envelope::item_head(item.len()).len() + item.len())
+            .sum();
         Ok(Pieces {
             length: whole.head.len() + items_length + whole.tail.len(),
             head: whole.head,

@@ -28,7 +28,9 @@ impl Filter for Audit {
         next: S,
     ) -> impl Future<Output = Response> + Send + 'static {
         async move {
-            let Some(auditor) = &self.auditor else { return go_on(next, request).await };
+            let Some(auditor) = &self.auditor else {
+                return go_on(next, request).await;
+            };
             auditor.received(&request);
             let audit_id = request.known.audit_id.clone();
             let response = go_on(next, request).await;

@@ -50,7 +50,10 @@ impl Filter for Authentication {
                 Err(_) => "error",
             };
             self.metrics.authentication_attempts.with(&[result]).inc();
-            self.metrics.authentication_latency.with(&[result]).observe(started.elapsed().as_secs_f64());
+            self.metrics
+                .authentication_latency
+                .with(&[result])
+                .observe(started.elapsed().as_secs_f64());
             let user = match outcome {
                 Ok(Some(authenticated)) => authenticated.user,
                 Ok(None) => return refused(&request),
@@ -59,13 +62,24 @@ impl Filter for Authentication {
                     return refused(&request);
                 }
             };
-            self.metrics.authenticated_users.with(&[username_label(&user.name)]).inc();
+            self.metrics
+                .authenticated_users
+                .with(&[username_label(&user.name)])
+                .inc();
             self.strip(&mut request.parts.headers);
             if request.connection.http2 && user.name == ANONYMOUS {
                 // CVE-2023-44487: strangers do not get to keep an HTTP/2 connection.
                 request.connection.close_soon();
             }
-            go_on(next, Identified { known: request, user, impersonator: None }).await
+            go_on(
+                next,
+                Identified {
+                    known: request,
+                    user,
+                    impersonator: None,
+                },
+            )
+            .await
         }
     }
 }
@@ -145,7 +159,14 @@ mod tests {
             metrics: Metrics::register(&fairlead_telemetry::Families::default()),
         };
         let mut headers = HeaderMap::new();
-        for name in ["authorization", "x-remote-user", "x-remote-extra-a", "x-user", "x-more-b", "accept"] {
+        for name in [
+            "authorization",
+            "x-remote-user",
+            "x-remote-extra-a",
+            "x-user",
+            "x-more-b",
+            "accept",
+        ] {
             headers.insert(HeaderName::from_static(name), "v".parse().unwrap());
         }
         filter.strip(&mut headers);
@@ -158,10 +179,8 @@ mod tests {
         fn authenticate<'a>(
             &'a self,
             _: &'a Credentials<'a>,
-        ) -> futures_util::future::BoxFuture<
-            'a,
-            Result<Option<fairlead_auth::Authenticated>, fairlead_auth::AuthError>,
-        > {
+        ) -> futures_util::future::BoxFuture<'a, Result<Option<fairlead_auth::Authenticated>, fairlead_auth::AuthError>>
+        {
             Box::pin(std::future::ready(Ok(None)))
         }
     }

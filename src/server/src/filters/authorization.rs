@@ -7,8 +7,8 @@ use crate::metrics::Metrics;
 use crate::request::Identified;
 use crate::request_info::RequestInfo;
 
-use fairlead_api::selector::{FieldRequirement, FieldSelector, LabelSelector, Requirement};
 use fairlead_api::UserInfo;
+use fairlead_api::selector::{FieldRequirement, FieldSelector, LabelSelector, Requirement};
 use fairlead_auth::authorization::forbidden::forbidden;
 use fairlead_auth::{Authorizer, AuthzAttributes, Decision};
 use http::HeaderValue;
@@ -49,13 +49,18 @@ impl Filter for Authorization {
                 Decision::NoOpinion => "no-opinion",
             };
             self.metrics.authorization_attempts.with(&[result]).inc();
-            self.metrics.authorization_latency.with(&[result]).observe(started.elapsed().as_secs_f64());
+            self.metrics
+                .authorization_latency
+                .with(&[result])
+                .observe(started.elapsed().as_secs_f64());
             if decision == Decision::Allow {
                 return go_on(next, Authorized(request)).await;
             }
             let known = &request.known;
             let mut response = encode::status(&forbidden(&attributes, &reason), &known.parts.headers, &known.query);
-            response.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+            response
+                .headers_mut()
+                .insert("x-content-type-options", HeaderValue::from_static("nosniff"));
             response
         }
     }
@@ -74,17 +79,29 @@ pub fn attributes(info: &RequestInfo, user: &Arc<UserInfo>) -> AuthzAttributes {
         name: info.name.clone(),
         resource_request: info.resource_request,
         path: info.path.clone(),
-        field_selector: info.field_selector.as_deref().map(field_requirements).unwrap_or_default(),
-        label_selector: info.label_selector.as_deref().map(label_requirements).unwrap_or_default(),
+        field_selector: info
+            .field_selector
+            .as_deref()
+            .map(field_requirements)
+            .unwrap_or_default(),
+        label_selector: info
+            .label_selector
+            .as_deref()
+            .map(label_requirements)
+            .unwrap_or_default(),
     }
 }
 
 fn field_requirements(selector: &str) -> Vec<FieldRequirement> {
-    FieldSelector::parse(selector).map(|s| s.requirements).unwrap_or_default()
+    FieldSelector::parse(selector)
+        .map(|s| s.requirements)
+        .unwrap_or_default()
 }
 
 fn label_requirements(selector: &str) -> Vec<Requirement> {
-    LabelSelector::parse(selector).map(|s| s.requirements().to_vec()).unwrap_or_default()
+    LabelSelector::parse(selector)
+        .map(|s| s.requirements().to_vec())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -95,7 +112,11 @@ mod tests {
     #[test]
     fn a_selector_on_a_name_is_a_name() {
         let user = Arc::new(UserInfo::new("alice", &[]));
-        let info = known("GET", "/api/v1/namespaces/n/pods?fieldSelector=metadata.name=p,spec.nodeName!=x").info;
+        let info = known(
+            "GET",
+            "/api/v1/namespaces/n/pods?fieldSelector=metadata.name=p,spec.nodeName!=x",
+        )
+        .info;
         let attributes = attributes(&info, &user);
         assert_eq!((attributes.verb.as_str(), attributes.name.as_str()), ("list", "p"));
         assert_eq!(attributes.field_selector.len(), 2);

@@ -32,7 +32,9 @@ impl Filter for Cors {
     ) -> impl Future<Output = Response> + Send + 'static {
         async move {
             let origin = request.parts.headers.get(ORIGIN).filter(|o| self.allows(o)).cloned();
-            let Some(origin) = origin else { return go_on(next, request).await };
+            let Some(origin) = origin else {
+                return go_on(next, request).await;
+            };
             let mut response = if request.parts.method == Method::OPTIONS {
                 let mut preflight = Response::new(Body::empty());
                 *preflight.status_mut() = StatusCode::NO_CONTENT;
@@ -58,7 +60,9 @@ impl Filter for Cors {
 impl Cors {
     fn allows(&self, origin: &HeaderValue) -> bool {
         !self.allowed_origins.is_empty()
-            && origin.to_str().is_ok_and(|o| !o.is_empty() && self.allowed_origins.iter().any(|r| r.is_match(o)))
+            && origin
+                .to_str()
+                .is_ok_and(|o| !o.is_empty() && self.allowed_origins.iter().any(|r| r.is_match(o)))
     }
 }
 
@@ -71,7 +75,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_preflight_of_an_allowed_origin_goes_no_further() {
-        let layer = filter(Cors { allowed_origins: vec![Regex::new("^https://ok$").unwrap()] });
+        let layer = filter(Cors {
+            allowed_origins: vec![Regex::new("^https://ok$").unwrap()],
+        });
         let inner = tower::service_fn(|_: Known| async { Ok(Response::new(Body::empty())) });
         let mut chain = layer.layer(inner);
         for (origin, code, allowed) in [("https://ok", 204, true), ("https://no", 200, false)] {

@@ -74,13 +74,17 @@ pub fn parse_duration(text: &str) -> Result<i64, String> {
     }
     let mut total = 0f64;
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(rest.len());
         let number: f64 = match &rest[..digits] {
             "" | "." => return Err(invalid()),
             number => number.parse().map_err(|_| invalid())?,
         };
         rest = &rest[digits..];
-        let unit = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        let unit = rest
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(rest.len());
         let nanoseconds = match &rest[..unit] {
             "ns" => 1.0,
             "us" | "µs" | "μs" => 1e3,
@@ -88,7 +92,12 @@ pub fn parse_duration(text: &str) -> Result<i64, String> {
             "s" => 1e9,
             "m" => 60e9,
             "h" => 3600e9,
-            "" => return Err(format!("missing unit in duration {}", fairlead_api::field::go_quote(text))),
+            "" => {
+                return Err(format!(
+                    "missing unit in duration {}",
+                    fairlead_api::field::go_quote(text)
+                ));
+            }
             unit => {
                 let quote = fairlead_api::field::go_quote;
                 return Err(format!("unknown unit {} in duration {}", quote(unit), quote(text)));
@@ -119,12 +128,18 @@ mod tests {
         assert_eq!(parse_duration("0"), Ok(0));
         assert_eq!(parse_duration("5"), Err("missing unit in duration \"5\"".into()));
         assert_eq!(parse_duration("x"), Err("invalid duration \"x\"".into()));
-        assert_eq!(parse_duration("5x"), Err("unknown unit \"x\" in duration \"5x\"".into()));
+        assert_eq!(
+            parse_duration("5x"),
+            Err("unknown unit \"x\" in duration \"5x\"".into())
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_long_running_requests_outlive_it() {
-        let layer = filter(Deadline { default: Duration::from_secs(60), metrics: Metrics::register(&Families::default()) });
+        let layer = filter(Deadline {
+            default: Duration::from_secs(60),
+            metrics: Metrics::register(&Families::default()),
+        });
         let slow = tower::service_fn(|_: Known| async {
             tokio::time::sleep(Duration::from_secs(100)).await;
             Ok(Response::new(Body::empty()))

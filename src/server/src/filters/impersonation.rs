@@ -20,7 +20,10 @@ pub struct Impersonation {
 
 impl Impersonation {
     pub fn new(authorizer: Arc<dyn Authorizer>) -> Impersonation {
-        Impersonation { authorizer, modes: Modes::default() }
+        Impersonation {
+            authorizer,
+            modes: Modes::default(),
+        }
     }
 }
 
@@ -34,7 +37,12 @@ impl Filter for Impersonation {
         next: S,
     ) -> impl Future<Output = Response> + Send + 'static {
         async move {
-            let names = request.known.parts.headers.keys().filter(|name| is_impersonation_header(name.as_str()));
+            let names = request
+                .known
+                .parts
+                .headers
+                .keys()
+                .filter(|name| is_impersonation_header(name.as_str()));
             let names: Vec<HeaderName> = names.cloned().collect();
             if names.is_empty() {
                 return go_on(next, request).await;
@@ -64,6 +72,8 @@ impl Filter for Impersonation {
 
 fn refused(status: &fairlead_api::Status, request: &Identified) -> Response {
     let mut response = failure(status, &request.known);
-    response.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    response
+        .headers_mut()
+        .insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     response
 }

@@ -26,7 +26,11 @@ impl InFlight {
             metrics.inflight.with(&[kind]);
             metrics.inqueue.with(&[kind]);
         }
-        InFlight { reads: bound(reads), writes: bound(writes), metrics }
+        InFlight {
+            reads: bound(reads),
+            writes: bound(writes),
+            metrics,
+        }
     }
 }
 
@@ -45,7 +49,11 @@ impl Filter for InFlight {
                 return go_on(next, request).await;
             }
             let reads = matches!(info.verb.as_str(), "get" | "list" | "watch");
-            let (bound, kind) = if reads { (&self.reads, "readOnly") } else { (&self.writes, "mutating") };
+            let (bound, kind) = if reads {
+                (&self.reads, "readOnly")
+            } else {
+                (&self.writes, "mutating")
+            };
             let permit = match bound {
                 None => None,
                 Some(bound) => match bound.clone().try_acquire_owned() {

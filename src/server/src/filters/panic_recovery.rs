@@ -23,7 +23,11 @@ impl Filter for PanicRecovery {
         request: Received,
         next: S,
     ) -> impl Future<Output = Response> + Send + 'static {
-        let described = (request.parts.method.clone(), request.parts.uri.clone(), request.audit_id.clone());
+        let described = (
+            request.parts.method.clone(),
+            request.parts.uri.clone(),
+            request.audit_id.clone(),
+        );
         async move {
             // Nothing of the request is used after the panic but what was copied before it.
             match AssertUnwindSafe(go_on(next, request)).catch_unwind().await {
@@ -32,7 +36,10 @@ impl Filter for PanicRecovery {
                     let (method, uri, audit_id) = described;
                     tracing::error!(%method, %uri, audit_id, "a request panicked");
                     self.metrics.aborts.with(&[method.as_str(), "", "", "", "", ""]).inc();
-                    encode::text(500, "This request caused apiserver to panic. Look in the logs for details.\n")
+                    encode::text(
+                        500,
+                        "This request caused apiserver to panic. Look in the logs for details.\n",
+                    )
                 }
             }
         }
@@ -49,7 +56,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_a_500() {
-        let layer = filter(PanicRecovery { metrics: Metrics::register(&Families::default()) });
+        let layer = filter(PanicRecovery {
+            metrics: Metrics::register(&Families::default()),
+        });
         let panics = tower::service_fn(|_: Received| async { panic!("a test panics") });
         let response: Response = layer.layer(panics).call(received("GET", "/")).await.unwrap();
         assert_eq!(response.status(), 500);

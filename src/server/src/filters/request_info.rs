@@ -14,7 +14,13 @@ impl Gate for RequestInfoGate {
     type Out = Known;
 
     fn check(&self, request: Received) -> Result<Known, Response> {
-        let Received { parts, payload, connection, at, audit_id } = request;
+        let Received {
+            parts,
+            payload,
+            connection,
+            at,
+            audit_id,
+        } = request;
         let query = query::parse(parts.uri.query());
         let info = match query::decode(parts.uri.path(), Plus::Literal) {
             None => return Err(encode::text(400, "400 Bad Request\n")),
@@ -28,7 +34,16 @@ impl Gate for RequestInfoGate {
             );
             return Err(encode::text(500, text));
         };
-        Ok(Known { parts, payload, connection, at, deadline: None, audit_id, info, query })
+        Ok(Known {
+            parts,
+            payload,
+            connection,
+            at,
+            deadline: None,
+            audit_id,
+            info,
+            query,
+        })
     }
 }
 
@@ -41,7 +56,12 @@ pub(crate) mod tests {
 
     /// A request as it comes in, for the tests of all filters.
     pub(crate) fn received(method: &str, uri: &str) -> Received {
-        let (parts, ()) = http::Request::builder().method(method).uri(uri).body(()).unwrap().into_parts();
+        let (parts, ()) = http::Request::builder()
+            .method(method)
+            .uri(uri)
+            .body(())
+            .unwrap()
+            .into_parts();
         Received {
             parts,
             payload: Payload::Empty,

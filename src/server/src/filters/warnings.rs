@@ -71,12 +71,18 @@ mod tests {
 
     fn values(texts: &[&str]) -> Vec<String> {
         let values = header_values(texts.iter().map(|t| (*t).to_owned()).collect());
-        values.iter().map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned()).collect()
+        values
+            .iter()
+            .map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned())
+            .collect()
     }
 
     #[test]
     fn texts_are_quoted_and_said_once() {
-        assert_eq!(values(&["a \"b\" \\", "a \"b\" \\", "", "c\nd"]), [r#"299 - "a \"b\" \\""#]);
+        assert_eq!(
+            values(&["a \"b\" \\", "a \"b\" \\", "", "c\nd"]),
+            [r#"299 - "a \"b\" \\""#]
+        );
     }
 
     #[test]

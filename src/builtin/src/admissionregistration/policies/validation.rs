@@ -77,8 +77,11 @@ fn matching(spec: &At, old: Option<&Node>, mutates: bool, compiler: &Compiler, e
     let same = |old: &Node| {
         let old = old.get("spec").unwrap_or(&Node::Null);
         let conditions = "[]admissionregistration.MatchCondition";
-        shown::equal("*admissionregistration.ParamKind", spec.node.get("paramKind"), old.get("paramKind"))
-            && shown::equal(conditions, spec.node.get("matchConditions"), old.get("matchConditions"))
+        shown::equal(
+            "*admissionregistration.ParamKind",
+            spec.node.get("paramKind"),
+            old.get("paramKind"),
+        ) && shown::equal(conditions, spec.node.get("matchConditions"), old.get("matchConditions"))
     };
     if !old.is_some_and(same) {
         rules::match_conditions(spec, compiler, errors);
@@ -93,7 +96,11 @@ fn param_kind(at: &At, errors: &mut FieldErrors) {
         ["", ""] => at.invalid("apiVersion", version, "version must be specified", errors),
         [version] => label(at, version, errors),
         [group, name] => {
-            let complaints = if group.is_empty() { Vec::new() } else { name::is_dns1123_subdomain(group) };
+            let complaints = if group.is_empty() {
+                Vec::new()
+            } else {
+                name::is_dns1123_subdomain(group)
+            };
             if !complaints.is_empty() {
                 at.invalid("apiVersion", group, complaints.join(","), errors);
             }
@@ -111,7 +118,10 @@ fn param_kind(at: &At, errors: &mut FieldErrors) {
     if at.require("kind", errors) {
         let complaints = name::is_dns1035_label(&kind.to_lowercase());
         if !complaints.is_empty() {
-            let detail = format!("may have mixed case, but should otherwise match: {}", complaints.join(","));
+            let detail = format!(
+                "may have mixed case, but should otherwise match: {}",
+                complaints.join(",")
+            );
             at.invalid("kind", kind, detail, errors);
         }
     }
@@ -143,8 +153,27 @@ fn variables(spec: &At, compiler: &mut Compiler, errors: &mut FieldErrors) {
 
 fn is_identifier(name: &str) -> bool {
     const RESERVED: [&str; 21] = [
-        "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import",
-        "let", "loop", "package", "namespace", "return", "var", "void", "while",
+        "true",
+        "false",
+        "null",
+        "in",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
     ];
     let letter = |b: u8| b == b'_' || b.is_ascii_alphabetic();
     name.bytes().next().is_some_and(letter)

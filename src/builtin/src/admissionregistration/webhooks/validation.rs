@@ -32,13 +32,20 @@ impl Leniency {
         let conditions = |hook: &Node| hook.list("matchConditions").to_vec();
         let understood = |hook: &Node| {
             let versions = hook.list("admissionReviewVersions");
-            versions.is_empty() || versions.iter().any(|version| is_accepted(version.as_str().unwrap_or_default()))
+            versions.is_empty()
+                || versions
+                    .iter()
+                    .any(|version| is_accepted(version.as_str().unwrap_or_default()))
         };
-        let selectors = old.iter().flat_map(|hook| [hook.get("namespaceSelector"), hook.get("objectSelector")]);
+        let selectors = old
+            .iter()
+            .flat_map(|hook| [hook.get("namespaceSelector"), hook.get("objectSelector")]);
         Leniency {
             any_conditions: new.len() == old.len()
                 && new.iter().zip(old).all(|(new, old)| conditions(new) == conditions(old)),
-            any_side_effects: !old.iter().all(|hook| SIDE_EFFECTS[..2].contains(&hook.str("sideEffects"))),
+            any_side_effects: !old
+                .iter()
+                .all(|hook| SIDE_EFFECTS[..2].contains(&hook.str("sideEffects"))),
             any_versions: !old.iter().all(understood),
             duplicate_names: names.len() < old.len(),
             selectors: selectors
@@ -75,7 +82,11 @@ fn webhook(at: &At, leniency: Leniency, errors: &mut FieldErrors) {
     }
     at.one_of_if_set("failurePolicy", FAILURE_POLICIES, errors);
     at.one_of_if_set("matchPolicy", MATCH_POLICIES, errors);
-    let side_effects = if leniency.any_side_effects { SIDE_EFFECTS } else { &SIDE_EFFECTS[..2] };
+    let side_effects = if leniency.any_side_effects {
+        SIDE_EFFECTS
+    } else {
+        &SIDE_EFFECTS[..2]
+    };
     match at.has("sideEffects") {
         true => at.one_of("sideEffects", side_effects, errors),
         false => {
@@ -83,7 +94,10 @@ fn webhook(at: &At, leniency: Leniency, errors: &mut FieldErrors) {
             at.required("sideEffects", &detail, errors);
         }
     }
-    if let Some(seconds) = at.number("timeoutSeconds").filter(|seconds| !(1..=30).contains(seconds)) {
+    if let Some(seconds) = at
+        .number("timeoutSeconds")
+        .filter(|seconds| !(1..=30).contains(seconds))
+    {
         let detail = "the timeout value must be between 1 and 30 seconds";
         at.invalid("timeoutSeconds", seconds, detail, errors);
     }
@@ -168,9 +182,7 @@ mod tests {
         let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
         assert_eq!(
             texts,
-            [
-                r#"webhooks[0].admissionReviewVersions: Invalid value: ["v9"]: must include at least one of v1, v1beta1"#
-            ]
+            [r#"webhooks[0].admissionReviewVersions: Invalid value: ["v9"]: must include at least one of v1, v1beta1"#]
         );
     }
 }

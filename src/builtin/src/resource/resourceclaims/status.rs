@@ -4,7 +4,9 @@
 // PERFORMANCE: per-request path
 
 use super::validation::RequestNames;
-use crate::resource::rules::{self, MAX_CONFIGS, binding_conditions, configuration, items, itself, pool, raw_object, set};
+use crate::resource::rules::{
+    self, MAX_CONFIGS, binding_conditions, configuration, items, itself, pool, raw_object, set,
+};
 use crate::validation::at::At;
 use crate::validation::pod::scheduling::node_selector;
 use crate::validation::{common, shown, values};
@@ -30,15 +32,24 @@ pub fn validate(object: &Node, old: &Node, errors: &mut FieldErrors) {
     let devices = object.at(&["spec", "devices"]).unwrap_or(&Node::Null);
     let names = RequestNames::of(devices);
     let uid = |consumer: &Node| consumer.str("uid").to_owned();
-    set(&status, "reservedFor", MAX_CONSUMERS, uid, errors, |consumer, errors| {
-        for field in ["resource", "name", "uid"] {
-            consumer.require(field, errors);
-        }
-    });
+    set(
+        &status,
+        "reservedFor",
+        MAX_CONSUMERS,
+        uid,
+        errors,
+        |consumer, errors| {
+            for field in ["resource", "name", "uid"] {
+                consumer.require(field, errors);
+            }
+        },
+    );
     device_statuses(&status, errors);
     let before = old.get("status").unwrap_or(&Node::Null);
     reservations(&status, object, before, errors);
-    let Some(allocation) = status.get("allocation") else { return };
+    let Some(allocation) = status.get("allocation") else {
+        return;
+    };
     match before.get("allocation").is_some_and(|old| !old.is_null()) {
         true => common::immutable(&status, before, "allocation", "*resource.AllocationResult", errors),
         false => self::allocation(&allocation, &names, errors),

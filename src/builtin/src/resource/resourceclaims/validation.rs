@@ -3,7 +3,9 @@
 //! Source of the rules, their order and wording: kubernetes pkg/apis/resource/validation/validation.go.
 // PERFORMANCE: per-request path
 
-use crate::resource::rules::{self, EFFECTS, MAX_CONFIGS, configuration, fully_qualified_name, items, itself, named, set};
+use crate::resource::rules::{
+    self, EFFECTS, MAX_CONFIGS, configuration, fully_qualified_name, items, itself, named, set,
+};
 use crate::validation::at::At;
 use crate::validation::{claims, common, values};
 use fairlead_api::{FieldErrors, Node, name};
@@ -44,10 +46,16 @@ fn spec(at: &At, errors: &mut FieldErrors) {
     let devices = at.part("devices");
     let names = RequestNames::of(devices.node);
     set(&devices, "requests", MAX_REQUESTS, named, errors, request);
-    items(&devices, "constraints", MAX_CONSTRAINTS, errors, |constraint, errors| {
-        names.check_list(constraint, errors);
-        self::constraint(constraint, errors);
-    });
+    items(
+        &devices,
+        "constraints",
+        MAX_CONSTRAINTS,
+        errors,
+        |constraint, errors| {
+            names.check_list(constraint, errors);
+            self::constraint(constraint, errors);
+        },
+    );
     items(&devices, "config", MAX_CONFIGS, errors, |config, errors| {
         names.check_list(config, errors);
         configuration(config, false, errors);
@@ -64,7 +72,11 @@ impl<'a> RequestNames<'a> {
     pub fn of(devices: &'a Node) -> RequestNames<'a> {
         let alternatives = |request: &'a Node| request.list("firstAvailable").iter().map(|a| a.str("name")).collect();
         let requests = devices.list("requests").iter();
-        RequestNames(requests.map(|request| (request.str("name"), alternatives(request))).collect())
+        RequestNames(
+            requests
+                .map(|request| (request.str("name"), alternatives(request)))
+                .collect(),
+        )
     }
 
     fn has(&self, name: &str) -> bool {
@@ -78,7 +90,8 @@ impl<'a> RequestNames<'a> {
 
     /// A reference to a request, or to one of its alternatives.
     pub fn check(&self, at: &At, field: &str, value: &str, errors: &mut FieldErrors) {
-        const DETAIL: &str = "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'";
+        const DETAIL: &str =
+            "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'";
         if value.matches('/').count() > 1 {
             return at.invalid(field, value, DETAIL, errors);
         }
@@ -108,10 +121,17 @@ fn request(at: &At, errors: &mut FieldErrors) {
             let detail = "exactly one of `exactly` or `firstAvailable` is required, but multiple fields are set";
             at.invalid("", Node::Null, detail, errors);
         }
-        (None, true) => set(at, "firstAvailable", MAX_ALTERNATIVES, named, errors, |alternative, errors| {
-            common::dns_label(alternative, "name", errors);
-            wanted(alternative, errors);
-        }),
+        (None, true) => set(
+            at,
+            "firstAvailable",
+            MAX_ALTERNATIVES,
+            named,
+            errors,
+            |alternative, errors| {
+                common::dns_label(alternative, "name", errors);
+                wanted(alternative, errors);
+            },
+        ),
         (Some(exactly), false) => wanted(&exactly, errors),
     }
 }
@@ -156,11 +176,14 @@ fn toleration(at: &At, errors: &mut FieldErrors) {
 }
 
 fn constraint(at: &At, errors: &mut FieldErrors) {
-    let attribute = ["matchAttribute", "distinctAttribute"].into_iter().find(|field| at.has(field));
+    let attribute = ["matchAttribute", "distinctAttribute"]
+        .into_iter()
+        .find(|field| at.has(field));
     match attribute {
         Some(field) => fully_qualified_name(at, field, errors),
         None => {
-            let detail = r#"exactly one of "matchAttribute" or "distinctAttribute" is required, but multiple fields are set"#;
+            let detail =
+                r#"exactly one of "matchAttribute" or "distinctAttribute" is required, but multiple fields are set"#;
             at.required("", detail, errors);
         }
     }

@@ -83,20 +83,45 @@ fn range(at: &At, default: &Quantity, capacity: &Quantity, errors: &mut FieldErr
     let (min, max, step) = (quantity(at.node.get("min")), bound("max"), bound("step"));
     let whole = capacity.canonical();
     if min > *capacity {
-        refuse("min", &min, format!("min is larger than capacity value: {whole}"), errors);
+        refuse(
+            "min",
+            &min,
+            format!("min is larger than capacity value: {whole}"),
+            errors,
+        );
     }
     if *default < min {
-        refuse("min", default, format!("default is less than min: {}", min.canonical()), errors);
+        refuse(
+            "min",
+            default,
+            format!("default is less than min: {}", min.canonical()),
+            errors,
+        );
     }
     if let Some(max) = &max {
         if min > *max {
-            refuse("max", &min, format!("min is larger than max: {}", max.canonical()), errors);
+            refuse(
+                "max",
+                &min,
+                format!("min is larger than max: {}", max.canonical()),
+                errors,
+            );
         }
         if *max > *capacity {
-            refuse("max", max, format!("max is larger than capacity value: {whole}"), errors);
+            refuse(
+                "max",
+                max,
+                format!("max is larger than capacity value: {whole}"),
+                errors,
+            );
         }
         if *default > *max {
-            refuse("max", default, format!("default is more than max: {}", max.canonical()), errors);
+            refuse(
+                "max",
+                default,
+                format!("default is more than max: {}", max.canonical()),
+                errors,
+            );
         }
     }
     let Some(step) = step else { return };
@@ -142,7 +167,9 @@ mod tests {
 
     #[test]
     fn steps_lead_to_the_default() {
-        assert!(complaints(node!({"default": "4Gi", "validRange": {"min": "2Gi", "step": "2Gi", "max": "8Gi"}})).is_empty());
+        assert!(
+            complaints(node!({"default": "4Gi", "validRange": {"min": "2Gi", "step": "2Gi", "max": "8Gi"}})).is_empty()
+        );
         assert_eq!(
             complaints(node!({"default": "3Gi", "validRange": {"min": "2Gi", "step": "2Gi"}})),
             [

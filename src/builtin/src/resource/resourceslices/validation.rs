@@ -61,12 +61,19 @@ fn spec(object: &Node, old: Option<&Node>, errors: &mut FieldErrors) {
         let before = stored.iter().find(|old| old.str("name") == device.str("name"));
         self::device(device, before, chosen, errors);
     });
-    set(&spec, "sharedCounters", MAX_COUNTER_SETS, named, errors, |counters, errors| {
-        if counters.require("name", errors) {
-            common::dns_label(counters, "name", errors);
-        }
-        self::counters(counters, errors);
-    });
+    set(
+        &spec,
+        "sharedCounters",
+        MAX_COUNTER_SETS,
+        named,
+        errors,
+        |counters, errors| {
+            if counters.require("name", errors) {
+                common::dns_label(counters, "name", errors);
+            }
+            self::counters(counters, errors);
+        },
+    );
 }
 
 fn pool_of(at: &At, errors: &mut FieldErrors) {
@@ -74,15 +81,26 @@ fn pool_of(at: &At, errors: &mut FieldErrors) {
     at.positive("resourceSliceCount", errors);
     let generation = at.int("generation");
     if generation < 0 {
-        at.invalid("generation", generation, "must be greater than or equal to zero", errors);
+        at.invalid(
+            "generation",
+            generation,
+            "must be greater than or equal to zero",
+            errors,
+        );
     }
 }
 
 fn is_advanced(device: &Node) -> bool {
-    let attributes = device.get("attributes").and_then(Node::as_map).into_iter().flat_map(Map::values);
+    let attributes = device
+        .get("attributes")
+        .and_then(Node::as_map)
+        .into_iter()
+        .flat_map(Map::values);
     !device.list("taints").is_empty()
         || !device.list("consumesCounters").is_empty()
-        || attributes.into_iter().any(|attribute| LISTS.iter().any(|list| attribute.get(list).is_some()))
+        || attributes
+            .into_iter()
+            .any(|attribute| LISTS.iter().any(|list| attribute.get(list).is_some()))
 }
 
 // === where devices are ===
@@ -91,7 +109,12 @@ fn nodes(spec: &At, errors: &mut FieldErrors) {
     const ONE: &str = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required";
     let mut set = Vec::new();
     match spec.text("nodeName") {
-        Some("") => spec.invalid("nodeName", "", "must be either unset or set to a non-empty string", errors),
+        Some("") => spec.invalid(
+            "nodeName",
+            "",
+            "must be either unset or set to a non-empty string",
+            errors,
+        ),
         Some(_) => {
             set.push("`nodeName`");
             common::dns_subdomain(spec, "nodeName", errors);
@@ -103,10 +126,18 @@ fn nodes(spec: &At, errors: &mut FieldErrors) {
         node_selector(&selector, false, errors);
         if selector.len("nodeSelectorTerms") != 1 {
             let terms = shown::json("[]core.NodeSelectorTerm", selector.node.get("nodeSelectorTerms"));
-            selector.invalid_shown("nodeSelectorTerms", terms, "must have exactly one node selector term", errors);
+            selector.invalid_shown(
+                "nodeSelectorTerms",
+                terms,
+                "must have exactly one node selector term",
+                errors,
+            );
         }
     }
-    for (field, quoted) in [("allNodes", "`allNodes`"), ("perDeviceNodeSelection", "`perDeviceNodeSelection`")] {
+    for (field, quoted) in [
+        ("allNodes", "`allNodes`"),
+        ("perDeviceNodeSelection", "`perDeviceNodeSelection`"),
+    ] {
         if spec.flag(field) {
             set.push(quoted);
         } else if spec.has(field) {
@@ -127,7 +158,10 @@ fn nodes(spec: &At, errors: &mut FieldErrors) {
 fn own_nodes(at: &At, chosen: bool, errors: &mut FieldErrors) {
     const ONE: &str = "exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set to true in the ResourceSlice spec";
     if !chosen {
-        if ["nodeName", "nodeSelector", "allNodes"].iter().any(|field| at.has(field)) {
+        if ["nodeName", "nodeSelector", "allNodes"]
+            .iter()
+            .any(|field| at.has(field))
+        {
             let detail = "`nodeName`, `nodeSelector` and `allNodes` can only be set if `perDeviceNodeSelection` is set to true in the ResourceSlice spec";
             at.invalid("", Node::Null, detail, errors);
         }
@@ -167,7 +201,10 @@ fn device(at: &At, before: Option<&Node>, chosen: bool, errors: &mut FieldErrors
         let detail = format!("the total number of attributes and capacities must not exceed {MAX_ATTRIBUTES}");
         at.invalid("", total as i64, detail, errors);
     }
-    let values: usize = at.entries("attributes").map(|(_, attribute)| values_of(&attribute)).sum();
+    let values: usize = at
+        .entries("attributes")
+        .map(|(_, attribute)| values_of(&attribute))
+        .sum();
     if values > MAX_ATTRIBUTE_VALUES {
         let detail = format!("the total number of attribute values must not exceed {MAX_ATTRIBUTE_VALUES}");
         at.invalid("", values as i64, detail, errors);
@@ -178,16 +215,25 @@ fn device(at: &At, before: Option<&Node>, chosen: bool, errors: &mut FieldErrors
         capacity::validate(capacity, shared, errors);
     });
     let taints = |device: &Node| device.get("taints").cloned();
-    if before.is_none_or(|before| !shown::equal("[]resource.DeviceTaint", taints(before).as_ref(), at.node.get("taints"))) {
+    if before
+        .is_none_or(|before| !shown::equal("[]resource.DeviceTaint", taints(before).as_ref(), at.node.get("taints")))
+    {
         items(at, "taints", MAX_TAINTS, errors, taint);
     }
     let key = |consumed: &Node| consumed.str("counterSet").to_owned();
-    set(at, "consumesCounters", MAX_CONSUMED_SETS, key, errors, |consumed, errors| {
-        if consumed.require("counterSet", errors) {
-            common::dns_label(consumed, "counterSet", errors);
-        }
-        counters(consumed, errors);
-    });
+    set(
+        at,
+        "consumesCounters",
+        MAX_CONSUMED_SETS,
+        key,
+        errors,
+        |consumed, errors| {
+            if consumed.require("counterSet", errors) {
+                common::dns_label(consumed, "counterSet", errors);
+            }
+            counters(consumed, errors);
+        },
+    );
     own_nodes(at, chosen, errors);
     binding_conditions(at, errors);
     node_resources(at, errors);
@@ -232,7 +278,12 @@ fn node_resources(at: &At, errors: &mut FieldErrors) {
         }
         let multiplier = common::quantity(mapping.node.get("allocationMultiplier"));
         if mapping.has("allocationMultiplier") && multiplier.sign() <= 0 {
-            mapping.invalid("allocationMultiplier", multiplier.canonical(), "must be positive", errors);
+            mapping.invalid(
+                "allocationMultiplier",
+                multiplier.canonical(),
+                "must be positive",
+                errors,
+            );
         }
         match mapping.text("capacityKey") {
             Some("") => mapping.invalid("capacityKey", "", "capacityKey must not be an empty string", errors),
@@ -323,7 +374,16 @@ mod tests {
         for good in ["1.2.3", "0.0.0", "1.2.3-alpha.1", "1.2.3-0a+build.01", "1.2.3+x-y"] {
             assert!(is_semantic_version(good), "{good}");
         }
-        for bad in ["", "1.2", "01.2.3", "1.2.3-", "1.2.3-01", "1.2.3+", "1.2.3-a..b", "v1.2.3"] {
+        for bad in [
+            "",
+            "1.2",
+            "01.2.3",
+            "1.2.3-",
+            "1.2.3-01",
+            "1.2.3+",
+            "1.2.3-a..b",
+            "v1.2.3",
+        ] {
             assert!(!is_semantic_version(bad), "{bad}");
         }
     }

@@ -7,7 +7,11 @@ pub fn offset(zone: &str, at: i64) -> Result<i64> {
     if let Some((hours, minutes)) = zone.split_once(':') {
         let number = |text: &str| text.parse::<i64>().map_err(|_| atoi_error(text));
         let (hours, minutes) = (number(hours)?, number(minutes)?);
-        let minutes = if zone.starts_with('-') { hours * 60 - minutes } else { hours * 60 + minutes };
+        let minutes = if zone.starts_with('-') {
+            hours * 60 - minutes
+        } else {
+            hours * 60 + minutes
+        };
         return Ok(minutes * 60);
     }
     let unknown = || EvalError::new(format!("unknown time zone {zone}"));
@@ -19,7 +23,10 @@ pub fn offset(zone: &str, at: i64) -> Result<i64> {
 }
 
 fn atoi_error(text: &str) -> EvalError {
-    EvalError::new(format!("strconv.Atoi: parsing {}: invalid syntax", fairlead_api::field::go_quote(text)))
+    EvalError::new(format!(
+        "strconv.Atoi: parsing {}: invalid syntax",
+        fairlead_api::field::go_quote(text)
+    ))
 }
 
 /// Looks a moment up in a TZif file (RFC 8536), in its 64-bit part.
@@ -38,7 +45,11 @@ fn offset_in(data: &[u8], at: i64) -> Option<i64> {
     let (mut low, mut high) = (0, header.times);
     while low < high {
         let middle = usize::midpoint(low, high);
-        if time_of(middle)? <= at { low = middle + 1 } else { high = middle }
+        if time_of(middle)? <= at {
+            low = middle + 1
+        } else {
+            high = middle
+        }
     }
     if low == 0 {
         return type_offset(0);
@@ -108,20 +119,36 @@ impl Rule {
         let rest = after_name(text)?;
         let (standard, rest) = hours(rest)?;
         if rest.is_empty() {
-            return Some(Rule { standard: -standard, summer: None });
+            return Some(Rule {
+                standard: -standard,
+                summer: None,
+            });
         }
         let rest = after_name(rest)?;
-        let (summer, rest) = if rest.starts_with(',') { (standard - 3_600, rest) } else { hours(rest)? };
+        let (summer, rest) = if rest.starts_with(',') {
+            (standard - 3_600, rest)
+        } else {
+            hours(rest)?
+        };
         let mut switches = rest.strip_prefix(',')?.split(',').map(Switch::parse);
         let (start, end) = (switches.next()??, switches.next()??);
-        Some(Rule { standard: -standard, summer: Some((-summer, start, end)) })
+        Some(Rule {
+            standard: -standard,
+            summer: Some((-summer, start, end)),
+        })
     }
 
     fn offset(&self, at: i64) -> i64 {
-        let Some((summer, start, end)) = &self.summer else { return self.standard };
+        let Some((summer, start, end)) = &self.summer else {
+            return self.standard;
+        };
         let year = crate::value::Civil::of(at + self.standard).year;
         let (start, end) = (start.moment(year) - self.standard, end.moment(year) - summer);
-        let is_summer = if start < end { (start..end).contains(&at) } else { !(end..start).contains(&at) };
+        let is_summer = if start < end {
+            (start..end).contains(&at)
+        } else {
+            !(end..start).contains(&at)
+        };
         if is_summer { *summer } else { self.standard }
     }
 }
@@ -134,7 +161,12 @@ impl Switch {
             None => 7_200,
             Some(time) => hours(time)?.0,
         };
-        Some(Switch { month: numbers.next()??, week: numbers.next()??, weekday: numbers.next()??, second })
+        Some(Switch {
+            month: numbers.next()??,
+            week: numbers.next()??,
+            weekday: numbers.next()??,
+            second,
+        })
     }
 
     /// In seconds since 1970 by the clock that is switched.
@@ -142,7 +174,11 @@ impl Switch {
         let first = days_from_civil(year, self.month, 1);
         let weekday = (first + 4).rem_euclid(7);
         let mut day = first + (self.weekday - weekday).rem_euclid(7) + (self.week - 1) * 7;
-        let (next_year, next_month) = if self.month == 12 { (year + 1, 1) } else { (year, self.month + 1) };
+        let (next_year, next_month) = if self.month == 12 {
+            (year + 1, 1)
+        } else {
+            (year, self.month + 1)
+        };
         if day >= days_from_civil(next_year, next_month, 1) {
             day -= 7;
         }
@@ -172,7 +208,9 @@ fn hours(text: &str) -> Option<(i64, &str)> {
         b'+' => (1, &text[1..]),
         _ => (1, text),
     };
-    let end = rest.find(|c: char| !(c.is_ascii_digit() || c == ':')).unwrap_or(rest.len());
+    let end = rest
+        .find(|c: char| !(c.is_ascii_digit() || c == ':'))
+        .unwrap_or(rest.len());
     let mut seconds = 0;
     for (part, unit) in rest[..end].split(':').zip([3_600, 60, 1]) {
         seconds += part.parse::<i64>().ok()? * unit;
