@@ -23,14 +23,16 @@ pub fn validate(at: &At, shared: bool, errors: &mut FieldErrors) {
             let detail = r#"exactly one policy can be specified, cannot specify "validValues" and "validRange" at the same time"#;
             policy.forbidden("", detail, errors);
         }
-        (true, None) => match default_of(&policy, "validValues", errors) {
-            Some(default) => options(&policy, &default, &capacity, errors),
-            None => {}
-        },
-        (false, Some(range)) => match default_of(&policy, "validRange", errors) {
-            Some(default) => self::range(&range, &default, &capacity, errors),
-            None => {}
-        },
+        (true, None) => {
+            if let Some(default) = default_of(&policy, "validValues", errors) {
+                options(&policy, &default, &capacity, errors)
+            }
+        }
+        (false, Some(range)) => {
+            if let Some(default) = default_of(&policy, "validRange", errors) {
+                self::range(&range, &default, &capacity, errors)
+            }
+        }
         (false, None) => {}
     }
 }
