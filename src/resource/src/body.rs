@@ -243,7 +243,7 @@ fn check_other_kind(
     if scheme.same(actual, expected) {
         return Ok(());
     }
-    Err(unknown_conversion(actual, expected))
+    Err(unknown_conversion(call, actual, expected))
 }
 
 fn not_registered(call: &Call, actual: &GroupVersionKind, expected: &GroupVersionKind) -> String {
@@ -255,11 +255,12 @@ fn not_registered(call: &Call, actual: &GroupVersionKind, expected: &GroupVersio
     )
 }
 
-fn unknown_conversion(actual: &GroupVersionKind, expected: &GroupVersionKind) -> String {
-    let package = if expected.group.is_empty() {
+fn unknown_conversion(call: &Call, actual: &GroupVersionKind, expected: &GroupVersionKind) -> String {
+    let group = call.definition.hooks.group_in_errors().unwrap_or(&expected.group);
+    let package = if group.is_empty() {
         "core"
     } else {
-        expected.group.split('.').next().unwrap_or("")
+        group.split('.').next().unwrap_or("")
     };
     format!(
         "converting ({}.{}) to ({package}.{}): unknown conversion",

@@ -1,7 +1,9 @@
 //! APIServices. Whether a remote one is available is the gateway's to say.
 
 use crate::cells::Row;
+use crate::validation::values;
 use crate::value::{copy, list, or, with};
+use fairlead_api::metadata::complain;
 use fairlead_api::name::{is_dns1035_label, is_dns1123_subdomain, is_valid_port_num, name_is_path_segment};
 use fairlead_api::{FieldError, FieldErrors, FieldPath, Node};
 use fairlead_resource::{HookContext, Hooks};
@@ -89,14 +91,19 @@ fn validate(object: &Node, errors: &mut FieldErrors) {
 
     let (group, version) = (text("group"), text("version"));
     let (name, wanted) = (object.name(), format!("{version}.{group}"));
-    // A name that is no path segment is the engine's to refuse.
-    if !name.is_empty() && name != wanted && name_is_path_segment(name, false).is_empty() {
-        let detail = format!(
-            "must be `spec.version+\".\"+spec.group`: {}",
-            fairlead_api::field::go_quote(&wanted)
-        );
-        errors.push(FieldError::invalid(&FieldPath::new("metadata.name"), name, detail));
+    let meta = object.meta().unwrap_or(&Node::Null);
+    for (field, name) in [("metadata.generateName", meta.str("generateName")), ("metadata.name", name)] {
+        let complaints = match name_is_path_segment(name, false) {
+            complaints if !complaints.is_empty() => complaints,
+            _ if name.is_empty() || name == wanted => continue,
+            _ => vec![format!(
+                "must be `spec.version+\".\"+spec.group`: {}",
+                fairlead_api::field::go_quote(&wanted)
+            )],
+        };
+        complain(errors, &FieldPath::new(field), name, complaints);
     }
+    values::plain_meta(object, false, values::any_name, errors);
     if group.is_empty() && version != "v1" {
         let detail = "only v1 may have an empty group and it better be legacy kube";
         errors.push(FieldError::required(&path.child("group"), detail));

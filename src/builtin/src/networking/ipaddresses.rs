@@ -32,6 +32,16 @@ impl Hooks for IPAddresses {
         false
     }
 
+    fn prepare_create(&self, object: &mut Node, _: &HookContext) {
+        // COMPAT: nothing is added to names that are generated, since no address is valid with a suffix.
+        const SUFFIX: usize = 5;
+        let prefix = object.str_at(&["metadata", "generateName"]).to_owned();
+        let suffix = object.name().strip_prefix(prefix.as_str()).map(str::len);
+        if !prefix.is_empty() && suffix == Some(SUFFIX) {
+            object.set_at(&["metadata", "name"], prefix);
+        }
+    }
+
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {
         let parent = match object.at(&["spec", "parentRef"]) {
             None => NONE.to_owned(),

@@ -36,6 +36,12 @@ impl Hooks for ResourceSlices {
         stamp_taints(object, context);
     }
 
+    fn unsupported_field(&self, field: &str) -> Option<String> {
+        Some(format!(
+            "field label not supported for resource.k8s.io/v1, Kind=ResourceSlice: {field}"
+        ))
+    }
+
     fn returns_deleted_object(&self) -> bool {
         true
     }

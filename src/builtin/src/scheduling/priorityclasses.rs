@@ -5,7 +5,7 @@ use crate::validation::at::At;
 use crate::validation::common;
 use crate::value::{self, or};
 use fairlead_api::name;
-use fairlead_api::{FieldErrors, Node};
+use fairlead_api::{FieldErrors, GroupResource, Node, Status, StatusResult};
 use fairlead_resource::{HookContext, Hooks};
 
 pub struct PriorityClasses;
@@ -31,6 +31,17 @@ impl Hooks for PriorityClasses {
             at.forbidden("value", "may not be changed in an update.", errors);
         }
         common::immutable(&at, old, "preemptionPolicy", "*string", errors);
+    }
+
+    fn check_delete(&self, object: &Node, _: &HookContext) -> StatusResult<()> {
+        match SYSTEM.iter().any(|(name, _)| *name == object.name()) {
+            true => Err(Status::forbidden(
+                &GroupResource::new("scheduling.k8s.io", "priorityclasses"),
+                object.name(),
+                "this is a system priority class and cannot be deleted",
+            )),
+            false => Ok(()),
+        }
     }
 
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {

@@ -4,6 +4,7 @@ use crate::cells::Row;
 use crate::pod_spec::{default_rbd, default_scale_io, round_quantities};
 use crate::validation::at::At;
 use crate::validation::common;
+use crate::validation::persistent_volumes::{self, Place};
 use crate::validation::volume_sources::csi_driver_name;
 use crate::value::{keep_metadata, or, with};
 use fairlead_api::name;
@@ -105,7 +106,7 @@ fn source(at: &At, errors: &mut FieldErrors) {
             at.required("persistentVolumeName", detail, errors);
         }
         (None, Some(_)) => {}
-        (Some(_spec), None) => {}
+        (Some(volume), None) => persistent_volumes::spec(&volume, "", Place::Inline, false, errors),
     }
 }
 
