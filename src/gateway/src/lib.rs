@@ -2,7 +2,7 @@
 //!
 //! - [`Gateway`] is the handle: it keeps a [`Backend`] for every APIService that names a service, proxies requests to
 //!   it, watches over its availability and learns its documents.
-//! - On the request path: [`proxy`] → [`headers`], [`uri`], [`upgrade`] → [`layers`] → [`pool`] → [`endpoint`] → [`connect`], [`tls`].
+//! - On the request path: [`mod@proxy`] → [`headers`], [`uri`], [`upgrade`] → [`layers`] → [`pool`] → [`endpoint`] → [`connect`], [`tls`].
 //! - Beside it: [`availability`], [`discovery`], [`openapi`], [`registration`]; [`webhook`] calls admission and
 //!   conversion webhooks.
 //! - [`objects`] are the traits through which cluster objects are read and written.

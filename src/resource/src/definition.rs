@@ -86,7 +86,7 @@ pub enum SubresourceBehavior {
         status_replicas: CompactString,
         label_selector: CompactString,
     },
-    /// Served by [`Hooks::subresource`].
+    /// Served by [`Hooks::serve`].
     Custom,
 }
 

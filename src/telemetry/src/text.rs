@@ -3,7 +3,7 @@
 use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
 use std::fmt::Write;
 
-/// The media type of what [`write`] makes.
+/// The media type of what [`write()`] makes.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
 
 /// Appends the families in the text format. Series are sorted by label values.

@@ -1,7 +1,7 @@
 //! `derive`: writes the types of `openapi/` from the recorded facts.
 //!
 //! What a declaration says about *types* is derived; what it says about *resources* is kept as it stands, since people
-//! maintain it. [`facts`] reads the tables, [`golden`] the recorded OpenAPI, [`write`] prints YAML.
+//! maintain it. [`facts`] reads the tables, [`golden`] the recorded OpenAPI, [`mod@write`] prints YAML.
 
 mod facts;
 mod golden;
