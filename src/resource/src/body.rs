@@ -129,7 +129,10 @@ pub fn decode(
                     None => unknown_members(&node),
                     Some(schema) => crate::typed::decode(&mut node, &schema, true, None).map_err(|why| cannot(&why))?,
                 };
-                let strict = Complaints::json(&parsed.duplicates, &unknown, "");
+                let strict = match yaml {
+                    true => Complaints::yaml(&parsed.duplicates, &unknown),
+                    false => Complaints::json(&parsed.duplicates, &unknown, ""),
+                };
                 if !strict.is_empty() && validation == FieldValidation::Strict {
                     return Err(cannot(&format!("strict decoding error: {}", strict.error())));
                 }
@@ -149,7 +152,7 @@ pub fn decode(
     if validation != FieldValidation::Ignore {
         let duplicates = known_duplicates(parsed.duplicates, schema, call.definition.is_custom() || yaml);
         let strict = if yaml {
-            Complaints::yaml(&body.bytes, &duplicates, &decoded)
+            Complaints::yaml(&duplicates, &decoded)
         } else {
             Complaints::json(&duplicates, &decoded, "")
         };

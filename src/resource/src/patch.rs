@@ -192,7 +192,7 @@ impl Patch {
             typed::default(&mut object, call.definition);
         }
         if options.field_validation != FieldValidation::Ignore && !parsed.duplicates.is_empty() {
-            let strict = Complaints::yaml(&call.request.body.bytes, &parsed.duplicates, &[]);
+            let strict = Complaints::yaml(&parsed.duplicates, &[]);
             if options.field_validation == FieldValidation::Strict {
                 let why = format!(
                     "error strict decoding YAML: error converting YAML to JSON: {}",

@@ -26,11 +26,11 @@ impl Complaints {
         }
     }
 
-    /// Of a YAML document, whose duplicates are told by line.
-    pub fn yaml(document: &[u8], duplicates: &[String], unknown: &[String]) -> Complaints {
+    /// Of a YAML document, whose reader says by itself what was given twice, and where.
+    pub fn yaml(duplicates: &[String], unknown: &[String]) -> Complaints {
         let mut complaints = Complaints::default();
         if !duplicates.is_empty() {
-            complaints.warnings = lines(document, duplicates);
+            complaints.warnings = duplicates.to_vec();
             complaints.errors.push(format!(
                 "yaml: unmarshal errors:\n  {}",
                 complaints.warnings.join("\n  ")
@@ -57,49 +57,14 @@ fn unknown_fields(unknown: &[String]) -> impl Iterator<Item = String> {
     unknown.iter().map(|path| format!("unknown field {}", go_quote(path)))
 }
 
-/// `line 7: key "v" already set in map`, for each duplicate: the first line that repeats the key in its block.
-fn lines(document: &[u8], duplicates: &[String]) -> Vec<String> {
-    let text = String::from_utf8_lossy(document);
-    let mut used = Vec::new();
-    let told = duplicates.iter().map(|path| {
-        let key = path.rsplit(['.', ']']).next().unwrap_or(path);
-        let line = repeated(&text, key, &used).unwrap_or(1);
-        used.push(line);
-        format!("line {line}: key {} already set in map", go_quote(key))
-    });
-    told.collect()
-}
-
-fn repeated(text: &str, key: &str, used: &[usize]) -> Option<usize> {
-    // Indentations at which the key stands already, outermost first.
-    let mut seen: Vec<usize> = Vec::new();
-    for (i, line) in text.lines().enumerate() {
-        let content = line.trim_start_matches([' ', '-']);
-        if content.is_empty() || content.starts_with('#') {
-            continue;
-        }
-        let indent = line.len() - content.len();
-        let new_item = line.trim_start().starts_with("- ");
-        seen.retain(|at| *at < indent || (*at == indent && !new_item));
-        let name = content.split(':').next().unwrap_or("").trim_matches(['"', '\'', ' ']);
-        if name == key && content.contains(':') {
-            if seen.contains(&indent) && !used.contains(&(i + 1)) {
-                return Some(i + 1);
-            }
-            seen.push(indent);
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn yaml_duplicates_are_told_by_line() {
-        let document = b"kind: A\nspec:\n  v: 1\n  list:\n  - v: 1\n    w: 1\n  - v: 2\n  v: 2\n";
-        let complaints = Complaints::yaml(document, &["spec.v".into()], &["spec.un".into()]);
+    fn yaml_duplicates_are_one_error() {
+        let duplicates = ["line 8: key \"v\" already set in map".to_owned()];
+        let complaints = Complaints::yaml(&duplicates, &["spec.un".into()]);
         assert_eq!(
             complaints.warnings,
             ["line 8: key \"v\" already set in map", "unknown field \"spec.un\""]
