@@ -121,7 +121,9 @@ impl<'a> Composer<'a> {
     }
 
     fn value(&mut self, event: Event<'a>, depth: usize) -> Result<Value, Error> {
-        let depth = depth.checked_sub(1).ok_or_else(|| Error(format!("exceeded max depth of {MAX_DEPTH}")))?;
+        let depth = depth
+            .checked_sub(1)
+            .ok_or_else(|| Error(format!("exceeded max depth of {MAX_DEPTH}")))?;
         let anchor = event.anchor_id();
         let before = (self.decoded, self.read);
         if let Some(id) = anchor {
@@ -173,10 +175,12 @@ impl<'a> Composer<'a> {
             let value = self.value(event, depth)?.node;
             if key.merges {
                 for (key, value) in merged(value)? {
-                    self.duplicates.extend(entries.insert(key, Node::string(""), value, line));
+                    self.duplicates
+                        .extend(entries.insert(key, Node::string(""), value, line));
                 }
             } else {
-                self.duplicates.extend(entries.insert(key_text(&key.node)?, key.node, value, line));
+                self.duplicates
+                    .extend(entries.insert(key_text(&key.node)?, key.node, value, line));
             }
         }
     }
@@ -289,7 +293,9 @@ fn key_text(key: &Node) -> Result<Key, Error> {
         Node::Float(float) => Ok(resolve::float_key(*float)),
         Node::Bool(value) => Ok(CompactString::const_new(if *value { "true" } else { "false" })),
         Node::Null => Err(Error("unsupported map key of type: %!s(<nil>), key: <nil>".into())),
-        Node::List(_) | Node::Map(_) => Err(Error(format_compact!("invalid map key: {}", json::to_string(key)).into())),
+        Node::List(_) | Node::Map(_) => Err(Error(
+            format_compact!("invalid map key: {}", json::to_string(key)).into(),
+        )),
     }
 }
 
@@ -309,15 +315,27 @@ mod tests {
             "a": true, "b": 1, "c": "1", "d": 1.5, "e": null, "f": {"x": [1, "two"]}, "2": false, "g": "2026-01-01T00:00:00Z",
         });
         assert_eq!(parse(text.as_bytes()).unwrap(), expected);
-        assert_eq!(parse(b"{y: a, 1.5: b, 0x10: c}").unwrap(), node!({"true": "a", "1.5": "b", "16": "c"}));
-        assert_eq!(parse(b"a: !foo 5\nb: !!str 5\nc: !!float 5\n").unwrap(), node!({"a": "5", "b": "5", "c": 5}));
+        assert_eq!(
+            parse(b"{y: a, 1.5: b, 0x10: c}").unwrap(),
+            node!({"true": "a", "1.5": "b", "16": "c"})
+        );
+        assert_eq!(
+            parse(b"a: !foo 5\nb: !!str 5\nc: !!float 5\n").unwrap(),
+            node!({"a": "5", "b": "5", "c": 5})
+        );
     }
 
     #[test]
     fn duplicates_are_told() {
         let duplicates = |text: &str| parse_strict(text.as_bytes()).unwrap().duplicates;
-        assert_eq!(duplicates("a: 1\nb:\n  c: 1\n  c: 2\n"), ["line 4: key \"c\" already set in map"]);
-        assert_eq!(duplicates("m:\n  x: 1\nm:\n  y: 1\n"), ["line 4: key \"m\" already set in map"]);
+        assert_eq!(
+            duplicates("a: 1\nb:\n  c: 1\n  c: 2\n"),
+            ["line 4: key \"c\" already set in map"]
+        );
+        assert_eq!(
+            duplicates("m:\n  x: 1\nm:\n  y: 1\n"),
+            ["line 4: key \"m\" already set in map"]
+        );
         assert_eq!(duplicates("n: 1\nn: 2\n"), ["line 2: key false already set in map"]);
         let many: String = (0..40).map(|i| format!("k{}: 1\n", i % 39)).collect();
         assert_eq!(duplicates(&many), ["line 40: key \"k0\" already set in map"]);
@@ -341,7 +359,10 @@ mod tests {
         assert_eq!(parse(text.as_bytes()).unwrap(), expected);
         assert_eq!(error("a: *l\n"), "unknown anchor 'l' referenced");
         assert_eq!(error("x: &a [*a]"), "anchor 'a' value contains itself");
-        assert_eq!(error("x: {<<: 1}"), "map merge requires map or sequence of maps as the value");
+        assert_eq!(
+            error("x: {<<: 1}"),
+            "map merge requires map or sequence of maps as the value"
+        );
     }
 
     #[test]
@@ -365,7 +386,10 @@ mod tests {
         assert_eq!(error("a: [1"), "line 1: did not find expected ',' or ']'");
         assert_eq!(error("{not yaml"), "line 1: did not find expected ',' or '}'");
         assert_eq!(error("a: b: c"), "mapping values are not allowed in this context");
-        assert_eq!(error("x: 1\na: b: c"), "line 2: mapping values are not allowed in this context");
+        assert_eq!(
+            error("x: 1\na: b: c"),
+            "line 2: mapping values are not allowed in this context"
+        );
         assert_eq!(error("k8s\0\n"), "control characters are not allowed");
         assert_eq!(parse(b"a: \xff").unwrap_err().0, "invalid leading UTF-8 octet");
         let deep = "[".repeat(MAX_DEPTH + 1);

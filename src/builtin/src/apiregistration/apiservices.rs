@@ -92,7 +92,10 @@ fn validate(object: &Node, errors: &mut FieldErrors) {
     let (group, version) = (text("group"), text("version"));
     let (name, wanted) = (object.name(), format!("{version}.{group}"));
     let meta = object.meta().unwrap_or(&Node::Null);
-    for (field, name) in [("metadata.generateName", meta.str("generateName")), ("metadata.name", name)] {
+    for (field, name) in [
+        ("metadata.generateName", meta.str("generateName")),
+        ("metadata.name", name),
+    ] {
         let complaints = match name_is_path_segment(name, false) {
             complaints if !complaints.is_empty() => complaints,
             _ if name.is_empty() || name == wanted => continue,

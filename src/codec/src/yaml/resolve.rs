@@ -5,7 +5,9 @@ use fairlead_api::Node;
 
 /// A plain scalar.
 pub fn plain(text: &str) -> Node {
-    let Some(first) = text.as_bytes().first() else { return Node::Null };
+    let Some(first) = text.as_bytes().first() else {
+        return Node::Null;
+    };
     match first {
         b'y' | b'Y' | b'n' | b'N' | b't' | b'T' | b'f' | b'F' | b'o' | b'O' | b'~' => word(text),
         b'.' => special(text).or_else(|| float(text)),
@@ -49,7 +51,9 @@ pub fn float_key(value: f64) -> CompactString {
             // Go has two digits of exponent at least, and its sign.
             let text = format!("{value:e}");
             let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-            let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |digits| ('-', digits));
+            let (sign, digits) = exponent
+                .strip_prefix('-')
+                .map_or(('+', exponent), |digits| ('-', digits));
             compact_str::format_compact!("{mantissa}e{sign}{digits:0>2}")
         }
         value => value.to_compact_string(),
@@ -101,7 +105,11 @@ fn integer(text: &str) -> Option<Node> {
         return None;
     }
     let magnitude = u64::from_str_radix(digits, radix).ok()?;
-    let value = if negative { -i128::from(magnitude) } else { i128::from(magnitude) };
+    let value = if negative {
+        -i128::from(magnitude)
+    } else {
+        i128::from(magnitude)
+    };
     match i64::try_from(value) {
         Ok(int) => Some(Node::Int(int)),
         // Only without a sign may it be that large; JSON then has a float.
@@ -154,7 +162,20 @@ mod tests {
         assert_eq!(plain("1.5"), Node::Float(1.5));
         assert_eq!(plain(".5"), Node::Float(0.5));
         assert_eq!(plain("18446744073709551615"), Node::Float(18446744073709551615.0));
-        for text in ["1.2.3", "0x", "1a", "-", "+", ".", "2001-01-01", "1:30", "0xg", "infinity", "e5", "--1"] {
+        for text in [
+            "1.2.3",
+            "0x",
+            "1a",
+            "-",
+            "+",
+            ".",
+            "2001-01-01",
+            "1:30",
+            "0xg",
+            "infinity",
+            "e5",
+            "--1",
+        ] {
             assert_eq!(plain(text), Node::string(text), "{text}");
         }
     }

@@ -76,7 +76,9 @@ fn words(kind: &ErrorKind) -> (Finder, String) {
         ErrorKind::ExpectedFlowSequenceSeparator
         | ErrorKind::UnexpectedEofFlowSequence
         | ErrorKind::UnclosedFlowCollection { .. } => (Parser, "did not find expected ',' or ']'"),
-        ErrorKind::ExpectedBlockMappingKey | ErrorKind::UnexpectedEofBlockMapping => (Parser, "did not find expected key"),
+        ErrorKind::ExpectedBlockMappingKey | ErrorKind::UnexpectedEofBlockMapping => {
+            (Parser, "did not find expected key")
+        }
         ErrorKind::ExpectedBlockSequenceEntry | ErrorKind::UnexpectedEofBlockSequence => {
             (Parser, "did not find expected '-' indicator")
         }
