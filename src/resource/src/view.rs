@@ -66,7 +66,9 @@ pub fn shape(call: &Call, code: u16, node: Node) -> StatusResult<Response> {
         View::Table(version) => {
             let include = Include::parse(call.request)?;
             let mut table = Table::new(call, version, include);
-            table.metadata.set("resourceVersion", node.resource_version());
+            if !node.resource_version().is_empty() {
+                table.metadata.set("resourceVersion", node.resource_version());
+            }
             table.push(&node);
             table.finish(true)
         }
