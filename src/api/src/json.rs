@@ -290,17 +290,23 @@ impl<'de> Visitor<'de> for Seed<'_> {
             return Err(A::Error::custom("too deep"));
         }
         let mut entries: Vec<(Key, Node)> = Vec::new();
+        // Entries with duplicates inside, and how many were known before.
+        let mut inner: Vec<(usize, usize)> = Vec::new();
         while let Some(key) = map.next_key_seed(KeySeed)? {
             let length = self.context.path.len();
             if length > 0 {
                 self.context.path.push('.');
             }
             self.context.path.push_str(&key);
+            let known = self.context.duplicates.len();
             let value = map.next_value_seed(Seed {
                 context: self.context,
                 depth: self.depth + 1,
             })?;
             self.context.path.truncate(length);
+            if self.context.duplicates.len() > known {
+                inner.push((entries.len(), known));
+            }
             entries.push((key, value));
         }
         let count = entries.len();
@@ -310,9 +316,15 @@ impl<'de> Visitor<'de> for Seed<'_> {
             let mut repeats: Vec<&(usize, Key)> =
                 names.windows(2).filter(|w| w[0].1 == w[1].1).map(|w| &w[1]).collect();
             repeats.sort();
-            for (_, key) in repeats {
+            // A repeated key is noticed before what it holds is read.
+            for (i, key) in repeats.into_iter().rev() {
                 let dot = if self.context.path.is_empty() { "" } else { "." };
-                self.context.duplicates.push(format!("{}{dot}{key}", self.context.path));
+                let all = &mut self.context.duplicates;
+                let place = inner
+                    .iter()
+                    .find(|(entry, _)| entry >= i)
+                    .map_or(all.len(), |(_, known)| *known);
+                all.insert(place, format!("{}{dot}{key}", self.context.path));
             }
         }
         let map = Map::from_entries(entries);
@@ -372,6 +384,8 @@ mod tests {
         let parsed = parse_strict(br#"{"a":1,"b":[{"x":1,"x":2}],"a":3}"#).unwrap();
         assert_eq!(parsed.duplicates, ["b[0].x", "a"]);
         assert_eq!(to_string(&parsed.node), r#"{"a":3,"b":[{"x":2}]}"#);
+        let parsed = parse_strict(br#"{"a":{},"b":{"y":1,"y":1},"a":{"x":1,"x":2},"b":1}"#).unwrap();
+        assert_eq!(parsed.duplicates, ["b.y", "a", "a.x", "b"]);
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub struct Reservation {
     allocators: Allocators,
     taken: Vec<Item>,
     returned: Vec<Item>,
+    /// The ports a dry run has named. As upstream, it does not care whether they are in the range.
+    named: Vec<i64>,
     dry_run: bool,
 }
 
@@ -74,6 +76,7 @@ impl Allocators {
             allocators: self.clone(),
             taken: Vec::new(),
             returned: Vec::new(),
+            named: Vec::new(),
             dry_run,
         }
     }
@@ -134,6 +137,14 @@ impl Reservation {
     /// # Errors
     /// Upstream's words for a port that is taken or out of range.
     pub fn port(&mut self, port: i64) -> Result<(), String> {
+        if self.dry_run {
+            let known = u16::try_from(port).is_ok_and(|port| self.allocators.lock().ports.contains(&port));
+            if known || self.named.contains(&port) {
+                return Err("provided port is already allocated".into());
+            }
+            self.named.push(port);
+            return Ok(());
+        }
         let ports = &self.allocators.shared.ports;
         match u16::try_from(port).ok().filter(|p| ports.contains(p)) {
             None => Err(format!(
@@ -148,8 +159,13 @@ impl Reservation {
         }
     }
 
-    /// Takes any free node port, the upper ones first (KEP-3668).
-    pub fn any_port(&mut self, entropy: &dyn Entropy) -> Option<u16> {
+    /// Takes any free node port, the upper ones first (KEP-3668). A dry run answers a likely one.
+    pub fn any_port(&mut self, entropy: &dyn Entropy) -> Option<i64> {
+        if self.dry_run {
+            let port = self.named.iter().max().map_or(32768, |last| (*last).max(0)) + 1;
+            self.named.push(port);
+            return Some(port);
+        }
         let (start, end) = (
             *self.allocators.shared.ports.start(),
             *self.allocators.shared.ports.end(),
@@ -157,7 +173,7 @@ impl Reservation {
         let size = u64::from(end.saturating_sub(start)) + 1;
         let found = self.pick(size, band(size, 128), entropy, |n| Some(Item::Port(start + n as u16)))?;
         match found {
-            Item::Port(port) => Some(port),
+            Item::Port(port) => Some(i64::from(port)),
             Item::Address(_) => None,
         }
     }
@@ -326,9 +342,12 @@ mod tests {
     fn a_dry_run_takes_nothing() {
         let all = allocators();
         let mut dry = all.reserve(true);
-        let port = dry.any_port(&Zero).unwrap();
+        let address = dry.any_address("IPv4", &Zero).unwrap();
+        assert_eq!(dry.any_port(&Zero), Some(32769));
+        assert_eq!(dry.any_port(&Zero), Some(32770));
+        assert!(dry.port(32770).is_err());
         Box::new(dry).commit();
-        assert_eq!(all.reserve(false).port(i64::from(port)), Ok(()));
+        assert_eq!(all.reserve(false).address(address), Ok(()));
     }
 
     #[test]

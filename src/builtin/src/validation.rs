@@ -25,4 +25,5 @@ pub mod shown;
 pub mod signers;
 pub mod values;
 pub mod volume_sources;
+pub mod warnings;
 pub mod workloads;

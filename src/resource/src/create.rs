@@ -126,9 +126,10 @@ pub async fn prepare(
     if definition.generation {
         meta::set_generation(&mut object, 1);
     }
-    definition
-        .hooks
-        .prepare_create(&mut object, &call.hook_context(options.dry_run));
+    let context = call.hook_context(options.dry_run);
+    let warnings = definition.hooks.early_warnings(&object, &context);
+    definition.hooks.prepare_create(&mut object, &context);
+    call.warn_all(warnings);
     // What is claimed is checked with the rest: addresses and ports that the server chose.
     let context = call.hook_context(options.dry_run);
     let claim = ClaimGuard(definition.hooks.begin_create(&mut object, &context).await?);

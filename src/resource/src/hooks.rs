@@ -75,6 +75,11 @@ pub trait Hooks: Send + Sync {
         Vec::new()
     }
 
+    /// Warnings about a new object as the client sent it, before [`prepare_create`](Hooks::prepare_create).
+    fn early_warnings(&self, object: &Node, context: &HookContext) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether clients may set `status` on create although it is a subresource.
     fn keeps_status_on_create(&self) -> bool {
         false

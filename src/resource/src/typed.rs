@@ -15,6 +15,7 @@ pub fn decode(node: &mut Node, schema: &Schema, custom: bool, document: Option<&
     if custom {
         return schema::decode_custom(node, schema.root(), Unknown::Collect).map_err(|error| error.to_string());
     }
+    let forgets_owners = forgets_owners(node);
     let mut unknown = schema::decode(node, schema.root(), Unknown::Collect).map_err(|error| match document {
         Some(document) => error.in_document(document),
         None => error.to_string(),
@@ -22,7 +23,15 @@ pub fn decode(node: &mut Node, schema: &Schema, custom: bool, document: Option<&
     if let Some(document) = document {
         json::in_document_order(document, &mut unknown, |path| path);
     }
+    if forgets_owners {
+        node.set_at(&["metadata", "managedFields"], Vec::new());
+    }
     Ok(unknown)
+}
+
+/// Whether an object asks for no record of its owners: an empty list says so, an absent one does not.
+fn forgets_owners(node: &Node) -> bool {
+    matches!(node.at(&["metadata", "managedFields"]), Some(Node::List(entries)) if entries.is_empty())
 }
 
 /// [`decode`] of what a strategic merge patch made, which upstream converts with other words.

@@ -3,6 +3,7 @@
 use crate::cells::Row;
 use crate::gated::drop_from_pod_spec;
 use crate::pod_spec::default_template;
+use crate::validation::warnings;
 use crate::validation::workloads;
 use crate::value::{or, or_empty};
 use fairlead_api::{FieldErrors, Map, Node};
@@ -44,6 +45,10 @@ impl Hooks for DaemonSets {
         const TEMPLATE: &[&str] = &["spec", "template"];
         let generation = template_generation(old) + i64::from(object.at(TEMPLATE) != old.at(TEMPLATE));
         set_template_generation(object, generation);
+    }
+
+    fn warnings(&self, object: &Node, old: Option<&Node>, _: &HookContext) -> Vec<String> {
+        warnings::workload(object, old, false)
     }
 
     fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {

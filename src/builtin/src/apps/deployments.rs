@@ -3,6 +3,7 @@
 use crate::cells::Row;
 use crate::gated::drop_from_pod_spec;
 use crate::pod_spec::default_template;
+use crate::validation::warnings;
 use crate::validation::workloads;
 use crate::value::{bump_generation, copy, int, or, or_empty};
 use fairlead_api::selector::LabelSelector;
@@ -37,6 +38,10 @@ impl Hooks for Deployments {
     fn prepare_update(&self, object: &mut Node, old: &Node, _: &HookContext) {
         drop_from_pod_spec(object, Some(old), POD_SPEC);
         bump_generation(object, old, &[&["spec"], &["metadata", "annotations"]]);
+    }
+
+    fn warnings(&self, object: &Node, old: Option<&Node>, _: &HookContext) -> Vec<String> {
+        warnings::workload(object, old, true)
     }
 
     fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {

@@ -3,6 +3,7 @@
 use crate::cells::Row;
 use crate::gated::{drop_from_pod_spec, drop_unless_used};
 use crate::pod_spec::{default_claim_spec, default_template};
+use crate::validation::warnings;
 use crate::validation::workloads;
 use crate::value::{each, int, or, or_empty, with};
 use fairlead_api::{FieldErrors, Map, Node};
@@ -48,6 +49,13 @@ impl Hooks for StatefulSets {
     fn prepare_update(&self, object: &mut Node, old: &Node, _: &HookContext) {
         drop_from_pod_spec(object, Some(old), POD_SPEC);
         drop_unless_used(object, Some(old), MAX_UNAVAILABLE);
+    }
+
+    fn warnings(&self, object: &Node, old: Option<&Node>, context: &HookContext) -> Vec<String> {
+        match context.subresource {
+            "status" => Vec::new(),
+            _ => warnings::stateful_set(object, old),
+        }
     }
 
     fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {

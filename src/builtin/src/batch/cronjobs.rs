@@ -4,6 +4,7 @@ use super::jobs::default_spec;
 use crate::cells::{NONE, Row, UNSET};
 use crate::gated::drop_from_pod_spec;
 use crate::validation::jobs;
+use crate::validation::warnings;
 use crate::value::{or, or_empty, with};
 use fairlead_api::{FieldErrors, Node};
 use fairlead_resource::{HookContext, Hooks};
@@ -28,6 +29,13 @@ impl Hooks for CronJobs {
 
     fn prepare_update(&self, object: &mut Node, old: &Node, _: &HookContext) {
         drop_from_pod_spec(object, Some(old), POD_SPEC);
+    }
+
+    fn warnings(&self, object: &Node, old: Option<&Node>, context: &HookContext) -> Vec<String> {
+        match context.subresource {
+            "status" => Vec::new(),
+            _ => warnings::cron_job(object, old),
+        }
     }
 
     fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {

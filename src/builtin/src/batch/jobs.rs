@@ -4,6 +4,7 @@ use crate::cells::Row;
 use crate::gated::drop_from_pod_spec;
 use crate::pod_spec::default_template;
 use crate::validation::jobs;
+use crate::validation::warnings;
 use crate::value::{each, flag, int, list, or, or_empty};
 use compact_str::CompactString;
 use fairlead_api::{FieldErrors, Node, Timestamp};
@@ -61,6 +62,10 @@ impl Hooks for Jobs {
             "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them \
              or set propagationPolicy=Orphan to suppress this warning",
         )
+    }
+
+    fn warnings(&self, object: &Node, old: Option<&Node>, _: &HookContext) -> Vec<String> {
+        warnings::job(object, old)
     }
 
     fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {

@@ -2,6 +2,7 @@
 
 use crate::cells::{NONE, Row, three};
 use crate::validation::endpoints;
+use crate::validation::warnings;
 use crate::value::{each, int, or};
 use fairlead_api::{FieldErrors, Node};
 use fairlead_resource::{HookContext, Hooks};
@@ -13,6 +14,10 @@ impl Hooks for Endpoints {
         each(object, "subsets", |subset| {
             each(subset, "ports", |port| or(port, "protocol", "TCP"))
         });
+    }
+
+    fn warnings(&self, object: &Node, _: Option<&Node>, _: &HookContext) -> Vec<String> {
+        warnings::endpoints(object)
     }
 
     fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {

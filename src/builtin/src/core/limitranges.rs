@@ -24,6 +24,13 @@ impl Hooks for LimitRanges {
         });
     }
 
+    fn prepare_create(&self, object: &mut Node, context: &HookContext) {
+        if object.name().is_empty() {
+            let name = fairlead_resource::meta::uid(context.entropy);
+            object.set_at(&["metadata", "name"], name);
+        }
+    }
+
     fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
         quotas::limit_range(object, errors);
     }

@@ -4,6 +4,7 @@ use crate::cells::{self, NONE, Row};
 use crate::gated::drop_unless_used;
 use crate::pod_spec::round_quantities;
 use crate::validation::nodes;
+use crate::validation::warnings;
 use crate::value::{flag, list, with};
 use fairlead_api::{FieldErrors, Map, Node};
 use fairlead_resource::{HookContext, Hooks};
@@ -34,6 +35,13 @@ impl Hooks for Nodes {
 
     fn prepare_update(&self, object: &mut Node, old: &Node, _: &HookContext) {
         drop_unless_used(object, Some(old), CONFIG_SOURCE);
+    }
+
+    fn warnings(&self, object: &Node, _: Option<&Node>, context: &HookContext) -> Vec<String> {
+        match context.subresource {
+            "status" => Vec::new(),
+            _ => warnings::node(object),
+        }
     }
 
     fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {

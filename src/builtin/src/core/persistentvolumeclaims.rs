@@ -30,6 +30,13 @@ impl Hooks for PersistentVolumeClaims {
         prepare_sources(object.make_at(&["spec"]), old.get("spec"));
     }
 
+    fn warnings(&self, object: &Node, _: Option<&Node>, context: &HookContext) -> Vec<String> {
+        match context.subresource {
+            "status" => Vec::new(),
+            _ => claims::warnings(object),
+        }
+    }
+
     fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {
         claims::validate_create(object, errors);
     }

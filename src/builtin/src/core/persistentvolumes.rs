@@ -4,6 +4,7 @@ use crate::cells::{Row, UNSET};
 use crate::pod_spec::{default_rbd, default_scale_io, round_quantities};
 use crate::validation::common::finalizers;
 use crate::validation::persistent_volumes;
+use crate::validation::warnings;
 use crate::value::{copy, list, or, with};
 use fairlead_api::{FieldErrors, Node};
 use fairlead_resource::{HookContext, Hooks};
@@ -38,6 +39,13 @@ impl Hooks for PersistentVolumes {
         status.set("phase", "Pending");
         status.set("lastPhaseTransitionTime", context.clock.now().rfc3339());
         object.set("status", status);
+    }
+
+    fn warnings(&self, object: &Node, _: Option<&Node>, context: &HookContext) -> Vec<String> {
+        match context.subresource {
+            "status" => Vec::new(),
+            _ => warnings::persistent_volume(object),
+        }
     }
 
     fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {

@@ -56,6 +56,10 @@ impl Hooks for Pods {
         }
     }
 
+    fn early_warnings(&self, object: &Node, _: &HookContext) -> Vec<String> {
+        apparmor::warnings(object)
+    }
+
     fn prepare_create(&self, object: &mut Node, context: &HookContext) {
         drop_from_pod_spec(object, None, POD_SPEC);
         let mut status = Node::map();
@@ -74,6 +78,14 @@ impl Hooks for Pods {
         object.set("status", status);
         apply_label_keys(object);
         apparmor::sync(object);
+    }
+
+    fn warnings(&self, object: &Node, old: Option<&Node>, context: &HookContext) -> Vec<String> {
+        match (context.subresource, old) {
+            ("", None) => pod::warnings::pod(object),
+            ("status", _) => pod::warnings::status(object),
+            _ => Vec::new(),
+        }
     }
 
     fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {

@@ -4,6 +4,7 @@ use crate::cells::Row;
 use crate::gated::drop_from_pod_spec;
 use crate::pod_spec::default_template;
 use crate::validation::pod::pod_template;
+use crate::validation::warnings;
 use fairlead_api::{FieldErrors, Node};
 use fairlead_resource::{HookContext, Hooks};
 
@@ -22,6 +23,10 @@ impl Hooks for PodTemplates {
 
     fn prepare_update(&self, object: &mut Node, old: &Node, _: &HookContext) {
         drop_from_pod_spec(object, Some(old), POD_SPEC);
+    }
+
+    fn warnings(&self, object: &Node, old: Option<&Node>, _: &HookContext) -> Vec<String> {
+        warnings::pod_template(object, old)
     }
 
     fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {

@@ -3,6 +3,7 @@
 use crate::cells::Row;
 use crate::gated::drop_from_pod_spec;
 use crate::pod_spec::default_template;
+use crate::validation::warnings;
 use crate::validation::workloads;
 use crate::value::or;
 use fairlead_api::{FieldErrors, Node};
@@ -33,6 +34,10 @@ impl Hooks for ReplicationControllers {
 
     fn orphans_dependents(&self) -> bool {
         true
+    }
+
+    fn warnings(&self, object: &Node, old: Option<&Node>, _: &HookContext) -> Vec<String> {
+        warnings::replication_controller(object, old)
     }
 
     fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {

@@ -3,6 +3,7 @@
 use crate::cells::Row;
 use crate::pod_spec::round_quantities;
 use crate::validation::quotas;
+use crate::validation::warnings;
 use crate::value::{map, with};
 use fairlead_api::{FieldErrors, Map, Node};
 use fairlead_resource::{HookContext, Hooks};
@@ -13,6 +14,13 @@ impl Hooks for ResourceQuotas {
     fn default(&self, object: &mut Node) {
         for path in [["spec", "hard"], ["status", "hard"], ["status", "used"]] {
             with(object, &path, round_quantities);
+        }
+    }
+
+    fn warnings(&self, object: &Node, old: Option<&Node>, _: &HookContext) -> Vec<String> {
+        match old {
+            None => warnings::quota(object),
+            Some(_) => Vec::new(),
         }
     }
 

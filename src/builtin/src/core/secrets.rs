@@ -2,6 +2,7 @@
 
 use crate::cells::Row;
 use crate::validation::configuration;
+use crate::validation::warnings;
 use crate::value::{copy, map, or};
 use base64::Engine as _;
 use fairlead_api::{FieldErrors, Map, Node};
@@ -28,6 +29,10 @@ impl Hooks for Secrets {
         if object.str("type").is_empty() {
             copy(object, old, &["type"]);
         }
+    }
+
+    fn warnings(&self, object: &Node, _: Option<&Node>, _: &HookContext) -> Vec<String> {
+        warnings::secret(object)
     }
 
     fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {

@@ -3,6 +3,7 @@
 use crate::auth::Token;
 use crate::cells::Row;
 use crate::validation::common::{finalizers, object_meta};
+use crate::validation::warnings;
 use crate::value::each;
 use fairlead_api::{FieldErrors, Node, name};
 use fairlead_resource::hooks::AnswersCreate;
@@ -20,6 +21,10 @@ impl Hooks for ServiceAccounts {
 
     fn prepare_update(&self, object: &mut Node, _: &Node, _: &HookContext) {
         clean_secrets(object);
+    }
+
+    fn warnings(&self, object: &Node, old: Option<&Node>, _: &HookContext) -> Vec<String> {
+        warnings::service_account(object, old)
     }
 
     fn validate_create(&self, object: &Node, _: &HookContext, errors: &mut FieldErrors) {

@@ -5,6 +5,7 @@ mod allocation;
 use crate::allocators::Allocators;
 use crate::cells::{NONE, Row, join, load_balancer};
 use crate::validation::services;
+use crate::validation::warnings;
 use crate::value::{each, int, list, or};
 use fairlead_api::{FieldErrors, Node, StatusResult, node};
 use fairlead_resource::hooks::Claim;
@@ -73,6 +74,20 @@ impl Hooks for Services {
         drop_what_the_type_had(spec, old);
         if spec.str("type") != "LoadBalancer" {
             object.set_at(&["status", "loadBalancer"], Node::map());
+        }
+    }
+
+    fn canonicalize(&self, object: &mut Node) {
+        // Upstream stores it and hides it from every reader.
+        if object.str_at(&["spec", "type"]) == "ExternalName" {
+            object.remove_at(&["spec", "internalTrafficPolicy"]);
+        }
+    }
+
+    fn warnings(&self, object: &Node, _: Option<&Node>, context: &HookContext) -> Vec<String> {
+        match context.subresource {
+            "status" => warnings::service_status(object),
+            _ => warnings::service(object),
         }
     }
 

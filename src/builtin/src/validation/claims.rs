@@ -4,6 +4,7 @@
 
 use super::at::At;
 use super::common::{self, quantity};
+use super::pod::warnings::fractional;
 use super::resource_names::{basic_quantity, is_native, resource_quantity};
 use super::{difference, shown};
 use fairlead_api::metadata::{SelectorLeniency, validate_annotations, validate_labels};
@@ -323,5 +324,32 @@ fn resource_key(status: &At, field: &str, resource: &str, errors: &mut FieldErro
         status.complain(field, resource, complaints, errors);
     } else if is_native(resource) && resource != "storage" {
         status.not_supported(field, resource, &["storage"], errors);
+    }
+}
+
+// === warnings ===
+
+const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
+
+/// What is said about an accepted claim.
+pub fn warnings(claim: &Node) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if claim
+        .annotations()
+        .is_some_and(|all| all.get(CLASS_ANNOTATION).is_some())
+    {
+        warnings.push(format!(
+            "metadata.annotations[{CLASS_ANNOTATION}]: deprecated since v1.8; use \"storageClassName\" attribute instead"
+        ));
+    }
+    warn_spec(&At::root(claim).part("spec"), &mut warnings);
+    warnings
+}
+
+/// What is said about the spec of a claim, wherever it stands.
+pub fn warn_spec(spec: &At, warnings: &mut Vec<String>) {
+    let resources = spec.part("resources");
+    for field in ["requests", "limits"] {
+        fractional(&resources, field, "storage", warnings);
     }
 }

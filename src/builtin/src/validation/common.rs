@@ -6,7 +6,7 @@
 use super::at::At;
 use super::shown;
 use fairlead_api::metadata::{SelectorLeniency, validate_label_selector, validate_labels, validate_object_meta};
-use fairlead_api::name::{self, NameFn};
+use fairlead_api::name::{self, NameFn, ip};
 use fairlead_api::quantity::{Format, Quantity};
 use fairlead_api::{FieldError, FieldErrors, FieldPath, Node};
 
@@ -156,6 +156,24 @@ pub fn changed(path: &FieldPath, value: Option<&Node>, kind: &str, detail: &str)
         "bool" => FieldError::invalid(path, value.and_then(Node::as_bool).unwrap_or_default(), detail),
         _ => error.showing(shown::json(kind, value)),
     }
+}
+
+// === warnings ===
+
+/// Warns about an address in another form than the usual one. An empty `field` is this place.
+pub fn warn_ip(at: &At, field: &str, warnings: &mut Vec<String>) {
+    let text = if field.is_empty() {
+        at.node.as_str().unwrap_or_default()
+    } else {
+        at.str(field)
+    };
+    warnings.extend(ip::ip_warning(text).map(|warning| format!("{}: {warning}", at.path_of(field))));
+}
+
+/// Warns about an address range in another form than the usual one.
+pub fn warn_cidr(at: &At, warnings: &mut Vec<String>) {
+    let found = ip::cidr_warnings(at.node.as_str().unwrap_or_default());
+    warnings.extend(found.into_iter().map(|warning| format!("{}: {warning}", at.path())));
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //!
 //! Source of the wording: kubernetes pkg/api/node/util.go.
 
-use fairlead_api::{FieldPath, Map, Node};
+use super::at::At;
+use fairlead_api::{FieldPath, Map, Node, name};
 
 /// What is said about a deprecated label.
 pub fn deprecation(key: &str) -> Option<&'static str> {
@@ -46,6 +47,24 @@ pub fn selector_warnings(selector: &Node, path: &FieldPath) -> Vec<String> {
     let path = path.child("matchLabels");
     let labels = labels.filter_map(|key| Some(format!("{}: {}", path.child(key), deprecation(key)?)));
     expressions.chain(labels).collect()
+}
+
+/// Warns about a `NodeSelectorTerm`: old keys and, where asked, values that no label has.
+pub fn warn_term(term: &At, values: bool, warnings: &mut Vec<String>) {
+    for expression in term.each("matchExpressions") {
+        let key = expression.str("key");
+        if let Some(message) = deprecation(key) {
+            warnings.push(format!("{}: {key} is {message}", expression.path_of("key")));
+        }
+        if !values {
+            continue;
+        }
+        for value in expression.each("values") {
+            let text = value.node.as_str().unwrap_or_default();
+            let complaints = name::is_valid_label_value(text).into_iter();
+            warnings.extend(complaints.map(|complaint| format!("{}: {text} is invalid, {complaint}", value.path())));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod spread;
 mod status;
 mod update;
 mod volumes;
+pub mod warnings;
 mod windows;
 
 pub use leniency::Leniency;

@@ -2,7 +2,15 @@
 
 use fairlead_api::{Map, Node, node};
 
-const PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/";
+use crate::validation::pod::warnings::{APP_ARMOR as PREFIX, APP_ARMOR_DEPRECATED};
+
+/// What to say about a new pod's annotations, before they are copied.
+pub fn warnings(pod: &Node) -> Vec<String> {
+    match pod.annotations() {
+        Some(annotations) if annotations.keys().any(|key| key.starts_with(PREFIX)) => sync(&mut pod.clone()),
+        _ => Vec::new(),
+    }
+}
 
 /// Copies profiles from annotations into the containers that have none. Answers the annotations to warn about.
 pub fn sync(pod: &mut Node) -> Vec<String> {
@@ -33,9 +41,7 @@ pub fn sync(pod: &mut Node) -> Vec<String> {
             }
             let field = profile(value);
             if field.is_none() || field != of_pod {
-                warned.push(format!(
-                    "metadata.annotations[{PREFIX}{name}]: deprecated since v1.30; use the \"appArmorProfile\" field instead"
-                ));
+                warned.push(format!("metadata.annotations[{PREFIX}{name}]: {APP_ARMOR_DEPRECATED}"));
             }
             if let Some(field) = field.filter(|field| Some(field) != of_pod.as_ref()) {
                 container.set_at(&["securityContext", "appArmorProfile"], field);

@@ -380,9 +380,7 @@ fn give_node_ports(
         }
         if wanted == 0 {
             let node_port = reservation.any_port(context.entropy);
-            wanted = node_port
-                .map(i64::from)
-                .ok_or_else(|| Status::internal("failed to allocate a nodePort: range is full"))?;
+            wanted = node_port.ok_or_else(|| Status::internal("failed to allocate a nodePort: range is full"))?;
         } else if !had.contains(&wanted) && !given.iter().any(|(_, node_port)| *node_port == wanted) {
             reservation.port(wanted).map_err(|why| {
                 let path = FieldPath::new("spec.ports").index(i).child("nodePort");
