@@ -373,7 +373,7 @@ mod literal;
 mod order;
 
 pub use literal::{Step, literal_at};
-pub use order::in_document_order;
+pub use order::{in_document_order, in_document_order_of};
 
 #[cfg(test)]
 mod tests {

@@ -3,8 +3,6 @@
 //! [`at`] walks an object and writes errors; [`shown`] writes values as messages show them; [`common`] holds rules of
 //! names, metadata and numbers. A resource's hooks call the function of its kind.
 
-#![allow(dead_code)]
-
 pub mod at;
 pub mod claims;
 pub mod common;

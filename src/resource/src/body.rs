@@ -151,10 +151,10 @@ pub fn decode(
     };
     if validation != FieldValidation::Ignore {
         let duplicates = known_duplicates(parsed.duplicates, schema, call.definition.is_custom() || yaml);
-        let strict = if yaml {
-            Complaints::yaml(&duplicates, &decoded)
-        } else {
-            Complaints::json(&duplicates, &decoded, "")
+        let strict = match (yaml, call.definition.is_custom()) {
+            (true, _) => Complaints::yaml(&duplicates, &decoded),
+            (false, true) => Complaints::json(&duplicates, &decoded, ""),
+            (false, false) => Complaints::ordered_json(&body.bytes, &duplicates, &decoded),
         };
         if !strict.is_empty() && validation == FieldValidation::Strict {
             return Err(cannot(&format!("strict decoding error: {}", strict.error())));

@@ -2,6 +2,7 @@
 // PERFORMANCE: per-request path
 
 use fairlead_api::field::go_quote;
+use fairlead_api::json;
 
 /// Complaints, in both forms upstream has for them.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -20,6 +21,25 @@ impl Complaints {
             .map(|path| format!("{prefix}duplicate field {}", go_quote(path)))
             .collect();
         errors.extend(unknown_fields(unknown));
+        Complaints {
+            warnings: errors.clone(),
+            errors,
+        }
+    }
+
+    /// Of a JSON document that was read into a built-in kind: all in the order in which Go meets them.
+    pub fn ordered_json(document: &[u8], duplicates: &[String], unknown: &[String]) -> Complaints {
+        if duplicates.is_empty() || unknown.is_empty() {
+            return Complaints::json(duplicates, unknown, "");
+        }
+        let mut all: Vec<(&str, usize)> = duplicates.iter().map(|path| (path.as_str(), 1)).collect();
+        all.extend(unknown.iter().map(|path| (path.as_str(), 0)));
+        json::in_document_order_of(document, &mut all, |place| *place);
+        let words = ["unknown", "duplicate"];
+        let errors: Vec<String> = all
+            .iter()
+            .map(|(path, time)| format!("{} field {}", words[*time], go_quote(path)))
+            .collect();
         Complaints {
             warnings: errors.clone(),
             errors,
@@ -72,6 +92,16 @@ mod tests {
         assert_eq!(
             complaints.error(),
             "yaml: unmarshal errors:\n  line 8: key \"v\" already set in map, unknown field \"spec.un\""
+        );
+    }
+
+    #[test]
+    fn all_follows_the_document() {
+        let document = br#"{"x":1,"m":1,"m":2,"y":1}"#;
+        let complaints = Complaints::ordered_json(document, &["m".into()], &["x".into(), "y".into()]);
+        assert_eq!(
+            complaints.error(),
+            r#"unknown field "x", duplicate field "m", unknown field "y""#
         );
     }
 

@@ -7,10 +7,16 @@ use std::fmt;
 /// The position of each path (`spec.containers[0].name`) in a JSON document; those that are not in it come last.
 /// Runs only where there is more than one thing to tell. Paths below map keys with dots or brackets in them are found too.
 pub fn in_document_order<T>(document: &[u8], items: &mut [T], path: impl Fn(&T) -> &str) {
+    in_document_order_of(document, items, |item| (path(item), 0));
+}
+
+/// Like [`in_document_order`], where an item may be about a repetition of its path: 1 is the second time.
+pub fn in_document_order_of<T>(document: &[u8], items: &mut [T], place: impl Fn(&T) -> (&str, usize)) {
     if items.len() < 2 {
         return;
     }
-    let mut positions: HashMap<String, usize> = items.iter().map(|i| (path(i).to_owned(), usize::MAX)).collect();
+    let mut positions: HashMap<String, Vec<usize>> =
+        items.iter().map(|i| (place(i).0.to_owned(), Vec::new())).collect();
     let mut state = State {
         path: String::new(),
         next: 0,
@@ -24,20 +30,27 @@ pub fn in_document_order<T>(document: &[u8], items: &mut [T], path: impl Fn(&T) 
         depth: 0,
     }
     .deserialize(&mut reader);
-    items.sort_by_key(|item| positions.get(path(item)).copied().unwrap_or(usize::MAX));
+    items.sort_by_key(|item| {
+        let (path, time) = place(item);
+        positions
+            .get(path)
+            .and_then(|at| at.get(time))
+            .copied()
+            .unwrap_or(usize::MAX)
+    });
 }
 
 struct State<'a> {
     path: String,
     next: usize,
-    positions: &'a mut HashMap<String, usize>,
+    positions: &'a mut HashMap<String, Vec<usize>>,
 }
 
 impl State<'_> {
     fn visit(&mut self) {
         self.next += 1;
-        if let Some(position) = self.positions.get_mut(&self.path) {
-            *position = (*position).min(self.next);
+        if let Some(positions) = self.positions.get_mut(&self.path) {
+            positions.push(self.next);
         }
     }
 }
