@@ -3,6 +3,7 @@
 //! - [`Node`] is a JSON tree with Go's number rules; [`Map`] its sorted object.
 //! - [`json`] reads and writes it; [`object`] is the view of its metadata.
 //! - [`Status`] is the one error that reaches clients; [`field`] holds validation errors and paths.
+//! - [`order`] ranks versions.
 //! - [`gvk`] names types and resources, [`selector`] selects objects, [`name`] checks names, [`metadata`] whole metadata.
 //!
 //! Pure: no IO, no async, no clock.
@@ -14,6 +15,7 @@ pub mod metadata;
 pub mod name;
 pub mod node;
 pub mod object;
+pub mod order;
 pub mod quantity;
 pub mod selector;
 pub mod status;

@@ -1,44 +1,45 @@
 //! A served version of a CustomResourceDefinition as a [`ResourceDefinition`].
 
 use crate::hooks::CustomHooks;
+use crate::lifecycle::Lifecycle;
 use crate::versions;
 use compact_str::CompactString;
-use fairlead_api::{GroupResource, GroupVersionKind, Node};
+use fairlead_api::{GroupResource, GroupVersionKind, Node, order};
 use fairlead_resource::definition::{
     Column, Conversion, Converter, Origin, ResourceDefinition, Scope, SelectableField, StorageSpec, Subresource,
     SubresourceBehavior, Verb,
 };
 use fairlead_schema::{Schema, compile};
-use std::sync::Arc;
+use std::cmp::Ordering;
+use std::sync::{Arc, Weak};
+
+/// What definitions are made with besides the object.
+pub struct Making<'a> {
+    /// Asked where `spec.conversion.strategy` is Webhook.
+    pub converter: &'a dyn Fn(&Node) -> Arc<dyn Converter>,
+    /// Computes storage version hashes.
+    pub hash: fn(&str, &str, &str) -> CompactString,
+    /// The schema of `autoscaling/v1 Scale`.
+    pub scale: Option<&'a Schema>,
+    /// Whom the hooks tell of changes while the definition is being deleted.
+    pub lifecycle: &'a Weak<Lifecycle>,
+    /// Whether it is: its objects go, and none may come.
+    pub terminating: bool,
+}
 
 /// The definitions of all served versions; empty until the names are accepted.
 ///
-/// `scale` is the schema of `autoscaling/v1 Scale`. `converter` is asked where `spec.conversion.strategy` is Webhook. `hash` computes storage version hashes.
-///
 /// # Errors
 /// A sentence on the version whose schema cannot be compiled.
-pub fn definitions(
-    crd: &Node,
-    converter: &dyn Fn(&Node) -> Arc<dyn Converter>,
-    hash: fn(&str, &str, &str) -> CompactString,
-    scale: Option<&Schema>,
-) -> Result<Vec<Arc<ResourceDefinition>>, String> {
+pub fn definitions(crd: &Node, making: &Making) -> Result<Vec<Arc<ResourceDefinition>>, String> {
     if !crate::condition::is_true(crd, "Established") {
         return Ok(Vec::new());
     }
     let served = versions(crd).filter(|v| v.get("served").and_then(Node::as_bool) == Some(true));
-    served
-        .map(|version| definition(crd, version, converter, hash, scale).map(Arc::new))
-        .collect()
+    served.map(|version| definition(crd, version, making).map(Arc::new)).collect()
 }
 
-fn definition(
-    crd: &Node,
-    version: &Node,
-    converter: &dyn Fn(&Node) -> Arc<dyn Converter>,
-    hash: fn(&str, &str, &str) -> CompactString,
-    scale: Option<&Schema>,
-) -> Result<ResourceDefinition, String> {
+fn definition(crd: &Node, version: &Node, making: &Making) -> Result<ResourceDefinition, String> {
     let spec = crd.get("spec").cloned().unwrap_or_default();
     let names = crd.at(&["status", "acceptedNames"]).cloned().unwrap_or_default();
     let (group, plural, kind) = (spec.str("group"), names.str("plural"), names.str("kind"));
@@ -48,14 +49,11 @@ fn definition(
         .map_or(name, |v| v.str("name"));
     let empty = Node::map();
     let open_api = version.at(&["schema", "openAPIV3Schema"]).unwrap_or(&empty);
-    let schema = compile(open_api).map_err(|e| format!("the schema of version {name} cannot be compiled: {e}"))?;
-    let scope = if spec.str("scope") == "Cluster" {
-        Scope::Cluster
-    } else {
-        Scope::Namespaced
-    };
+    let schema =
+        compile(open_api).map_err(|e| format!("the schema of version {name} cannot be compiled: {e}"))?;
+    let scope = if spec.str("scope") == "Cluster" { Scope::Cluster } else { Scope::Namespaced };
     let conversion = match spec.str_at(&["conversion", "strategy"]) {
-        "Webhook" => Conversion::Webhook(converter(&spec)),
+        "Webhook" => Conversion::Webhook((making.converter)(&spec)),
         _ => Conversion::None,
     };
     Ok(ResourceDefinition {
@@ -70,17 +68,10 @@ fn definition(
         scope,
         // COMPAT: discovery shows custom resources' verbs in this order.
         verbs: vec![
-            Verb::Delete,
-            Verb::DeleteCollection,
-            Verb::Get,
-            Verb::List,
-            Verb::Patch,
-            Verb::Create,
-            Verb::Update,
-            Verb::Watch,
+            Verb::Delete, Verb::DeleteCollection, Verb::Get, Verb::List, Verb::Patch, Verb::Create, Verb::Update, Verb::Watch,
         ],
-        subresources: subresources(&spec, version, kind, scale),
-        hooks: Arc::new(CustomHooks::new(&schema)),
+        subresources: subresources(&spec, version, kind, making.scale),
+        hooks: Arc::new(CustomHooks::new(&schema, making.terminating.then(|| making.lifecycle.clone()))),
         schema,
         columns: columns(version),
         selectable_fields: version
@@ -97,7 +88,7 @@ fn definition(
             prefix: format!("/{group}/{plural}/"),
             kind: GroupVersionKind::new(group, stored, kind),
             owner: GroupResource::new(group, plural),
-            version_hash: hash(group, stored, kind),
+            version_hash: (making.hash)(group, stored, kind),
             lifetime_seconds: 0,
         },
         conversion,
@@ -105,26 +96,19 @@ fn definition(
         generation: true,
         unconditional_update: false,
         create_on_update: false,
-        warning: warning(version, group, kind),
+        warning: warning(crd, version, group, kind),
         openapi: Some(Arc::new(open_api.clone())),
     })
 }
 
 fn words(names: &Node, field: &str) -> Vec<CompactString> {
-    names
-        .list(field)
-        .iter()
-        .filter_map(Node::as_str)
-        .map(Into::into)
-        .collect()
+    names.list(field).iter().filter_map(Node::as_str).map(Into::into).collect()
 }
 
 fn subresources(spec: &Node, version: &Node, kind: &str, scale_schema: Option<&Schema>) -> Vec<Subresource> {
     let mut subresources = Vec::new();
     let verbs = vec![Verb::Get, Verb::Patch, Verb::Update];
-    let Some(declared) = version.get("subresources") else {
-        return subresources;
-    };
+    let Some(declared) = version.get("subresources") else { return subresources };
     if declared.get("status").is_some() {
         subresources.push(Subresource {
             name: "status".into(),
@@ -175,34 +159,36 @@ fn columns(version: &Node) -> Vec<Column> {
             type_name: c.str("type").into(),
             format: c.str("format").into(),
             description: match c.str("description") {
-                "" => format!(
-                    "Custom resource definition column (in JSONPath format): {}",
-                    c.str("jsonPath")
-                ),
+                "" => format!("Custom resource definition column (in JSONPath format): {}", c.str("jsonPath")),
                 text => text.into(),
             },
             priority: c.get("priority").and_then(Node::as_i64).unwrap_or(0),
             json_path: c.str("jsonPath").into(),
         })
         .collect();
-    std::iter::once(name)
-        .chain(if declared.is_empty() { vec![age] } else { rest })
-        .collect()
+    std::iter::once(name).chain(if declared.is_empty() { vec![age] } else { rest }).collect()
 }
 
-fn warning(version: &Node, group: &str, kind: &str) -> Option<String> {
-    if version.get("deprecated").and_then(Node::as_bool) != Some(true) {
+/// Said to users of a deprecated version: what it declares, or where to go instead.
+fn warning(crd: &Node, version: &Node, group: &str, kind: &str) -> Option<String> {
+    let is = |version: &Node, field: &str| version.get(field).and_then(Node::as_bool) == Some(true);
+    if !is(version, "deprecated") {
         return None;
     }
-    Some(match version.get("deprecationWarning").and_then(Node::as_str) {
-        Some(text) => text.into(),
-        None => format!("{group}/{} {kind} is deprecated", version.str("name")),
-    })
+    if let Some(text) = version.get("deprecationWarning").and_then(Node::as_str) {
+        return Some(text.into());
+    }
+    let name = version.str("name");
+    let newer = versions(crd)
+        .filter(|v| is(v, "served") && !is(v, "deprecated"))
+        .map(|v| v.str("name"))
+        .filter(|other| order::versions(other, name) == Ordering::Less)
+        .min_by(|a, b| order::versions(a, b));
+    let instead = newer.map_or_else(String::new, |newer| format!("; use {group}/{newer} {kind}"));
+    Some(format!("{group}/{name} {kind} is deprecated{instead}"))
 }
 
 /// What OpenAPI says of a metadata field; tables repeat it.
 fn meta_word(field: &str) -> String {
-    fairlead_words::word("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta", field)
-        .unwrap_or_default()
-        .into()
+    fairlead_words::word("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta", field).unwrap_or_default().into()
 }

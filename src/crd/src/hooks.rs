@@ -1,27 +1,25 @@
 //! The hooks of custom resources, and of CustomResourceDefinitions themselves.
 
-use crate::condition::{self, Condition};
-use crate::lifecycle::FINALIZER;
 use crate::lifecycle::{self, Lifecycle};
 use crate::objects::{self, Part};
 use crate::rules::RuleTable;
 use crate::{names, validation};
-use fairlead_api::{FieldErrors, Node};
+use fairlead_api::{FieldErrors, Node, Status, StatusResult};
 use fairlead_resource::{Engine, HookContext, Hooks, Request};
 use fairlead_schema::{RuleEvaluator, Schema};
 use futures_util::future::BoxFuture;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// What custom resources need beyond decoding and defaults.
 pub struct CustomHooks {
     rules: Option<RuleTable>,
+    /// Set while the definition is being deleted: the last object to go takes it along.
+    terminating: Option<Weak<Lifecycle>>,
 }
 
 impl CustomHooks {
-    pub fn new(schema: &Schema) -> CustomHooks {
-        CustomHooks {
-            rules: RuleTable::new(schema),
-        }
+    pub fn new(schema: &Schema, terminating: Option<Weak<Lifecycle>>) -> CustomHooks {
+        CustomHooks { rules: RuleTable::new(schema), terminating }
     }
 
     fn check(&self, object: &Node, old: Option<&Node>, part: Part, context: &HookContext, errors: &mut FieldErrors) {
@@ -32,6 +30,28 @@ impl CustomHooks {
 }
 
 impl Hooks for CustomHooks {
+    fn permit<'a>(
+        &'a self,
+        object: &'a Node,
+        old: Option<&'a Node>,
+        context: &'a HookContext<'a>,
+    ) -> BoxFuture<'a, StatusResult<()>> {
+        let result = if old.is_none() && self.terminating.is_some() {
+            let why = "create not allowed while custom resource definition is terminating";
+            Err(Status::forbidden(&context.definition.group_resource(), object.name(), why))
+        } else {
+            Ok(())
+        };
+        Box::pin(std::future::ready(result))
+    }
+
+    fn after_write<'a>(&'a self, request: &'a Request, engine: &'a Engine) -> BoxFuture<'a, ()> {
+        match self.terminating.as_ref().and_then(Weak::upgrade) {
+            Some(lifecycle) => Box::pin(async move { follow(&lifecycle, request, engine).await }),
+            None => Box::pin(std::future::ready(())),
+        }
+    }
+
     fn validate_create(&self, object: &Node, context: &HookContext, errors: &mut FieldErrors) {
         self.check(object, None, Part::Whole, context, errors);
     }
@@ -46,11 +66,20 @@ impl Hooks for CustomHooks {
 
     fn warnings(&self, object: &Node, old: Option<&Node>, context: &HookContext) -> Vec<String> {
         let rules = self.rules.as_ref().zip(old);
-        let mut warnings = rules.map_or_else(Vec::new, |(rules, old)| {
-            rules.warnings(object, old, context.definition.schema.root())
-        });
+        let mut warnings =
+            rules.map_or_else(Vec::new, |(rules, old)| rules.warnings(object, old, context.definition.schema.root()));
         warnings.extend(objects::finalizer_warnings(object, old));
         warnings
+    }
+}
+
+/// Lets the lifecycle follow a write. Its own writes come back here; those of other loops (garbage collection) count.
+async fn follow(lifecycle: &Lifecycle, request: &Request, engine: &Engine) {
+    if request.internal && request.user_agent == lifecycle::MANAGER {
+        return;
+    }
+    if let Err(status) = lifecycle.sync(engine).await {
+        tracing::warn!(%status, "custom resource definitions could not be brought in line");
     }
 }
 
@@ -84,33 +113,22 @@ impl DefinitionHooks {
 impl Hooks for DefinitionHooks {
     fn default(&self, crd: &mut Node) {
         DefinitionHooks::fill_in(crd);
+        if crd.at(&["status"]).is_some() && crd.at(&["status", "storedVersions"]).is_none_or(|v| v.as_list().is_none_or(<[Node]>::is_empty)) {
+            crd.set_at(&["status", "storedVersions"], names::stored_versions(crd));
+        }
     }
 
-    /// Until its objects are gone, a definition stays (apiextensions-apiserver pkg/registry/customresourcedefinition).
+    fn after_write<'a>(&'a self, request: &'a Request, engine: &'a Engine) -> BoxFuture<'a, ()> {
+        Box::pin(follow(&self.lifecycle, request, engine))
+    }
+
+    /// The first delete only marks a definition.
     fn keeps_after_delete(&self, crd: &Node) -> bool {
         crd.deletion_timestamp().is_none()
     }
 
     fn begin_deletion(&self, crd: &mut Node) {
-        if !crd.finalizers().any(|f| f == FINALIZER) {
-            let finalizers: Vec<Node> = crd.finalizers().chain([FINALIZER]).map(Node::from).collect();
-            crd.set_at(&["metadata", "finalizers"], finalizers);
-        }
-        let message = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
-        let terminating = Condition::new("Terminating", true, "InstanceDeletionPending", message);
-        condition::set(crd, &terminating, &self.lifecycle.now());
-    }
-
-    fn after_write<'a>(&'a self, request: &'a Request, engine: &'a Engine) -> BoxFuture<'a, ()> {
-        Box::pin(async move {
-            // The lifecycle's own writes come back here; those of other loops (garbage collection) count.
-            if request.internal && request.user_agent == lifecycle::MANAGER {
-                return;
-            }
-            if let Err(status) = self.lifecycle.sync(engine).await {
-                tracing::warn!(%status, "custom resource definitions could not be brought in line");
-            }
-        })
+        lifecycle::begin_deletion(crd);
     }
 
     fn prepare_create(&self, crd: &mut Node, _: &HookContext) {
@@ -148,10 +166,6 @@ impl Hooks for DefinitionHooks {
     }
 
     fn warnings(&self, crd: &Node, old: Option<&Node>, context: &HookContext) -> Vec<String> {
-        if context.subresource.is_empty() {
-            validation::warnings(crd, old)
-        } else {
-            Vec::new()
-        }
+        if context.subresource.is_empty() { validation::warnings(crd, old) } else { Vec::new() }
     }
 }

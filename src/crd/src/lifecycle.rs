@@ -1,17 +1,22 @@
 //! [`Lifecycle`]: what follows a write of a CustomResourceDefinition, before the write is answered.
 //!
 //! Names are accepted, conditions written and the new routes swapped in within the request: a CRD is usable the moment
-//! its create returns. Deletion empties the resource first.
+//! its create returns. Deletion empties the resource first: while objects with finalizers keep it, it is served, but
+//! nothing new is created.
+//!
+//! Source of conditions: apiextensions-apiserver pkg/controller/finalizer and pkg/registry/customresourcedefinition.
 
 use crate::approval;
 use crate::condition::{self, Condition};
+use crate::definition::{Making, definitions};
 use crate::names;
 use fairlead_api::{Clock, Node, StatusResult, node};
+use fairlead_resource::client::Cached;
 use fairlead_resource::definition::Converter;
 use fairlead_resource::{Client, Engine, ResourceDefinition};
 use fairlead_schema::Schema;
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// Makes the converter of a definition with conversion webhooks, from its `spec`.
 pub type MakeConverter = Box<dyn Fn(&Node) -> Arc<dyn Converter> + Send + Sync>;
@@ -26,6 +31,12 @@ pub const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 /// Whom managed fields name for what the lifecycle writes.
 pub const MANAGER: &str = "kube-apiserver";
 
+const TERMINATING: &str = "Terminating";
+
+/// How often a sync looks again at what its own writes and those of others have changed. Names that one definition frees
+/// another takes in the next round.
+const ROUNDS: usize = 10;
+
 /// Follows all CustomResourceDefinitions. One of it exists.
 pub struct Lifecycle {
     converter: MakeConverter,
@@ -36,30 +47,38 @@ pub struct Lifecycle {
     scale: OnceLock<Schema>,
     /// The resource `customresourcedefinitions` itself.
     resource: OnceLock<Arc<ResourceDefinition>>,
-    /// Serialises syncs; they are few.
-    turn: tokio::sync::Mutex<()>,
-    /// By name of the CRD: what it was made from and what it serves.
-    served: Mutex<BTreeMap<String, Served>>,
+    /// By name. Locked for a whole sync: they are few, and come one after the other.
+    known: tokio::sync::Mutex<BTreeMap<String, Known>>,
+    /// Itself, for the hooks of what is served.
+    this: Weak<Lifecycle>,
 }
 
-struct Served {
-    /// `spec` and accepted names: while they stay, the definitions do.
-    basis: Node,
-    definitions: Vec<Arc<ResourceDefinition>>,
+/// A definition as it was last seen.
+struct Known {
+    stored: Arc<Cached>,
+    crd: Node,
+    /// Whether what is served was not made from `crd`.
+    stale: bool,
+    served: Vec<Arc<ResourceDefinition>>,
 }
 
 impl Lifecycle {
-    pub fn new(converter: MakeConverter, publish: Publish, hash: Hash, clock: Arc<dyn Clock>) -> Lifecycle {
-        Lifecycle {
+    pub fn new(
+        converter: MakeConverter,
+        publish: Publish,
+        hash: Hash,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<Lifecycle> {
+        Arc::new_cyclic(|this| Lifecycle {
             scale: OnceLock::new(),
             converter,
             publish,
             hash,
             clock,
             resource: OnceLock::new(),
-            turn: tokio::sync::Mutex::default(),
-            served: Mutex::default(),
-        }
+            known: tokio::sync::Mutex::default(),
+            this: this.clone(),
+        })
     }
 
     /// Serves what the store holds. Called once, before the first request; `scale` is the schema of
@@ -85,171 +104,215 @@ impl Lifecycle {
     /// # Errors
     /// What the store says; the next write tries again.
     pub async fn sync(&self, engine: &Engine) -> StatusResult<()> {
-        let Some(resource) = self.resource.get() else {
-            return Ok(());
-        };
-        let _turn = self.turn.lock().await;
-        let client = Client::new(engine.clone(), MANAGER);
-        let mut crds = client.list(resource, "").await?;
-        // Older definitions keep their names.
-        crds.sort_by(|a, b| created(a).cmp(&created(b)).then_with(|| a.name().cmp(b.name())));
-        // Accepting names for one may free or take them for another: twice is enough for any order.
-        for _ in 0..2 {
-            for i in 0..crds.len() {
-                tell(
-                    crds[i].name().to_owned(),
-                    self.accept(&client, resource, &mut crds, i).await,
-                );
+        let Some(resource) = self.resource.get() else { return Ok(()) };
+        let mut known = self.known.lock().await;
+        let work = Work { lifecycle: self, client: Client::new(engine.clone(), MANAGER), resource };
+        for round in 0..ROUNDS {
+            let (groups, gone) = work.read(&mut known).await?;
+            if groups.is_empty() && round > 0 {
+                break;
             }
-        }
-        let mut gone = Vec::new();
-        for crd in &crds {
-            if crd.deletion_timestamp().is_some() {
-                tell(crd.name().to_owned(), self.terminate(&client, resource, crd).await);
-                gone.push(crd.name().to_owned());
+            for group in &groups {
+                work.accept_group(group, &mut known).await;
             }
-        }
-        crds.retain(|crd| !gone.iter().any(|name| name == crd.name()));
-        self.serve(&crds);
-        if !gone.is_empty() {
-            // Names may have become free.
-            for i in 0..crds.len() {
-                tell(
-                    crds[i].name().to_owned(),
-                    self.accept(&client, resource, &mut crds, i).await,
-                );
+            self.serve(&mut known, gone);
+            for entry in known.values().filter(|k| k.crd.deletion_timestamp().is_some()) {
+                tell(&entry.crd, work.terminate(entry).await);
             }
-            self.serve(&crds);
         }
         Ok(())
     }
 
-    /// Writes names and conditions of one definition, if they change.
-    async fn accept(
-        &self,
-        client: &Client,
-        resource: &Arc<ResourceDefinition>,
-        crds: &mut [Node],
-        index: usize,
-    ) -> StatusResult<()> {
-        if crds[index].deletion_timestamp().is_some() {
-            return Ok(());
-        }
-        let mut crd = crds[index].clone();
-        let others: Vec<&Node> = crds
-            .iter()
-            .enumerate()
-            .filter(|(i, _)| *i != index)
-            .map(|(_, c)| c)
-            .collect();
-        let mut changed = approval::set_condition(&mut crd, &self.now());
-        changed |= names::accept(&mut crd, &others, &self.now());
-        if changed {
-            crds[index] = match client.update_subresource(resource, "status", &crd).await {
-                Ok(updated) => updated,
-                Err(status) if status.code() == 404 => return Ok(()),
-                Err(status) => return Err(status),
+    /// Compiles what is new, and publishes all definitions if any changed.
+    fn serve(&self, known: &mut BTreeMap<String, Known>, gone: bool) {
+        let mut changed = gone;
+        for entry in known.values_mut().filter(|k| k.stale) {
+            let making = Making {
+                converter: self.converter.as_ref(),
+                hash: self.hash,
+                scale: self.scale.get(),
+                lifecycle: &self.this,
+                terminating: condition::is_true(&entry.crd, TERMINATING),
             };
-        }
-        Ok(())
-    }
-
-    /// Deletes the objects of a definition that is being deleted, then its finalizer.
-    async fn terminate(&self, client: &Client, resource: &Arc<ResourceDefinition>, crd: &Node) -> StatusResult<()> {
-        if !crd.finalizers().any(|f| f == FINALIZER) {
-            return Ok(());
-        }
-        let served = self
-            .served
-            .lock()
-            .expect("no holder panics")
-            .get(crd.name())
-            .and_then(|s| s.definitions.first().cloned());
-        if let Some(definition) = served {
-            for object in client.list(&definition, "").await? {
-                let options = node!({"kind": "DeleteOptions", "apiVersion": "v1"});
-                match client
-                    .delete(&definition, object.namespace(), object.name(), &options)
-                    .await
-                {
-                    Err(status) if status.code() != 404 => return Err(status),
-                    _ => {}
-                }
-            }
-            if !client.list(&definition, "").await?.is_empty() {
-                let mut waiting = crd.clone();
-                let message = "could not confirm zero CustomResources remaining: timed out waiting for the condition";
-                condition::set(
-                    &mut waiting,
-                    &Condition::new("Terminating", true, "InstanceDeletionCheck", message),
-                    &self.now(),
-                );
-                client.update_subresource(resource, "status", &waiting).await?;
-                return Ok(());
-            }
-        }
-        let kept: Vec<Node> = crd.finalizers().filter(|f| *f != FINALIZER).map(Node::from).collect();
-        let mut patch = Node::map();
-        patch.set_at(
-            &["metadata", "finalizers"],
-            if kept.is_empty() { Node::Null } else { Node::List(kept) },
-        );
-        match client.merge_patch(resource, "", crd.name(), "", &patch).await {
-            Err(status) if status.code() != 404 => Err(status),
-            _ => Ok(()),
-        }
-    }
-
-    /// Compiles what is new and publishes the definitions if any changed.
-    fn serve(&self, crds: &[Node]) {
-        let mut served = self.served.lock().expect("no holder panics");
-        let mut changed = false;
-        let before = served.len();
-        served.retain(|name, _| crds.iter().any(|c| c.name() == name));
-        changed |= served.len() != before;
-        for crd in crds {
-            let basis = basis(crd);
-            if served.get(crd.name()).is_some_and(|s| s.basis == basis) {
-                continue;
-            }
-            match crate::definition::definitions(crd, self.converter.as_ref(), self.hash, self.scale.get()) {
+            match definitions(&entry.crd, &making) {
                 Ok(definitions) => {
-                    served.insert(crd.name().to_owned(), Served { basis, definitions });
-                    changed = true;
+                    changed |= !(definitions.is_empty() && entry.served.is_empty());
+                    entry.served = definitions;
                 }
-                Err(why) => tracing::error!(crd = crd.name(), why, "a stored definition cannot be served"),
+                Err(why) => tracing::error!(crd = entry.crd.name(), why, "a stored definition cannot be served"),
             }
+            entry.stale = false;
         }
         if changed {
-            let all: Vec<Arc<ResourceDefinition>> =
-                served.values().flat_map(|s| s.definitions.iter().cloned()).collect();
+            let all: Vec<Arc<ResourceDefinition>> = known.values().flat_map(|k| k.served.iter().cloned()).collect();
             (self.publish)(&all);
         }
     }
 
-    pub(crate) fn now(&self) -> String {
+    fn now(&self) -> String {
         self.clock.now().rfc3339()
     }
 }
 
-/// One definition that cannot be brought in line does not keep the others from it.
-fn tell(crd: String, result: StatusResult<()>) {
-    if let Err(status) = result {
-        tracing::warn!(crd, %status, "a custom resource definition could not be brought in line");
+/// One sync.
+struct Work<'a> {
+    lifecycle: &'a Lifecycle,
+    client: Client,
+    resource: &'a Arc<ResourceDefinition>,
+}
+
+impl Work<'_> {
+    /// Takes in what changed since the last time. Answers the groups in which names may have to be given anew, and whether
+    /// definitions are gone.
+    async fn read(&self, known: &mut BTreeMap<String, Known>) -> StatusResult<(BTreeSet<String>, bool)> {
+        let stored = self.client.list_stored(self.resource).await?;
+        let mut groups = BTreeSet::new();
+        let mut touch = |crd: &Node| groups.insert(crd.str_at(&["spec", "group"]).to_owned());
+        let names: BTreeSet<&str> = stored.iter().map(|s| &*s.key).collect();
+        let before = known.len();
+        known.retain(|name, entry| {
+            let stays = names.contains(name.as_str());
+            if !stays {
+                touch(&entry.crd);
+            }
+            stays
+        });
+        let gone = known.len() != before;
+        for item in stored {
+            if known.get(&*item.key).is_some_and(|k| k.stored.revision == item.revision) {
+                continue;
+            }
+            let crd = fairlead_resource::client::parse(&item.json)?;
+            touch(&crd);
+            match known.get_mut(&*item.key) {
+                Some(entry) => {
+                    entry.stored = item;
+                    entry.see(crd);
+                }
+                None => {
+                    known.insert(item.key.to_string(), Known { stored: item, crd, stale: true, served: Vec::new() });
+                }
+            }
+        }
+        Ok((groups, gone))
+    }
+
+    /// Gives the definitions of a group their names, the older ones first.
+    async fn accept_group(&self, group: &str, known: &mut BTreeMap<String, Known>) {
+        let in_group = known.iter().filter(|(_, k)| k.crd.str_at(&["spec", "group"]) == group);
+        let mut members: Vec<(String, String)> = in_group.map(|(name, k)| (created(&k.crd), name.clone())).collect();
+        members.sort();
+        for (_, name) in &members {
+            let crd = &known[name].crd;
+            if crd.deletion_timestamp().is_some() {
+                continue;
+            }
+            let now = self.lifecycle.now();
+            let others: Vec<&Node> =
+                members.iter().filter(|(_, other)| other != name).map(|(_, other)| &known[other].crd).collect();
+            let mut wanted = crd.clone();
+            let mut changed = approval::set_condition(&mut wanted, &now);
+            changed |= names::accept(&mut wanted, &others, &now);
+            if !changed {
+                continue;
+            }
+            match self.client.update_subresource(self.resource, "status", &wanted).await {
+                Ok(updated) => known.get_mut(name).expect("it was there").see(updated),
+                Err(status) => tell(&wanted, Err(status)),
+            }
+        }
+    }
+
+    /// Deletes the objects of a definition that is being deleted, and when none is left its finalizer.
+    async fn terminate(&self, entry: &Known) -> StatusResult<()> {
+        if !entry.crd.finalizers().any(|f| f == FINALIZER) {
+            return Ok(());
+        }
+        let mut crd = entry.crd.clone();
+        if self.set(&mut crd, true, "InstanceDeletionInProgress", "CustomResource deletion is in progress") {
+            // The next round goes on, when nothing new is let in.
+            return self.client.update_subresource(self.resource, "status", &crd).await.map(drop);
+        }
+        if entry.served.is_empty() {
+            self.set(&mut crd, false, "NeverEstablished", "resource was never established");
+        } else {
+            match self.empty(entry).await {
+                Ok(0) => {
+                    self.set(&mut crd, false, "InstanceDeletionCompleted", "removed all instances");
+                }
+                Ok(_) => return Ok(()),
+                Err(status) => {
+                    tracing::warn!(crd = crd.name(), %status, "custom objects could not be deleted");
+                    return Ok(());
+                }
+            }
+        }
+        let kept: Vec<Node> = crd.finalizers().filter(|f| *f != FINALIZER).map(Node::from).collect();
+        crd.set_at(&["metadata", "finalizers"], if kept.is_empty() { Node::Null } else { Node::List(kept) });
+        self.client.update_subresource(self.resource, "status", &crd).await.map(drop)
+    }
+
+    /// Deletes all objects. Answers how many are left.
+    async fn empty(&self, entry: &Known) -> StatusResult<usize> {
+        let stored = entry.served.iter().find(|d| d.version == d.storage.kind.version).or(entry.served.first());
+        let Some(definition) = stored else { return Ok(0) };
+        let options = node!({"kind": "DeleteOptions", "apiVersion": "v1"});
+        for object in self.client.list(definition, "").await? {
+            if object.deletion_timestamp().is_some() {
+                continue;
+            }
+            match self.client.delete(definition, object.namespace(), object.name(), &options).await {
+                Err(status) if status.code() != 404 => return Err(status),
+                _ => {}
+            }
+        }
+        Ok(self.client.list(definition, "").await?.len())
+    }
+
+    /// Sets the condition Terminating. Answers whether that changed it.
+    fn set(&self, crd: &mut Node, status: bool, reason: &str, message: &str) -> bool {
+        let before = condition::get(crd, TERMINATING).cloned();
+        condition::set(crd, &Condition::new(TERMINATING, status, reason, message), &self.lifecycle.now());
+        condition::get(crd, TERMINATING) != before.as_ref()
+    }
+}
+
+impl Known {
+    /// Takes a newer state.
+    fn see(&mut self, crd: Node) {
+        let basis = |crd: &Node| (condition::is_true(crd, "Established"), condition::is_true(crd, TERMINATING));
+        let names = |crd: &Node| crd.at(&["status", "acceptedNames"]).cloned();
+        self.stale |= self.crd.get("spec") != crd.get("spec")
+            || names(&self.crd) != names(&crd)
+            || basis(&self.crd) != basis(&crd);
+        self.crd = crd;
+    }
+}
+
+/// Marks a definition whose deletion begins: its objects are to go first.
+pub fn begin_deletion(crd: &mut Node) {
+    if condition::get(crd, TERMINATING).is_some() {
+        return;
+    }
+    let now = crd.deletion_timestamp().unwrap_or_default().to_owned();
+    let message = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
+    condition::set(crd, &Condition::new(TERMINATING, true, "InstanceDeletionPending", message), &now);
+    if !crd.finalizers().any(|f| f == FINALIZER) {
+        let finalizers: Vec<Node> = crd.finalizers().chain([FINALIZER]).map(Node::from).collect();
+        crd.set_at(&["metadata", "finalizers"], finalizers);
+    }
+}
+
+/// One definition that cannot be brought in line does not keep the others from it. Gone or changed meanwhile, the next
+/// round sees it again.
+fn tell(crd: &Node, result: StatusResult<()>) {
+    if let Err(status) = result
+        && !matches!(status.code(), 404 | 409)
+    {
+        tracing::warn!(crd = crd.name(), %status, "a custom resource definition could not be brought in line");
     }
 }
 
 fn created(crd: &Node) -> String {
     crd.str_at(&["metadata", "creationTimestamp"]).to_owned()
-}
-
-fn basis(crd: &Node) -> Node {
-    let mut basis = Node::map();
-    basis.set("spec", crd.get("spec").cloned().unwrap_or_default());
-    basis.set(
-        "names",
-        crd.at(&["status", "acceptedNames"]).cloned().unwrap_or_default(),
-    );
-    basis.set("established", condition::is_true(crd, "Established"));
-    basis
 }

@@ -114,18 +114,15 @@ impl Taken {
 
 /// The status of a new object: nothing accepted yet, the storage version recorded.
 pub fn initial_status(crd: &Node) -> Node {
-    let stored = crate::versions(crd).find(|v| v.get("storage").and_then(Node::as_bool) == Some(true));
-    let stored: Vec<Node> = stored.map(|v| Node::from(v.str("name"))).into_iter().collect();
     let mut status = node!({"acceptedNames": {"kind": "", "plural": ""}, "conditions": null});
-    status.set(
-        "storedVersions",
-        if stored.is_empty() {
-            Node::Null
-        } else {
-            Node::List(stored)
-        },
-    );
+    status.set("storedVersions", stored_versions(crd));
     status
+}
+
+/// The version that objects are stored in, as a list.
+pub fn stored_versions(crd: &Node) -> Node {
+    let stored = crate::versions(crd).find(|v| v.get("storage").and_then(Node::as_bool) == Some(true));
+    stored.map_or(Node::Null, |v| Node::List(vec![Node::from(v.str("name"))]))
 }
 
 #[cfg(test)]

@@ -119,11 +119,14 @@ fn nested<'a>(
     let mut node = object;
     let mut at = String::new();
     for step in steps.split('.') {
-        let Node::Map(map) = node else {
-            return Err(accessor_error(&at, node, "map[string]interface{}"));
-        };
         at.push('.');
         at.push_str(step);
+        let map = match node {
+            Node::Map(map) => map,
+            Node::Null => return Ok(None),
+            // COMPAT: the path is that of the step that cannot be taken.
+            _ => return Err(accessor_error(&at, node, "map[string]interface{}")),
+        };
         match map.get(step) {
             None => return Ok(None),
             Some(next) => node = next,

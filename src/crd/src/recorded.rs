@@ -1,6 +1,6 @@
 //! Recorded answers of kube-apiserver: definitions and objects it refused, and why.
 
-use crate::definition::definitions;
+use crate::definition::{Making, definitions};
 use crate::hooks::DefinitionHooks;
 use crate::objects::{self, Part};
 use crate::rules::RuleTable;
@@ -11,7 +11,7 @@ use fairlead_resource::ResourceDefinition;
 use fairlead_resource::definition::Converter;
 use fairlead_schema::{RuleEvaluator, Unknown, decode_custom, set_defaults};
 use futures_util::future::BoxFuture;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 fn recorded(file: &str) -> Option<Vec<Node>> {
     let root = std::env::var("FAIRLEAD_CONFORMANCE")
@@ -41,7 +41,14 @@ fn served(crd: &Node) -> Vec<Arc<ResourceDefinition>> {
     let mut crd = crd.clone();
     names::accept(&mut crd, &[], "t");
     assert!(condition::is_true(&crd, "Established"));
-    definitions(&crd, &|_| Arc::new(NoConverter), |_, _, _| "".into(), None).unwrap()
+    let making = Making {
+        converter: &|_| Arc::new(NoConverter),
+        hash: |_, _, _| "".into(),
+        scale: None,
+        lifecycle: &Weak::new(),
+        terminating: false,
+    };
+    definitions(&crd, &making).unwrap()
 }
 
 /// The object with the name that was made for it when it was recorded.

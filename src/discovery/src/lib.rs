@@ -1,7 +1,7 @@
 //! Who serves what: the [`RoutingSnapshot`] and the documents clients learn it from.
 //!
 //! - [`snapshot`]: all definitions and registrations folded into one immutable value, swapped atomically.
-//! - [`order`]: how groups and versions are ranked. - [`legacy`], [`aggregated`]: the discovery documents.
+//! - [`legacy`], [`aggregated`]: the discovery documents.
 //!
 //! Each group-version owns its part of every document, made on first use and kept as bytes; a new snapshot takes
 //! over the parts of group-versions that did not change.
@@ -10,7 +10,7 @@ pub mod aggregated;
 pub mod document;
 pub mod legacy;
 pub mod openapi;
-pub mod order;
+
 pub mod snapshot;
 
 pub use document::Document;

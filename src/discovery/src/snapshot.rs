@@ -2,11 +2,11 @@
 
 use crate::document::Document;
 use crate::openapi::{self, Components};
-use crate::{aggregated, legacy, order};
+use crate::{aggregated, legacy};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use compact_str::CompactString;
-use fairlead_api::{GroupVersion, Node};
+use fairlead_api::{GroupVersion, Node, order};
 use fairlead_resource::ResourceDefinition;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};

@@ -28,7 +28,7 @@ pub fn lifecycle(routes: Arc<OnceLock<Routes>>, clock: Arc<dyn Clock>, late: Lat
     let hash = |group: &str, version: &str, kind: &str| {
         fairlead_builtin::storage_version_hash(&GroupVersionKind::new(group, version, kind))
     };
-    Arc::new(Lifecycle::new(Box::new(converter), Box::new(publish), hash, clock))
+    Lifecycle::new(Box::new(converter), Box::new(publish), hash, clock)
 }
 
 /// Serves the definitions that are stored.

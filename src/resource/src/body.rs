@@ -123,7 +123,8 @@ pub fn decode(
     if actual != *expected {
         check_other_kind(call, &mut node, &actual, expected).map_err(|why| cannot(&why))?;
         if !call.definition.is_custom() || actual.group_version() != expected.group_version() {
-            if call.definition.is_custom() && validation != FieldValidation::Ignore {
+            let known = actual.group == expected.group && actual.kind == expected.kind;
+            if call.definition.is_custom() && known && validation != FieldValidation::Ignore {
                 // COMPAT: of a version that the resource does not have only the metadata is known.
                 let unknown = match call.engine.config.scheme.schema(&actual) {
                     None => unknown_members(&node),

@@ -50,6 +50,18 @@ impl Client {
         }
     }
 
+    /// All objects as they are stored, unparsed, in the order of their keys.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn list_stored(&self, definition: &Arc<ResourceDefinition>) -> StatusResult<Vec<Arc<Cached>>> {
+        let request = self.request(Verb::List, definition, "", "");
+        match self.engine.handle(request).await.result? {
+            Response::List(list) => Ok(list.items),
+            _ => Err(Status::internal("a list was answered with something else")),
+        }
+    }
+
     pub async fn create(
         &self,
         definition: &Arc<ResourceDefinition>,

@@ -171,8 +171,12 @@ impl ResourceDefinition {
         self.group_version().resource(&self.plural)
     }
 
-    /// The group and kind that messages about invalid objects name.
-    pub fn invalid_kind(&self) -> GroupKind {
+    /// The group and kind that messages about an invalid object name.
+    pub fn invalid_kind(&self, object: &Node) -> GroupKind {
+        // COMPAT: of custom resources the kind that the object says it is, even where that is what is wrong.
+        if self.is_custom() {
+            return GroupKind { group: self.group.clone(), kind: object.str("kind").into() };
+        }
         let group = self.hooks.group_in_errors().map(CompactString::from);
         GroupKind {
             group: group.unwrap_or_else(|| self.group.clone()),

@@ -228,6 +228,8 @@ fn verbs_of_path(info: &RequestInfo, definition: &ResourceDefinition) -> StatusR
         depth => match definition.subresource(&info.subresource) {
             // Only subresources that pass whole requests on have paths of their own below.
             Some(subresource) if depth == 3 || subresource.verbs.len() > OBJECT.len() => subresource.verbs.clone(),
+            // COMPAT: custom resources say it of the object.
+            None if definition.is_custom() => return Err(Status::not_found(&definition.group_resource(), &info.name)),
             _ => Vec::new(),
         },
     };
