@@ -36,7 +36,9 @@ pub fn definitions(crd: &Node, making: &Making) -> Result<Vec<Arc<ResourceDefini
         return Ok(Vec::new());
     }
     let served = versions(crd).filter(|v| v.get("served").and_then(Node::as_bool) == Some(true));
-    served.map(|version| definition(crd, version, making).map(Arc::new)).collect()
+    served
+        .map(|version| definition(crd, version, making).map(Arc::new))
+        .collect()
 }
 
 fn definition(crd: &Node, version: &Node, making: &Making) -> Result<ResourceDefinition, String> {
@@ -49,9 +51,12 @@ fn definition(crd: &Node, version: &Node, making: &Making) -> Result<ResourceDef
         .map_or(name, |v| v.str("name"));
     let empty = Node::map();
     let open_api = version.at(&["schema", "openAPIV3Schema"]).unwrap_or(&empty);
-    let schema =
-        compile(open_api).map_err(|e| format!("the schema of version {name} cannot be compiled: {e}"))?;
-    let scope = if spec.str("scope") == "Cluster" { Scope::Cluster } else { Scope::Namespaced };
+    let schema = compile(open_api).map_err(|e| format!("the schema of version {name} cannot be compiled: {e}"))?;
+    let scope = if spec.str("scope") == "Cluster" {
+        Scope::Cluster
+    } else {
+        Scope::Namespaced
+    };
     let conversion = match spec.str_at(&["conversion", "strategy"]) {
         "Webhook" => Conversion::Webhook((making.converter)(&spec)),
         _ => Conversion::None,
@@ -68,10 +73,20 @@ fn definition(crd: &Node, version: &Node, making: &Making) -> Result<ResourceDef
         scope,
         // COMPAT: discovery shows custom resources' verbs in this order.
         verbs: vec![
-            Verb::Delete, Verb::DeleteCollection, Verb::Get, Verb::List, Verb::Patch, Verb::Create, Verb::Update, Verb::Watch,
+            Verb::Delete,
+            Verb::DeleteCollection,
+            Verb::Get,
+            Verb::List,
+            Verb::Patch,
+            Verb::Create,
+            Verb::Update,
+            Verb::Watch,
         ],
         subresources: subresources(&spec, version, kind, making.scale),
-        hooks: Arc::new(CustomHooks::new(&schema, making.terminating.then(|| making.lifecycle.clone()))),
+        hooks: Arc::new(CustomHooks::new(
+            &schema,
+            making.terminating.then(|| making.lifecycle.clone()),
+        )),
         schema,
         columns: columns(version),
         selectable_fields: version
@@ -102,13 +117,20 @@ fn definition(crd: &Node, version: &Node, making: &Making) -> Result<ResourceDef
 }
 
 fn words(names: &Node, field: &str) -> Vec<CompactString> {
-    names.list(field).iter().filter_map(Node::as_str).map(Into::into).collect()
+    names
+        .list(field)
+        .iter()
+        .filter_map(Node::as_str)
+        .map(Into::into)
+        .collect()
 }
 
 fn subresources(spec: &Node, version: &Node, kind: &str, scale_schema: Option<&Schema>) -> Vec<Subresource> {
     let mut subresources = Vec::new();
     let verbs = vec![Verb::Get, Verb::Patch, Verb::Update];
-    let Some(declared) = version.get("subresources") else { return subresources };
+    let Some(declared) = version.get("subresources") else {
+        return subresources;
+    };
     if declared.get("status").is_some() {
         subresources.push(Subresource {
             name: "status".into(),
@@ -159,14 +181,19 @@ fn columns(version: &Node) -> Vec<Column> {
             type_name: c.str("type").into(),
             format: c.str("format").into(),
             description: match c.str("description") {
-                "" => format!("Custom resource definition column (in JSONPath format): {}", c.str("jsonPath")),
+                "" => format!(
+                    "Custom resource definition column (in JSONPath format): {}",
+                    c.str("jsonPath")
+                ),
                 text => text.into(),
             },
             priority: c.get("priority").and_then(Node::as_i64).unwrap_or(0),
             json_path: c.str("jsonPath").into(),
         })
         .collect();
-    std::iter::once(name).chain(if declared.is_empty() { vec![age] } else { rest }).collect()
+    std::iter::once(name)
+        .chain(if declared.is_empty() { vec![age] } else { rest })
+        .collect()
 }
 
 /// Said to users of a deprecated version: what it declares, or where to go instead.
@@ -190,5 +217,7 @@ fn warning(crd: &Node, version: &Node, group: &str, kind: &str) -> Option<String
 
 /// What OpenAPI says of a metadata field; tables repeat it.
 fn meta_word(field: &str) -> String {
-    fairlead_words::word("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta", field).unwrap_or_default().into()
+    fairlead_words::word("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta", field)
+        .unwrap_or_default()
+        .into()
 }

@@ -19,7 +19,10 @@ pub struct CustomHooks {
 
 impl CustomHooks {
     pub fn new(schema: &Schema, terminating: Option<Weak<Lifecycle>>) -> CustomHooks {
-        CustomHooks { rules: RuleTable::new(schema), terminating }
+        CustomHooks {
+            rules: RuleTable::new(schema),
+            terminating,
+        }
     }
 
     fn check(&self, object: &Node, old: Option<&Node>, part: Part, context: &HookContext, errors: &mut FieldErrors) {
@@ -38,7 +41,11 @@ impl Hooks for CustomHooks {
     ) -> BoxFuture<'a, StatusResult<()>> {
         let result = if old.is_none() && self.terminating.is_some() {
             let why = "create not allowed while custom resource definition is terminating";
-            Err(Status::forbidden(&context.definition.group_resource(), object.name(), why))
+            Err(Status::forbidden(
+                &context.definition.group_resource(),
+                object.name(),
+                why,
+            ))
         } else {
             Ok(())
         };
@@ -66,8 +73,9 @@ impl Hooks for CustomHooks {
 
     fn warnings(&self, object: &Node, old: Option<&Node>, context: &HookContext) -> Vec<String> {
         let rules = self.rules.as_ref().zip(old);
-        let mut warnings =
-            rules.map_or_else(Vec::new, |(rules, old)| rules.warnings(object, old, context.definition.schema.root()));
+        let mut warnings = rules.map_or_else(Vec::new, |(rules, old)| {
+            rules.warnings(object, old, context.definition.schema.root())
+        });
         warnings.extend(objects::finalizer_warnings(object, old));
         warnings
     }
@@ -113,7 +121,7 @@ impl DefinitionHooks {
 impl Hooks for DefinitionHooks {
     fn default(&self, crd: &mut Node) {
         DefinitionHooks::fill_in(crd);
-        if crd.at(&["status"]).is_some() && crd.at(&["status", "storedVersions"]).is_none_or(|v| v.as_list().is_none_or(<[Node]>::is_empty)) {
+        if crd.get("status").is_some_and(|s| s.list("storedVersions").is_empty()) {
             crd.set_at(&["status", "storedVersions"], names::stored_versions(crd));
         }
     }
@@ -166,6 +174,10 @@ impl Hooks for DefinitionHooks {
     }
 
     fn warnings(&self, crd: &Node, old: Option<&Node>, context: &HookContext) -> Vec<String> {
-        if context.subresource.is_empty() { validation::warnings(crd, old) } else { Vec::new() }
+        if context.subresource.is_empty() {
+            validation::warnings(crd, old)
+        } else {
+            Vec::new()
+        }
     }
 }

@@ -63,12 +63,7 @@ struct Known {
 }
 
 impl Lifecycle {
-    pub fn new(
-        converter: MakeConverter,
-        publish: Publish,
-        hash: Hash,
-        clock: Arc<dyn Clock>,
-    ) -> Arc<Lifecycle> {
+    pub fn new(converter: MakeConverter, publish: Publish, hash: Hash, clock: Arc<dyn Clock>) -> Arc<Lifecycle> {
         Arc::new_cyclic(|this| Lifecycle {
             scale: OnceLock::new(),
             converter,
@@ -104,9 +99,15 @@ impl Lifecycle {
     /// # Errors
     /// What the store says; the next write tries again.
     pub async fn sync(&self, engine: &Engine) -> StatusResult<()> {
-        let Some(resource) = self.resource.get() else { return Ok(()) };
+        let Some(resource) = self.resource.get() else {
+            return Ok(());
+        };
         let mut known = self.known.lock().await;
-        let work = Work { lifecycle: self, client: Client::new(engine.clone(), MANAGER), resource };
+        let work = Work {
+            lifecycle: self,
+            client: Client::new(engine.clone(), MANAGER),
+            resource,
+        };
         for round in 0..ROUNDS {
             let (groups, gone) = work.read(&mut known).await?;
             if groups.is_empty() && round > 0 {
@@ -179,7 +180,10 @@ impl Work<'_> {
         });
         let gone = known.len() != before;
         for item in stored {
-            if known.get(&*item.key).is_some_and(|k| k.stored.revision == item.revision) {
+            if known
+                .get(&*item.key)
+                .is_some_and(|k| k.stored.revision == item.revision)
+            {
                 continue;
             }
             let crd = fairlead_resource::client::parse(&item.json)?;
@@ -190,7 +194,15 @@ impl Work<'_> {
                     entry.see(crd);
                 }
                 None => {
-                    known.insert(item.key.to_string(), Known { stored: item, crd, stale: true, served: Vec::new() });
+                    known.insert(
+                        item.key.to_string(),
+                        Known {
+                            stored: item,
+                            crd,
+                            stale: true,
+                            served: Vec::new(),
+                        },
+                    );
                 }
             }
         }
@@ -208,8 +220,11 @@ impl Work<'_> {
                 continue;
             }
             let now = self.lifecycle.now();
-            let others: Vec<&Node> =
-                members.iter().filter(|(_, other)| other != name).map(|(_, other)| &known[other].crd).collect();
+            let others: Vec<&Node> = members
+                .iter()
+                .filter(|(_, other)| other != name)
+                .map(|(_, other)| &known[other].crd)
+                .collect();
             let mut wanted = crd.clone();
             let mut changed = approval::set_condition(&mut wanted, &now);
             changed |= names::accept(&mut wanted, &others, &now);
@@ -229,9 +244,18 @@ impl Work<'_> {
             return Ok(());
         }
         let mut crd = entry.crd.clone();
-        if self.set(&mut crd, true, "InstanceDeletionInProgress", "CustomResource deletion is in progress") {
+        if self.set(
+            &mut crd,
+            true,
+            "InstanceDeletionInProgress",
+            "CustomResource deletion is in progress",
+        ) {
             // The next round goes on, when nothing new is let in.
-            return self.client.update_subresource(self.resource, "status", &crd).await.map(drop);
+            return self
+                .client
+                .update_subresource(self.resource, "status", &crd)
+                .await
+                .map(drop);
         }
         if entry.served.is_empty() {
             self.set(&mut crd, false, "NeverEstablished", "resource was never established");
@@ -248,20 +272,34 @@ impl Work<'_> {
             }
         }
         let kept: Vec<Node> = crd.finalizers().filter(|f| *f != FINALIZER).map(Node::from).collect();
-        crd.set_at(&["metadata", "finalizers"], if kept.is_empty() { Node::Null } else { Node::List(kept) });
-        self.client.update_subresource(self.resource, "status", &crd).await.map(drop)
+        crd.set_at(
+            &["metadata", "finalizers"],
+            if kept.is_empty() { Node::Null } else { Node::List(kept) },
+        );
+        self.client
+            .update_subresource(self.resource, "status", &crd)
+            .await
+            .map(drop)
     }
 
     /// Deletes all objects. Answers how many are left.
     async fn empty(&self, entry: &Known) -> StatusResult<usize> {
-        let stored = entry.served.iter().find(|d| d.version == d.storage.kind.version).or(entry.served.first());
+        let stored = entry
+            .served
+            .iter()
+            .find(|d| d.version == d.storage.kind.version)
+            .or(entry.served.first());
         let Some(definition) = stored else { return Ok(0) };
         let options = node!({"kind": "DeleteOptions", "apiVersion": "v1"});
         for object in self.client.list(definition, "").await? {
             if object.deletion_timestamp().is_some() {
                 continue;
             }
-            match self.client.delete(definition, object.namespace(), object.name(), &options).await {
+            match self
+                .client
+                .delete(definition, object.namespace(), object.name(), &options)
+                .await
+            {
                 Err(status) if status.code() != 404 => return Err(status),
                 _ => {}
             }
@@ -272,7 +310,11 @@ impl Work<'_> {
     /// Sets the condition Terminating. Answers whether that changed it.
     fn set(&self, crd: &mut Node, status: bool, reason: &str, message: &str) -> bool {
         let before = condition::get(crd, TERMINATING).cloned();
-        condition::set(crd, &Condition::new(TERMINATING, status, reason, message), &self.lifecycle.now());
+        condition::set(
+            crd,
+            &Condition::new(TERMINATING, status, reason, message),
+            &self.lifecycle.now(),
+        );
         condition::get(crd, TERMINATING) != before.as_ref()
     }
 }
@@ -280,7 +322,12 @@ impl Work<'_> {
 impl Known {
     /// Takes a newer state.
     fn see(&mut self, crd: Node) {
-        let basis = |crd: &Node| (condition::is_true(crd, "Established"), condition::is_true(crd, TERMINATING));
+        let basis = |crd: &Node| {
+            (
+                condition::is_true(crd, "Established"),
+                condition::is_true(crd, TERMINATING),
+            )
+        };
         let names = |crd: &Node| crd.at(&["status", "acceptedNames"]).cloned();
         self.stale |= self.crd.get("spec") != crd.get("spec")
             || names(&self.crd) != names(&crd)
@@ -296,7 +343,11 @@ pub fn begin_deletion(crd: &mut Node) {
     }
     let now = crd.deletion_timestamp().unwrap_or_default().to_owned();
     let message = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
-    condition::set(crd, &Condition::new(TERMINATING, true, "InstanceDeletionPending", message), &now);
+    condition::set(
+        crd,
+        &Condition::new(TERMINATING, true, "InstanceDeletionPending", message),
+        &now,
+    );
     if !crd.finalizers().any(|f| f == FINALIZER) {
         let finalizers: Vec<Node> = crd.finalizers().chain([FINALIZER]).map(Node::from).collect();
         crd.set_at(&["metadata", "finalizers"], finalizers);

@@ -48,7 +48,14 @@ const EXTENSIONS: &str = "pkg/apiserver/apiserver.go:55";
 
 impl Scheme for BuiltinKinds {
     fn schema(&self, kind: &GroupVersionKind) -> Option<Schema> {
-        let root = self.0.kind(kind)?;
+        let registered = self.0.kind(kind).or_else(|| {
+            // COMPAT: registered, but not served.
+            let old = kind.group == "apiextensions.k8s.io" && kind.version == "v1beta1";
+            self.0
+                .kind(&GroupVersionKind::new(&kind.group, "v1", &kind.kind))
+                .filter(|_| old)
+        });
+        let root = registered?;
         Some(Schema {
             types: self.0.types.clone(),
             root,

@@ -153,7 +153,11 @@ pub async fn prepare(
         errors = validate_object_meta(node, definition.namespaced(), name::name_is_path_segment, &metadata);
     }
     if !errors.is_empty() {
-        return Err(Status::invalid(&definition.invalid_kind(&object), object.name(), &errors));
+        return Err(Status::invalid(
+            &definition.invalid_kind(&object),
+            object.name(),
+            &errors,
+        ));
     }
     let warnings = definition
         .hooks

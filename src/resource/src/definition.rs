@@ -175,7 +175,10 @@ impl ResourceDefinition {
     pub fn invalid_kind(&self, object: &Node) -> GroupKind {
         // COMPAT: of custom resources the kind that the object says it is, even where that is what is wrong.
         if self.is_custom() {
-            return GroupKind { group: self.group.clone(), kind: object.str("kind").into() };
+            return GroupKind {
+                group: self.group.clone(),
+                kind: object.str("kind").into(),
+            };
         }
         let group = self.hooks.group_in_errors().map(CompactString::from);
         GroupKind {

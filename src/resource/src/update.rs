@@ -368,7 +368,11 @@ async fn before_update(call: &mut Call<'_>, object: &mut Node, old: &Node, dry_r
     }
     validate(call, object, old, dry_run, &mut errors);
     if !errors.is_empty() {
-        return Err(Status::invalid(&definition.invalid_kind(object), object.name(), &errors));
+        return Err(Status::invalid(
+            &definition.invalid_kind(object),
+            object.name(),
+            &errors,
+        ));
     }
     if !(status && definition.is_custom()) {
         let warnings = definition
