@@ -5,15 +5,14 @@ use crate::admission::{self, Late, Outside};
 use crate::aggregation::{EngineApiServices, GatewayObjects, GatewayRemote};
 use crate::bootstrap::Bootstrap;
 use crate::caches::CacheSet;
-use crate::config::{Config, DataDir};
+use crate::config::Config;
 use crate::entropy::RandomEntropy;
 use crate::health;
 use crate::identity::{self, Identity};
 use crate::objects::CachedObjects;
-use crate::observer::StoreMetrics;
 use crate::routes::Routes;
 use crate::scheme::{AllKinds, BuiltinKinds};
-use crate::{controllers, custom, files, version};
+use crate::{controllers, custom, files, store, version};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use fairlead_api::json;
@@ -31,7 +30,7 @@ use fairlead_server::drain::Drain;
 use fairlead_server::listener::{self, Listener, ListenerConfig};
 use fairlead_server::metrics::Metrics;
 use fairlead_server::tls::{Certificates, TlsConfig};
-use fairlead_storage::{Embedded, EmbeddedConfig, Memory, Store, StoreObserver, compaction};
+use fairlead_storage::{Embedded, compaction};
 use fairlead_telemetry::{Families, Health, Hook, SystemClock, task};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -70,7 +69,7 @@ pub async fn start(config: Config) -> Result<Running> {
     let mut identity = Identity::prepare(&config, now)?;
 
     let families = Families::default();
-    let (store, embedded) = open_store(&config, clock.clone(), &families).await?;
+    let (store, embedded) = store::open(&config, clock.clone(), &families).await?;
     families
         .gauges(
             "kubernetes_build_info",
@@ -291,31 +290,6 @@ fn gateway(
         Arc::new(SystemClock),
         families,
     ))
-}
-
-async fn open_store(
-    config: &Config,
-    clock: Arc<SystemClock>,
-    families: &Families,
-) -> Result<(Arc<dyn Store>, Option<Embedded>)> {
-    let observer: Arc<dyn StoreObserver> = Arc::new(StoreMetrics::register(families));
-    match &config.data {
-        DataDir::Memory(_) => Ok((Arc::new(Memory::observed(clock, Some(observer))), None)),
-        DataDir::Directory(path) => {
-            let directory = path.join("store");
-            files::make_directory(&directory)?;
-            let opened = {
-                let directory = directory.clone();
-                let settings = EmbeddedConfig {
-                    observer: Some(observer),
-                    ..EmbeddedConfig::new(clock)
-                };
-                tokio::task::spawn_blocking(move || Embedded::open(&directory, settings)).await?
-            };
-            let store = opened.with_context(|| format!("cannot open the data in {}", directory.display()))?;
-            Ok((Arc::new(store.clone()), Some(store)))
-        }
-    }
 }
 
 fn settings(config: &Config, identity: &Identity, access: &Access, address: SocketAddr) -> Settings {

@@ -2,7 +2,7 @@
 //!
 //! - [`flags`]: raw text. [`config`]: what it means, checked. [`compose`]: from there to a running server.
 //! - [`identity`], [`pki`], [`kubeconfig`]: certificates and keys. [`access`]: who may do what. [`admission`]: what may be written.
-//! - [`caches`], [`objects`]: stored objects for everyone who reads them. [`bootstrap`]: those every server has.
+//! - [`store`]: where objects are stored. [`caches`], [`objects`]: stored objects for everyone who reads them. [`bootstrap`]: those every server has.
 //! - [`routes`], [`custom`], [`aggregation`]: what is served, by whom. [`controllers`], [`remote_content`]: the loops beside it.
 //! - [`testing`]: a server for tests.
 
@@ -28,5 +28,6 @@ pub mod pki;
 pub mod remote_content;
 pub mod routes;
 pub mod scheme;
+pub mod store;
 pub mod testing;
 pub mod version;
