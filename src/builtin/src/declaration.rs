@@ -46,6 +46,9 @@ pub struct Declaration {
     pub named: Ordered<String>,
     #[serde(default)]
     pub types: Ordered<TypeBody>,
+    /// Descriptions of fields by type, where the typed bindings have none; `_` is the type itself.
+    #[serde(default)]
+    pub words: Ordered<Ordered<String>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

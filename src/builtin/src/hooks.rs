@@ -2,10 +2,11 @@
 
 use crate::allocators::Allocators;
 use crate::auth::{self, Auth, Token};
+use crate::enabled::Enabled;
 use crate::peers::Peers;
 use crate::{
     admissionregistration, apiextensions, apiregistration, apps, autoscaling, batch, certificates, coordination, core,
-    discovery, events, flowcontrol, networking, node, policy, rbac, resource, scheduling, storage,
+    discovery, events, flowcontrol, gateway, networking, node, policy, rbac, resource, scheduling, storage,
 };
 use fairlead_resource::hooks::{Hooks, NoHooks};
 use std::sync::Arc;
@@ -18,6 +19,8 @@ pub struct Deps {
     pub allocators: Allocators,
     /// The hooks of `customresourcedefinitions`: `None` in tools.
     pub custom: Option<Arc<dyn Hooks>>,
+    /// Which group-versions and resources are served.
+    pub enabled: Enabled,
 }
 
 impl Default for Deps {
@@ -27,6 +30,7 @@ impl Default for Deps {
         Deps {
             auth: None,
             custom: None,
+            enabled: Enabled::default(),
             allocators: Allocators::new(vec![range], 30000..=32767),
         }
     }
@@ -75,6 +79,7 @@ pub fn of(group: &str, plural: &str, deps: &Deps, peers: &Peers) -> Arc<dyn Hook
         ("events.k8s.io", "events") => Arc::new(events::events::Events),
         ("flowcontrol.apiserver.k8s.io", "flowschemas") => Arc::new(flowcontrol::flowschemas::FlowSchemas),
         ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => Arc::new(flowcontrol::prioritylevelconfigurations::PriorityLevelConfigurations),
+        ("gateway.fairlead.dev", "backendpolicies") => Arc::new(gateway::backendpolicies::BackendPolicies),
         ("networking.k8s.io", "ingressclasses") => Arc::new(networking::ingressclasses::IngressClasses),
         ("networking.k8s.io", "ingresses") => Arc::new(networking::ingresses::Ingresses),
         ("networking.k8s.io", "ipaddresses") => Arc::new(networking::ipaddresses::IPAddresses),

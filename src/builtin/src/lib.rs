@@ -20,9 +20,11 @@ mod core;
 pub mod declaration;
 mod definitions;
 mod discovery;
+pub mod enabled;
 mod events;
 mod flowcontrol;
 mod gated;
+mod gateway;
 pub mod hooks;
 mod networking;
 mod node;
@@ -40,10 +42,11 @@ mod validation;
 mod value;
 
 pub use definitions::storage_version_hash;
+pub use enabled::Enabled;
 pub use hooks::Deps;
 pub use types::Union;
 
-use compact_str::CompactString;
+use compact_str::{CompactString, format_compact};
 use fairlead_api::GroupVersionKind;
 use fairlead_codec::protobuf::Protobuf;
 use fairlead_resource::ResourceDefinition;
@@ -63,6 +66,8 @@ pub struct Builtins {
     kinds: HashMap<CompactString, GroupVersionKind>,
     unions: HashMap<CompactString, Union>,
     granular: Vec<(CompactString, CompactString)>,
+    /// By OpenAPI name and field, empty for the type itself.
+    words: HashMap<(CompactString, CompactString), String>,
 }
 
 /// Reads the declarations and wires the hooks. Takes a few milliseconds.
@@ -73,8 +78,9 @@ pub fn load(deps: &Deps) -> Builtins {
     let mut table = types::Table::build(&files);
     let types = Arc::new(std::mem::take(&mut table.types));
     let peers = peers::Peers::default();
-    let definitions = definitions::build(&files, &table, &types, deps, &peers);
+    let mut definitions = definitions::build(&files, &table, &types, deps, &peers);
     peers.fill(&definitions);
+    definitions.retain(|d| deps.enabled.serves(&d.group_version(), &d.plural));
     let mut by_name = HashMap::new();
     for (i, ty) in (0u32..).zip(&types.types).filter(|(_, ty)| !ty.name.is_empty()) {
         // The first is the declared one; granular copies come later.
@@ -109,7 +115,18 @@ pub fn load(deps: &Deps) -> Builtins {
         kinds,
         unions,
         granular: table.granular,
+        words: files.iter().flat_map(own_words).collect(),
     }
+}
+
+/// The descriptions a declaration brings along.
+fn own_words(file: &declaration::Declaration) -> impl Iterator<Item = ((CompactString, CompactString), String)> {
+    file.words.0.iter().flat_map(move |(name, fields)| {
+        fields.0.iter().map(move |(field, text)| {
+            let name = format_compact!("{}.{name}", file.package);
+            ((name, field.trim_start_matches('_').into()), text.clone())
+        })
+    })
 }
 
 impl Builtins {
@@ -132,6 +149,11 @@ impl Builtins {
     /// Whether OpenAPI shows `x-kubernetes-map-type: granular` at a field of a type.
     pub fn granular(&self, name: &str, field: &str) -> bool {
         self.granular.iter().any(|(n, f)| n == name && f == field)
+    }
+
+    /// The description a declaration gives of a field, or of the type itself.
+    pub(crate) fn own_words(&self, name: &str, field: &str) -> Option<&str> {
+        self.words.get(&(name.into(), field.into())).map(String::as_str)
     }
 
     /// `x-kubernetes-unions` of a type, by its OpenAPI name.

@@ -41,6 +41,7 @@ impl TypeNotes for Builtins {
         match fairlead_words::word(name, field) {
             // The typed bindings have no such type.
             None if field == "object" && name.ends_with("WatchEvent") => Some("The object the event is about."),
+            None => self.own_words(name, field),
             words => words,
         }
     }

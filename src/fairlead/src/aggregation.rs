@@ -6,7 +6,7 @@ use dashmap::DashMap;
 use fairlead_api::{Node, Status, StatusResult};
 use fairlead_auth::ObjectSource as Objects;
 use fairlead_discovery::{RemoteGroupVersion, Route, Router};
-use fairlead_gateway::objects::{API_SERVICES, ApiServices, ObjectSource, Resource};
+use fairlead_gateway::objects::{API_SERVICES, ApiServices, BACKEND_POLICIES, BackendPolicies, ObjectSource, Resource};
 use fairlead_gateway::{Gateway, RequestContext};
 use fairlead_resource::{Client, ResourceDefinition};
 use fairlead_server::endpoints::Labels;
@@ -89,10 +89,26 @@ pub struct EngineApiServices {
 
 impl EngineApiServices {
     fn definition(&self) -> StatusResult<Arc<ResourceDefinition>> {
-        match self.router.load().route(API_SERVICES.0, "v1", API_SERVICES.1) {
+        self.find(API_SERVICES, "v1")
+    }
+
+    fn find(&self, (group, plural): Resource, version: &str) -> StatusResult<Arc<ResourceDefinition>> {
+        match self.router.load().route(group, version, plural) {
             Some(Route::Local(definition)) => Ok(definition),
             _ => Err(Status::no_such_resource()),
         }
+    }
+}
+
+impl BackendPolicies for EngineApiServices {
+    fn update_policy_status(&self, object: Node) -> BoxFuture<'_, StatusResult<()>> {
+        Box::pin(async move {
+            let definition = self.find(BACKEND_POLICIES, "v1alpha1")?;
+            self.client
+                .update_subresource(&definition, "status", &object)
+                .await
+                .map(drop)
+        })
     }
 }
 
@@ -135,6 +151,7 @@ impl Remote for GatewayRemote {
             let context = RequestContext {
                 verb: labels.verb,
                 long_running: known.info.long_running(),
+                deadline: known.deadline,
                 client: Some(known.connection.peer.ip()),
                 audit_id: &known.audit_id,
             };

@@ -23,7 +23,7 @@ use fairlead_crd::hooks::DefinitionHooks;
 use fairlead_gateway::availability::Probing;
 use fairlead_gateway::objects::{ObjectSource, SERVICES};
 use fairlead_gateway::tls::ClientIdentity;
-use fairlead_gateway::{AddressPolicy, Gateway, Registrar, Routing, Tuning};
+use fairlead_gateway::{AddressPolicy, Gateway, Policy, Registrar, Routing, Tuning};
 use fairlead_resource::{Client, Engine, EngineConfig};
 use fairlead_server::chain::{Chain, OpenId, Services, Settings};
 use fairlead_server::drain::Drain;
@@ -99,6 +99,7 @@ pub async fn start(config: Config) -> Result<Running> {
         custom: Some(Arc::new(DefinitionHooks {
             lifecycle: lifecycle.clone(),
         })),
+        enabled: config.enabled.clone(),
     });
     let kinds = BuiltinKinds(Arc::new(builtins));
     let gateway_objects = Arc::new(GatewayObjects::new(objects, caches.clone()));
@@ -153,6 +154,7 @@ pub async fn start(config: Config) -> Result<Running> {
     Bootstrap::new(engine.clone(), router.clone())
         .run(&config, &access, address, &*clock, &steps)
         .await?;
+    let policies = api_services.clone();
     let mut registrar = Registrar::new(gateway_objects.clone(), api_services, routes.wanted());
     registrar.reconcile().await;
     steps.finish("kube-apiserver-autoregistration");
@@ -163,6 +165,7 @@ pub async fn start(config: Config) -> Result<Running> {
     let mut loops = vec![
         task::spawn("routes", routes.clone().run()),
         task::spawn("gateway", gateway.clone().run(stop(&drain))),
+        task::spawn("backend-policies", gateway.clone().run_policies(policies, stop(&drain))),
         task::spawn("registrar", registrar.run(stop(&drain))),
         task::spawn("count-objects", caches.clone().count(families.clone())),
         task::spawn("compaction", compaction::run(store, compaction::WINDOW)),
@@ -275,10 +278,11 @@ fn gateway(
             Routing::ClusterIp
         },
         addresses: AddressPolicy {
-            allow_loopback: false,
+            allow_loopback: config.backends.allow_loopback,
             forbidden: vec![own],
         },
-        tuning: Tuning::default(),
+        static_addresses: config.backends.addresses.clone(),
+        policy: Policy::standard(Tuning::default(), Vec::new()),
         probing: Probing::default(),
         system_roots: fairlead_gateway::tls::system_roots(),
         identity: Some(shown),

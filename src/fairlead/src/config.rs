@@ -4,6 +4,8 @@ use crate::controllers;
 use crate::flags::{Flags, ports};
 use anyhow::{Context, Result, bail, ensure};
 use fairlead_auth::authentication::request_header::IdentityHeaders;
+use fairlead_builtin::Enabled;
+use fairlead_gateway::resolve::Target;
 use fairlead_server::listener::DEFAULT_MAX_STREAMS;
 use fairlead_server::tls::CertificateFiles;
 use http::HeaderValue;
@@ -37,10 +39,21 @@ pub struct Config {
     pub proxy_client: Option<CertificateFiles>,
     pub aggregator_routing: bool,
     pub aggregator_reject_redirects: bool,
+    pub backends: Backends,
+    /// `--runtime-config`.
+    pub enabled: Enabled,
     pub event_ttl: Duration,
     pub allow_privileged: bool,
     /// Seconds: not ready, unreachable.
     pub tolerations: (i64, i64),
+}
+
+/// Where backends may be, beside what APIServices say.
+#[derive(Clone, Debug, Default)]
+pub struct Backends {
+    /// By group or APIService name.
+    pub addresses: Vec<(String, Target)>,
+    pub allow_loopback: bool,
 }
 
 /// Where data lives.
@@ -189,6 +202,17 @@ impl Config {
             proxy_client: pair(flags, "proxy-client-cert-file", "proxy-client-key-file")?,
             aggregator_routing: flags.bool("enable-aggregator-routing"),
             aggregator_reject_redirects: flags.bool("aggregator-reject-forwarding-redirect"),
+            backends: Backends {
+                addresses: flags
+                    .list("backend-address")
+                    .iter()
+                    .map(|a| backend_address(a))
+                    .collect::<Result<_>>()?,
+                allow_loopback: flags.bool("backend-allow-loopback"),
+            },
+            enabled: Enabled::parse(flags.list("runtime-config").iter().map(String::as_str))
+                .map_err(anyhow::Error::msg)
+                .context("--runtime-config")?,
             event_ttl: flags.duration("event-ttl"),
             allow_privileged: !flags.given("allow-privileged") || flags.bool("allow-privileged"),
             tolerations: (
@@ -231,6 +255,18 @@ fn address(flags: &Flags, name: &str) -> Result<Option<IpAddr>> {
                 .with_context(|| format!("--{name}={text} is not an address"))
         })
         .transpose()
+}
+
+/// `GROUP=host:port`.
+fn backend_address(text: &str) -> Result<(String, Target)> {
+    let wrong = || format!("--backend-address={text} must be GROUP=host:port");
+    let (group, address) = text.split_once('=').with_context(wrong)?;
+    ensure!(!group.is_empty(), wrong());
+    let (host, port) = address.rsplit_once(':').with_context(wrong)?;
+    let port: u16 = port.parse().ok().filter(|p| *p > 0).with_context(wrong)?;
+    let host = host.trim_matches(['[', ']']);
+    ensure!(!host.is_empty(), wrong());
+    Ok((group.to_owned(), Target::new(host, port)))
 }
 
 fn count(flags: &Flags, name: &str) -> Result<usize> {

@@ -46,10 +46,25 @@ const MAX_PROBES: usize = 16;
 
 /// Checks everything, in kube-aggregator's order.
 pub async fn check(backend: &Backend, source: &dyn ObjectSource, timeout: Duration) -> Available {
-    match check_objects(&backend.remote().service, source) {
+    match check_services(backend, source) {
         Some(problem) => problem,
         None => probe(backend, timeout).await,
     }
+}
+
+/// What the objects behind a backend say; `None` when they leave nothing to be desired. Of several Services one that is
+/// well is enough, and addresses that were given need none.
+pub fn check_services(backend: &Backend, source: &dyn ObjectSource) -> Option<Available> {
+    let policy = backend.policy();
+    if !policy.addresses.is_empty() {
+        return None;
+    }
+    let mut first = None;
+    for route in backend.routes() {
+        let problem = check_objects(&route.service, source)?;
+        first = first.or(Some(problem));
+    }
+    first
 }
 
 /// What the Service and its EndpointSlices alone say; `None` when they leave nothing to be desired.
@@ -87,21 +102,25 @@ pub fn check_objects(reference: &ServiceReference, source: &dyn ObjectSource) ->
 
 /// Asks every endpoint for the group-version's discovery; one that answers is enough.
 async fn probe(backend: &Backend, timeout: Duration) -> Available {
-    let pool = match backend.pool() {
-        Ok(pool) => pool,
-        Err(error) => return Available::no("FailedDiscoveryCheck", error.to_string()),
-    };
-    let endpoints = pool.endpoints();
+    let policy = backend.policy();
+    let mut endpoints = Vec::new();
+    let mut problem = None;
+    for route in backend.routes() {
+        match route.pool(&policy) {
+            Ok(pool) => endpoints.extend(pool.endpoints().iter().map(|e| (pool.clone(), e.clone()))),
+            Err(error) => problem = problem.or(Some(error.to_string())),
+        }
+    }
     let path = backend.api_service.discovery_path();
     let probes = endpoints
         .iter()
         .take(MAX_PROBES)
-        .map(|e| probe_endpoint(pool, e, &path, timeout));
+        .map(|(pool, endpoint)| probe_endpoint(pool, endpoint, &path, timeout));
     let outcomes = join_all(probes).await;
     if outcomes.iter().any(Result::is_ok) {
         return Available::passed();
     }
-    let message = outcomes.into_iter().rev().find_map(Result::err);
+    let message = outcomes.into_iter().rev().find_map(Result::err).or(problem);
     Available::no(
         "FailedDiscoveryCheck",
         message.unwrap_or_else(|| "no endpoints available".into()),
@@ -127,6 +146,8 @@ async fn probe_endpoint(pool: &Pool, endpoint: &Arc<Endpoint>, path: &str, timeo
             ))
         }
         Err(error) => {
+            // It may have hung until the time was over.
+            pool.eject(endpoint);
             endpoint.abandon();
             Err(format!(
                 "failing or missing response from {url}: Get {url:?}: {}",

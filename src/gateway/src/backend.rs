@@ -4,12 +4,13 @@
 use crate::apiservice::{ApiService, Available, ConditionStatus, Remote, ServiceReference};
 use crate::body::Body;
 use crate::connect::Connector;
-use crate::endpoint::Tuning;
 use crate::layers::{self, Refusal, Stack};
 use crate::metrics::{BackendMetrics, Metrics};
 use crate::objects::{ENDPOINT_SLICES, SERVICES};
-use crate::pool::{Outgoing, Pool, SendError};
+use crate::policy::{Live, Policy};
+use crate::pool::{Outgoing, Pool};
 use crate::resolve::{ResolveError, Resolver};
+use crate::routes::{Route, Routes};
 use crate::tls::{self, ClientIdentity, TlsSetupError, Trust};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::Response;
@@ -22,7 +23,6 @@ use tower::ServiceExt;
 /// What all backends have in common.
 pub struct Shared {
     pub resolver: Resolver,
-    pub tuning: Arc<Tuning>,
     pub metrics: Metrics,
     pub system_roots: Arc<RootCertStore>,
     /// The certificate shown to backends; replaced when its file changes.
@@ -32,15 +32,16 @@ pub struct Shared {
 pub struct Backend {
     pub api_service: ApiService,
     remote: Remote,
-    targets: LiveTargets,
-    /// Why no connection can even be tried, else the endpoints.
-    pool: Result<Arc<Pool>, TlsSetupError>,
-    /// What requests pass on their way to the pool; `None` where there is none.
-    stack: Option<Stack>,
+    live: Live,
+    routes: Arc<Routes>,
+    /// What requests pass on their way to a pool.
+    stack: Stack,
     available: watch::Sender<Available>,
     metrics: BackendMetrics,
     /// Told when an endpoint fails under a request.
     trouble: Arc<Notify>,
+    /// Told when there is another policy.
+    configured: watch::Sender<u64>,
 }
 
 /// What a Service leads to, resolved again whenever a Service or EndpointSlice has changed.
@@ -61,34 +62,25 @@ struct Resolved {
 
 impl Backend {
     /// `None` for an APIService that names no service. Nothing is dialed yet.
-    pub fn new(api_service: ApiService, available: bool, shared: &Shared) -> Option<Arc<Backend>> {
+    pub fn new(api_service: ApiService, policy: Policy, available: bool, shared: &Shared) -> Option<Arc<Backend>> {
         let remote = api_service.remote.clone()?;
         let metrics = shared.metrics.backend(&api_service.name);
-        let trouble = Arc::new(Notify::new());
-        let pool = connector(&remote, shared).map(|connector| {
-            Arc::new(Pool::new(
-                connector,
-                shared.tuning.clone(),
-                metrics.clone(),
-                trouble.clone(),
-            ))
-        });
-        let stack = pool
-            .as_ref()
-            .ok()
-            .map(|pool| layers::stack(pool.clone(), metrics.in_flight.clone()));
-        let targets = LiveTargets::new(shared.resolver.clone(), remote.service.clone());
+        let live = policy.live();
+        let routes = Arc::new(Routes::new(live.clone(), Vec::new()));
         let status = if available { Available::passed() } else { unknown() };
-        Some(Arc::new(Backend {
+        let backend = Backend {
             api_service,
             remote,
-            targets,
-            pool,
-            stack,
+            stack: layers::stack(routes.clone(), live.clone(), &metrics),
+            live,
+            routes,
             available: watch::Sender::new(status),
             metrics,
-            trouble,
-        }))
+            trouble: Arc::new(Notify::new()),
+            configured: watch::Sender::new(0),
+        };
+        backend.arrange(shared);
+        Some(Arc::new(backend))
     }
 
     pub fn name(&self) -> &str {
@@ -103,11 +95,63 @@ impl Backend {
         &self.metrics
     }
 
-    /// The endpoints as they are now; resolves again only after a Service or EndpointSlice has changed.
-    pub fn pool(&self) -> Result<&Arc<Pool>, PoolError> {
-        let pool = self.pool.as_ref().map_err(|e| PoolError::Setup(e.clone()))?;
-        self.targets.refresh(pool).map_err(PoolError::Resolve)?;
-        Ok(pool)
+    /// What holds for it now.
+    pub fn policy(&self) -> Arc<Policy> {
+        self.live.load_full()
+    }
+
+    /// Changes what holds from the next request on. Connections stay, to all endpoints that do.
+    pub fn set_policy(&self, policy: Policy, shared: &Shared) {
+        if **self.live.load() == policy {
+            return;
+        }
+        self.live.store(Arc::new(policy));
+        self.arrange(shared);
+        self.configured.send_modify(|n| *n += 1);
+    }
+
+    /// A number that changes with the policy.
+    pub fn configurations(&self) -> watch::Receiver<u64> {
+        self.configured.subscribe()
+    }
+
+    /// Makes a route of every Service there is now, taking over those that stay.
+    fn arrange(&self, shared: &Shared) {
+        let policy = self.live.load();
+        let own = std::slice::from_ref(&self.remote.service);
+        let services: Vec<&ServiceReference> = match policy.traffic.as_slice() {
+            [] => own.iter().collect(),
+            shares => shares.iter().map(|s| &s.service).collect(),
+        };
+        let old = self.routes.all();
+        let routes = services.into_iter().map(|service| {
+            let known = old.iter().find(|r| r.service == *service).cloned();
+            known.unwrap_or_else(|| Arc::new(self.route(service, shared)))
+        });
+        self.routes.replace(routes.collect());
+    }
+
+    fn route(&self, service: &ServiceReference, shared: &Shared) -> Route {
+        let pool = connector(&self.remote, service, shared).map(|connector| {
+            Arc::new(Pool::new(
+                connector,
+                self.live.clone(),
+                self.metrics.clone(),
+                self.trouble.clone(),
+            ))
+        });
+        let targets = LiveTargets::new(shared.resolver.clone(), service.clone());
+        Route::new(service.clone(), targets, pool)
+    }
+
+    /// All Services requests may go to.
+    pub fn routes(&self) -> Vec<Arc<Route>> {
+        self.routes.all().to_vec()
+    }
+
+    /// The endpoints as they are now, of the Service that gets most requests where there are several.
+    pub fn pool(&self) -> Result<Arc<Pool>, PoolError> {
+        self.routes.any()
     }
 
     /// Requests to a backend that is not available are refused at once.
@@ -133,12 +177,9 @@ impl Backend {
         self.trouble.notified().await;
     }
 
-    /// Sends a request through the stack. The pool must be there.
+    /// Sends a request through the stack.
     pub async fn forward(&self, outgoing: Outgoing) -> Result<Response<Body>, Refusal> {
-        let Some(stack) = &self.stack else {
-            return Err(Refusal::Send(SendError::from("no endpoints available".to_owned())));
-        };
-        match stack.clone().oneshot(outgoing).await {
+        match self.stack.clone().oneshot(outgoing).await {
             Ok(answer) => answer,
             Err(never) => match never {},
         }
@@ -202,7 +243,8 @@ fn unknown() -> Available {
     }
 }
 
-fn connector(remote: &Remote, shared: &Shared) -> Result<Connector, TlsSetupError> {
+/// The APIService says whom to trust; the name is that of the Service.
+fn connector(remote: &Remote, service: &ServiceReference, shared: &Shared) -> Result<Connector, TlsSetupError> {
     let trust = match (remote.insecure_skip_tls_verify, remote.ca_bundle.as_slice()) {
         (true, _) => Trust::Insecure,
         (false, []) => Trust::System,
@@ -212,7 +254,7 @@ fn connector(remote: &Remote, shared: &Shared) -> Result<Connector, TlsSetupErro
     let config = |protocols: &[&str]| {
         tls::client_config(trust, &shared.system_roots, identity.as_ref().as_ref(), protocols).map(Arc::new)
     };
-    let name = remote.service.server_name();
+    let name = service.server_name();
     Ok(Connector {
         tls: config(&["h2", "http/1.1"])?,
         tls_http1: config(&["http/1.1"])?,
@@ -220,7 +262,5 @@ fn connector(remote: &Remote, shared: &Shared) -> Result<Connector, TlsSetupErro
         server_name: ServerName::try_from(name)
             .unwrap_or_else(|_| ServerName::try_from("invalid").expect("a DNS name")),
         policy: shared.resolver.policy.clone(),
-        dial_timeout: shared.tuning.dial_timeout,
-        handshake_timeout: shared.tuning.handshake_timeout,
     })
 }

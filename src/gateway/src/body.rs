@@ -85,6 +85,11 @@ impl Replay {
         Replay(None)
     }
 
+    /// Whether there is no body at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     pub fn attempt(&self) -> Attempt {
         Attempt {
             source: self.0.clone(),

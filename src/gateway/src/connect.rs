@@ -1,15 +1,17 @@
 //! A new connection: name lookup, address check, TCP, TLS, and what went wrong in kube-apiserver's words.
 
+use crate::endpoint::Tuning;
+use crate::patient::timeout;
 use crate::resolve::{AddressPolicy, Target};
 use crate::tls::{CertificateProblem, ProblemKind};
 use rustls::{CertificateError, ClientConfig, Error as TlsError};
 use rustls_pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -21,8 +23,6 @@ pub struct Connector {
     pub tls_http1: Arc<ClientConfig>,
     pub server_name: ServerName<'static>,
     pub policy: Arc<AddressPolicy>,
-    pub dial_timeout: Duration,
-    pub handshake_timeout: Duration,
 }
 
 /// Why there is no connection.
@@ -46,38 +46,44 @@ impl std::fmt::Display for ConnectError {
 impl std::error::Error for ConnectError {}
 
 impl Connector {
-    pub async fn connect(&self, target: &Target) -> Result<TlsStream<TcpStream>, ConnectError> {
-        self.handshake(target, &self.tls).await
+    pub async fn connect(&self, target: &Target, tuning: &Tuning) -> Result<TlsStream<TcpStream>, ConnectError> {
+        self.handshake(target, tuning, &self.tls).await
     }
 
-    pub async fn connect_http1(&self, target: &Target) -> Result<TlsStream<TcpStream>, ConnectError> {
-        self.handshake(target, &self.tls_http1).await
+    pub async fn connect_http1(&self, target: &Target, tuning: &Tuning) -> Result<TlsStream<TcpStream>, ConnectError> {
+        self.handshake(target, tuning, &self.tls_http1).await
     }
 
-    async fn handshake(&self, target: &Target, tls: &Arc<ClientConfig>) -> Result<TlsStream<TcpStream>, ConnectError> {
-        let stream = self.dial(target).await?;
+    async fn handshake(
+        &self,
+        target: &Target,
+        tuning: &Tuning,
+        tls: &Arc<ClientConfig>,
+    ) -> Result<TlsStream<TcpStream>, ConnectError> {
+        let stream = self.dial(target, tuning).await?;
         let connecting = TlsConnector::from(tls.clone()).connect(self.server_name.clone(), stream);
-        match timeout(self.handshake_timeout, connecting).await {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(tls_error(&error)),
-            Err(_) => Err(ConnectError {
+        match timeout(tuning.handshake_timeout, connecting).await {
+            Some(Ok(stream)) => Ok(stream),
+            Some(Err(error)) => Err(tls_error(&error)),
+            None => Err(ConnectError {
                 timed_out: true,
                 ..ConnectError::plain("net/http: TLS handshake timeout")
             }),
         }
     }
 
-    async fn dial(&self, target: &Target) -> Result<TcpStream, ConnectError> {
+    async fn dial(&self, target: &Target, tuning: &Tuning) -> Result<TcpStream, ConnectError> {
         let mut last = None;
-        for address in self.lookup(target).await? {
-            match timeout(self.dial_timeout, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
+        for address in self.lookup(target, tuning).await? {
+            match timeout(tuning.dial_timeout, TcpStream::connect(address)).await {
+                Some(Ok(stream)) => {
                     // A request is written in one go: waiting for more would only delay it.
                     stream.set_nodelay(true).ok();
+                    watch_over(&stream, tuning);
                     return Ok(stream);
                 }
-                Ok(Err(error)) => last = Some(ConnectError::dial(&address, &format!("connect: {}", io_text(&error)))),
-                Err(_) => {
+                Some(Err(error)) => last = Some(ConnectError::dial(&address, &format!("connect: {}", io_text(&error)))),
+                None => {
                     last = Some(ConnectError {
                         timed_out: true,
                         ..ConnectError::dial(&address, "i/o timeout")
@@ -89,7 +95,7 @@ impl Connector {
     }
 
     /// The addresses of a target, each of them checked.
-    async fn lookup(&self, target: &Target) -> Result<Vec<SocketAddr>, ConnectError> {
+    async fn lookup(&self, target: &Target, tuning: &Tuning) -> Result<Vec<SocketAddr>, ConnectError> {
         let (name, port) = match target {
             Target::Address(address) => return Ok(vec![self.allowed(*address)?]),
             Target::Name(name, port) => (name.as_str(), *port),
@@ -100,8 +106,8 @@ impl Connector {
             problem: None,
             timed_out: false,
         };
-        let found = timeout(self.dial_timeout, tokio::net::lookup_host((name, port))).await;
-        let found = found.map_err(|_| no_such_host())?.map_err(|_| no_such_host())?;
+        let found = timeout(tuning.dial_timeout, tokio::net::lookup_host((name, port))).await;
+        let found = found.and_then(Result::ok).ok_or_else(no_such_host)?;
         let mut allowed = Vec::new();
         let mut refused = None;
         for address in found {
@@ -124,6 +130,21 @@ impl Connector {
             timed_out: false,
         })
     }
+}
+
+/// Lets the kernel notice a machine that has gone, where nothing else would: a watch over HTTP/1.1 has no ping.
+fn watch_over(stream: &TcpStream, tuning: &Tuning) {
+    // The kernel counts in seconds.
+    let pause = (tuning.ping_interval + tuning.ping_timeout).max(Duration::from_secs(1));
+    let keepalive = TcpKeepalive::new()
+        .with_time(pause)
+        .with_interval(pause)
+        .with_retries(2);
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&keepalive).ok();
+    // Not shorter: the kernel also counts the time in which a peer is there but does not read.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(pause * 15)).ok();
 }
 
 impl ConnectError {

@@ -66,7 +66,7 @@ impl RemoteGroup {
     /// The backend's answer as of `now`, with the documents known before.
     pub async fn learn(&self, backend: &Backend, now: Timestamp) -> Result<RemoteGroup, DiscoveryError> {
         let pool = backend.pool().map_err(|e| DiscoveryError::Send(e.to_string()))?;
-        let resources = resources(pool, &self.group_version, &backend.api_service.discovery_path()).await?;
+        let resources = resources(&pool, &self.group_version, &backend.api_service.discovery_path()).await?;
         Ok(RemoteGroup {
             resources,
             freshness: Freshness::Current,
@@ -78,7 +78,7 @@ impl RemoteGroup {
     /// The same with the backend's OpenAPI documents as they are now; what cannot be had stays as it was.
     pub async fn learn_openapi(&self, backend: &Backend) -> RemoteGroup {
         let Ok(pool) = backend.pool() else { return self.clone() };
-        let openapi = openapi::learn(pool, &self.group_version, &self.openapi).await;
+        let openapi = openapi::learn(&pool, &self.group_version, &self.openapi).await;
         RemoteGroup {
             openapi,
             ..self.clone()

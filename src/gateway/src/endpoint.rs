@@ -4,19 +4,21 @@
 use crate::body::Attempt;
 use crate::connect::{ConnectError, Connector};
 use crate::metrics::BackendMetrics;
+use crate::outlier::Health;
+use crate::patient::PatientTimer;
 use crate::resolve::Target;
 use fairlead_telemetry::task::spawn;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// Bounds and times of a pool. The defaults notice a dead connection within a second.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Tuning {
     pub dial_timeout: Duration,
     pub handshake_timeout: Duration,
@@ -27,13 +29,8 @@ pub struct Tuning {
     pub max_http2_connections: usize,
     pub max_idle_http1: usize,
     pub idle_timeout: Duration,
-    /// The first ejection; each further one in a row lasts twice as long.
-    pub ejection: Duration,
-    pub max_ejection: Duration,
     /// A request without an answer after this long is a reason to see whether the backend is well.
     pub suspicion: Duration,
-    /// Requests under way to one backend, watches not counted.
-    pub max_in_flight: usize,
 }
 
 impl Default for Tuning {
@@ -46,10 +43,7 @@ impl Default for Tuning {
             max_http2_connections: 8,
             max_idle_http1: 64,
             idle_timeout: Duration::from_secs(90),
-            ejection: Duration::from_secs(1),
-            max_ejection: Duration::from_secs(30),
             suspicion: Duration::from_secs(1),
-            max_in_flight: 1000,
         }
     }
 }
@@ -64,7 +58,7 @@ pub struct Endpoint {
     dials: AtomicU64,
     dial_error: Mutex<Option<ConnectError>>,
     load: AtomicUsize,
-    health: Health,
+    pub health: Health,
     /// Told when requests under way here should not be waited for any longer.
     abandoned: tokio::sync::Notify,
 }
@@ -86,13 +80,6 @@ struct Http2 {
 
 /// Until the backend says how many streams it allows.
 const INITIAL_STREAMS: usize = 100;
-
-#[derive(Default)]
-struct Health {
-    failures: AtomicU32,
-    /// Until when requests rather go elsewhere, in milliseconds after `epoch`; 0 when healthy.
-    ejected_until: AtomicU64,
-}
 
 /// A connection, for one request.
 pub struct Lease {
@@ -183,13 +170,13 @@ impl Endpoint {
     }
 
     async fn dial(&self, connector: &Connector, tuning: &Tuning) -> Result<Lease, ConnectError> {
-        let stream = connector.connect(&self.target).await?;
+        let stream = connector.connect(&self.target, tuning).await?;
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let refused = |error: hyper::Error| ConnectError::plain(crate::pool::hyper_text(&error));
         if is_http2 {
             let mut builder = http2::Builder::new(TokioExecutor::new());
             builder
-                .timer(TokioTimer::new())
+                .timer(PatientTimer)
                 .keep_alive_interval(tuning.ping_interval)
                 .keep_alive_timeout(tuning.ping_timeout)
                 .initial_stream_window_size(1 << 20)
@@ -261,33 +248,6 @@ impl Endpoint {
     /// Resolves when requests under way here should not be waited for any longer.
     pub async fn abandoned(&self) {
         self.abandoned.notified().await;
-    }
-
-    // --- health
-
-    pub fn is_ejected(&self, now_millis: u64) -> bool {
-        self.health.ejected_until.load(Ordering::Relaxed) > now_millis
-    }
-
-    pub fn succeeded(&self) {
-        if self.health.failures.load(Ordering::Relaxed) != 0 {
-            self.health.failures.store(0, Ordering::Relaxed);
-            self.health.ejected_until.store(0, Ordering::Relaxed);
-        }
-    }
-
-    /// Ejects the endpoint for a while; returns whether it was not ejected before.
-    pub fn failed(&self, now_millis: u64, tuning: &Tuning) -> bool {
-        let was_ejected = self.is_ejected(now_millis);
-        // Several requests on one dead connection are one failure.
-        if !was_ejected {
-            let failures = self.health.failures.fetch_add(1, Ordering::Relaxed).min(10);
-            let pause = (tuning.ejection * (1 << failures)).min(tuning.max_ejection);
-            self.health
-                .ejected_until
-                .store(now_millis + pause.as_millis() as u64, Ordering::Relaxed);
-        }
-        !was_ejected
     }
 
     fn lock(&self) -> MutexGuard<'_, Connections> {

@@ -3,6 +3,7 @@
 use crate::body::{Replay, read};
 use crate::endpoint::Endpoint;
 use crate::headers::set_identity;
+use crate::patient::timeout;
 use crate::pool::{Outgoing, Pool, SendError};
 use bytes::Bytes;
 use fairlead_api::UserInfo;
@@ -11,7 +12,6 @@ use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::timeout;
 
 /// A GET of the gateway's own.
 #[derive(Clone, Copy)]
@@ -74,7 +74,7 @@ impl Fetch<'_> {
         };
         timeout(self.timeout, reading)
             .await
-            .unwrap_or_else(|_| Err(SendError::from(TIMED_OUT.to_owned())))
+            .unwrap_or_else(|| Err(SendError::from(TIMED_OUT.to_owned())))
     }
 
     fn outgoing(&self) -> Result<Outgoing, SendError> {
@@ -92,12 +92,6 @@ impl Fetch<'_> {
                 headers.insert(name, value);
             }
         }
-        Ok(Outgoing {
-            method: Method::GET,
-            path_and_query,
-            headers,
-            body: Replay::empty(),
-            long_running: false,
-        })
+        Ok(Outgoing::new(Method::GET, path_and_query, headers, Replay::empty()))
     }
 }

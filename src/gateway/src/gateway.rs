@@ -1,15 +1,20 @@
 //! [`Gateway`]: all backends of one server, and the loops that keep their state.
 
+use crate::active;
 use crate::apiservice::{ApiService, Available, ConditionStatus, is_available, set_available};
 use crate::availability::{self, Probing};
 use crate::backend::{Backend, Shared};
 use crate::body::{Body, BoxError};
 use crate::discovery::{RemoteGroup, RemoteGroups};
-use crate::endpoint::Tuning;
 use crate::metrics::Metrics;
-use crate::objects::{API_SERVICES, ApiServices, ENDPOINT_SLICES, ObjectSource, SERVICES};
+use crate::objects::{
+    API_SERVICES, ApiServices, BACKEND_POLICIES, BackendPolicies, ENDPOINT_SLICES, ObjectSource, SERVICES,
+};
+use crate::policies::Assigned;
+use crate::policy::Policy;
+use crate::policy_status::{LOOK_EVERY, PolicyStatus};
 use crate::proxy::{RequestContext, proxy};
-use crate::resolve::{AddressPolicy, Resolver, Routing};
+use crate::resolve::{AddressPolicy, Resolver, Routing, Target};
 use crate::tls::ClientIdentity;
 use crate::webhook::Webhooks;
 use arc_swap::ArcSwap;
@@ -31,7 +36,10 @@ use tokio::time::{Instant, sleep_until};
 pub struct Config {
     pub routing: Routing,
     pub addresses: AddressPolicy,
-    pub tuning: Tuning,
+    /// What holds for backends without a BackendPolicy.
+    pub policy: Policy,
+    /// Where backends listen, by group or APIService name, unless a BackendPolicy says so.
+    pub static_addresses: Vec<(String, Target)>,
     pub probing: Probing,
     /// For backends without a caBundle; see [`crate::tls::system_roots`].
     pub system_roots: Arc<RootCertStore>,
@@ -50,9 +58,14 @@ struct Inner {
     clock: Arc<dyn Clock>,
     probing: Probing,
     backends: ArcSwap<HashMap<CompactString, Arc<Backend>>>,
+    policy: Policy,
+    static_addresses: Vec<(String, Target)>,
     registered: watch::Receiver<u64>,
-    /// The change of APIServices that `backends` was made from, plus one; 0 before the first time.
+    policies: watch::Receiver<u64>,
+    /// The changes of APIServices and of BackendPolicies that `backends` was made from, plus one; 0 before the first
+    /// time.
     synced: AtomicU64,
+    synced_policies: AtomicU64,
     /// Held while `backends` is made.
     syncing: Mutex<()>,
     groups: ArcSwap<RemoteGroups>,
@@ -84,18 +97,21 @@ impl Gateway {
         Gateway(Arc::new(Inner {
             shared: Shared {
                 resolver,
-                tuning: Arc::new(config.tuning),
                 metrics: Metrics::new(families),
                 system_roots: config.system_roots,
                 identity: ArcSwap::from_pointee(config.identity),
             },
+            policy: config.policy,
+            static_addresses: config.static_addresses,
             registered: source.changes(API_SERVICES),
+            policies: source.changes(BACKEND_POLICIES),
             source,
             api_services,
             clock,
             probing: config.probing,
             backends: ArcSwap::default(),
             synced: AtomicU64::new(0),
+            synced_policies: AtomicU64::new(0),
             syncing: Mutex::default(),
             groups: ArcSwap::default(),
             groups_changed: watch::Sender::new(0),
@@ -156,10 +172,12 @@ impl Gateway {
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
         let mut registered = self.0.registered.clone();
+        let mut policies = self.0.policies.clone();
         let mut tasks: HashMap<CompactString, Watched> = HashMap::new();
         let mut measured: HashSet<CompactString> = HashSet::new();
         loop {
             registered.borrow_and_update();
+            policies.borrow_and_update();
             self.0.sync();
             let backends = self.0.backends.load_full();
             tasks.retain(|name, _| backends.contains_key(name));
@@ -167,7 +185,8 @@ impl Gateway {
                 if !tasks.contains_key(name) {
                     let watching = spawn("apiservice availability", self.0.clone().watch(name.clone()));
                     let learning = spawn("apiservice discovery", self.0.clone().learn(name.clone()));
-                    tasks.insert(name.clone(), Watched([watching, learning]));
+                    let checking = spawn("apiservice health", self.0.clone().check_endpoints(name.clone()));
+                    tasks.insert(name.clone(), Watched([watching, learning, checking]));
                 }
             }
             self.0.forget(&backends);
@@ -186,7 +205,32 @@ impl Gateway {
             let retry = Instant::now() + if written { LEARN_INTERVAL } else { WRITE_PAUSE };
             tokio::select! {
                 changed = registered.changed() => if changed.is_err() { return },
+                Ok(()) = policies.changed() => {}
                 () = sleep_until(retry) => {}
+                () = &mut stop => return,
+            }
+        }
+    }
+
+    /// Keeps the status of BackendPolicies up to date until `stop` resolves.
+    pub async fn run_policies(self, writer: Arc<dyn BackendPolicies>, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
+        let mut policies = self.0.policies.clone();
+        let mut status = PolicyStatus::default();
+        loop {
+            policies.borrow_and_update();
+            self.0.sync();
+            let inner = &self.0;
+            let backend = |name: &str| inner.backends.load().get(name).cloned();
+            let known = |name: &str| inner.backends.load().contains_key(name);
+            let now = inner.clock.now();
+            status
+                .look(inner.source.as_ref(), backend, known, writer.as_ref(), now)
+                .await;
+            let some = !inner.source.list(BACKEND_POLICIES).is_empty();
+            tokio::select! {
+                changed = policies.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(LOOK_EVERY), if some => {}
                 () = &mut stop => return,
             }
         }
@@ -194,7 +238,7 @@ impl Gateway {
 }
 
 /// The tasks of one backend. They end when this is dropped.
-struct Watched([JoinHandle<()>; 2]);
+struct Watched([JoinHandle<()>; 3]);
 
 impl Drop for Watched {
     fn drop(&mut self) {
@@ -207,20 +251,24 @@ impl Drop for Watched {
 impl Inner {
     /// Makes backends of what APIServices say now. Those that stay keep their connections.
     fn sync(&self) {
-        let now = self.registered.borrow().wrapping_add(1);
-        if self.synced.load(Ordering::Acquire) == now {
+        let is_new = || {
+            self.synced.load(Ordering::Acquire) != self.registered.borrow().wrapping_add(1)
+                || self.synced_policies.load(Ordering::Acquire) != self.policies.borrow().wrapping_add(1)
+        };
+        if !is_new() {
             return;
         }
         let _turn = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.synced.load(Ordering::Acquire) == now {
-            return;
+        if is_new() {
+            self.build(&self.backends.load());
         }
-        self.build(&self.backends.load());
     }
 
     /// Makes all backends, taking over those of `old` that are the same. Called by one at a time.
     fn build(&self, old: &HashMap<CompactString, Arc<Backend>>) {
         let now = self.registered.borrow().wrapping_add(1);
+        let now_policies = self.policies.borrow().wrapping_add(1);
+        let assigned = Assigned::read(self.source.as_ref());
         let mut new = HashMap::new();
         for object in self.source.list(API_SERVICES) {
             let api_service = ApiService::read(&object);
@@ -228,9 +276,13 @@ impl Inner {
                 Some(b.remote()) == api_service.remote.as_ref()
                     && b.api_service.group_version == api_service.group_version
             });
+            let policy = self.policy_of(&api_service, &assigned);
             let backend = match known {
-                Some(backend) => Some(backend.clone()),
-                None => Backend::new(api_service, is_available(&object), &self.shared),
+                Some(backend) => {
+                    backend.set_policy(policy, &self.shared);
+                    Some(backend.clone())
+                }
+                None => Backend::new(api_service, policy, is_available(&object), &self.shared),
             };
             if let Some(backend) = backend {
                 new.insert(backend.api_service.name.clone(), backend);
@@ -238,6 +290,24 @@ impl Inner {
         }
         self.backends.store(Arc::new(new));
         self.synced.store(now, Ordering::Release);
+        self.synced_policies.store(now_policies, Ordering::Release);
+    }
+
+    fn policy_of(&self, api_service: &ApiService, assigned: &Assigned) -> Policy {
+        let group = &api_service.group_version.group;
+        let addresses = self
+            .static_addresses
+            .iter()
+            .filter(|(name, _)| *name == *group || *name == *api_service.name)
+            .map(|(_, target)| target.clone());
+        let standard = Policy {
+            addresses: addresses.collect(),
+            ..self.policy.clone()
+        };
+        match assigned.of_target(&api_service.name) {
+            Some(policy) => Policy::read(policy, &standard),
+            None => standard,
+        }
     }
 
     /// Drops what is known of groups whose APIService is gone.
@@ -325,6 +395,31 @@ impl Inner {
             }
         }
         true
+    }
+
+    /// Runs active health checks until its task is aborted.
+    async fn check_endpoints(self: Arc<Inner>, name: CompactString) {
+        loop {
+            let mut registered = self.registered.clone();
+            let Some(backend) = self.backends.load().get(&name).cloned() else {
+                return;
+            };
+            let is_current = || {
+                self.backends
+                    .load()
+                    .get(&name)
+                    .is_some_and(|b| Arc::ptr_eq(b, &backend))
+            };
+            let mut checking = std::pin::pin!(active::run(backend.clone()));
+            while is_current() {
+                tokio::select! {
+                    () = &mut checking => return,
+                    _ = registered.changed() => self.sync(),
+                    // It may have been made again for another reason.
+                    () = tokio::time::sleep(LEARN_INTERVAL) => {}
+                }
+            }
+        }
     }
 
     /// Learns what a backend serves whenever it becomes available and from time to time; until its task is aborted.
@@ -480,18 +575,20 @@ impl Watch {
     ) -> bool {
         let (earliest, until) = (Instant::now() + MIN_PAUSE, Instant::now() + pause);
         let objects = || {
-            let problem = availability::check_objects(&backend.remote().service, source);
+            let problem = availability::check_services(backend, source);
             let targets = backend
                 .pool()
                 .map(|pool| pool.endpoints().iter().map(|e| e.authority.clone()).collect::<Vec<_>>());
             (problem, targets.map_err(|e| e.to_string()))
         };
         let before = objects();
+        let mut configured = backend.configurations();
         let mut timer = std::pin::pin!(sleep_until(until));
         loop {
             tokio::select! {
                 Ok(()) = self.services.changed() => {}
                 Ok(()) = self.slices.changed() => {}
+                Ok(()) = configured.changed() => return false,
                 // The object may have been changed, or its condition by somebody else.
                 Ok(()) = self.registered.changed() => {
                     if !says(source, backend, verdict) { return false }

@@ -2,11 +2,14 @@
 //!
 //! - [`Gateway`] is the handle: it keeps a [`Backend`] for every APIService that names a service, proxies requests to
 //!   it, watches over its availability and learns its documents.
-//! - On the request path: [`mod@proxy`] → [`headers`], [`uri`], [`upgrade`] → [`layers`] → [`pool`] → [`endpoint`] → [`connect`], [`tls`].
-//! - Beside it: [`availability`], [`discovery`], [`openapi`], [`registration`]; [`webhook`] calls admission and
+//! - On the request path: [`mod@proxy`] → [`headers`], [`uri`], [`upgrade`] → [`layers`] → [`routes`] → [`retry`] →
+//!   [`pool`] → [`endpoint`] → [`connect`], [`tls`]; [`outlier`], [`latency`] and [`patient`] judge what comes back.
+//! - [`policy`] is what all of these go by, [`policies`] which of them holds, [`policy_status`] what is told of it.
+//! - Beside it: [`active`], [`availability`], [`discovery`], [`openapi`], [`registration`]; [`webhook`] calls admission and
 //!   conversion webhooks.
 //! - [`objects`] are the traits through which cluster objects are read and written.
 
+pub mod active;
 pub mod apiservice;
 pub mod availability;
 pub mod backend;
@@ -17,14 +20,22 @@ pub mod endpoint;
 pub mod fetch;
 pub mod gateway;
 pub mod headers;
+pub mod latency;
 pub mod layers;
 pub mod metrics;
 pub mod objects;
 pub mod openapi;
+pub mod outlier;
+pub mod patient;
+pub mod policies;
+pub mod policy;
+pub mod policy_status;
 pub mod pool;
 pub mod proxy;
 pub mod registration;
 pub mod resolve;
+pub mod retry;
+pub mod routes;
 pub mod tls;
 pub mod upgrade;
 pub mod uri;
@@ -36,7 +47,8 @@ pub use discovery::{Freshness, RemoteGroup};
 pub use endpoint::Tuning;
 pub use gateway::{Config, Gateway};
 pub use metrics::Metrics;
-pub use objects::{ApiServices, ObjectSource};
+pub use objects::{ApiServices, BackendPolicies, ObjectSource};
+pub use policy::{DiscoveryMode, Policy};
 pub use proxy::{RequestContext, proxy};
 pub use registration::Registrar;
 pub use resolve::{AddressPolicy, Routing};

@@ -1,6 +1,7 @@
 //! The gateway's families: kube-aggregator's names, and what they do not tell.
 
 use crate::connect::ConnectError;
+use crate::layers::breaker::BreakerState;
 use crate::tls::ProblemKind;
 use compact_str::CompactString;
 use fairlead_telemetry::metrics::{Counters, Families, Gauges, Histograms};
@@ -11,6 +12,9 @@ use std::time::Duration;
 const REQUEST_BUCKETS: [f64; 23] = [
     0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0,
     45.0, 60.0,
+];
+const FIRST_BYTE_BUCKETS: [f64; 12] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
 ];
 const CONNECT_BUCKETS: [f64; 8] = [0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 4.0];
 
@@ -26,6 +30,10 @@ pub struct Metrics {
     ejections: Counters,
     connects: Histograms,
     in_flight: Gauges,
+    first_bytes: Histograms,
+    breakers: Gauges,
+    hedges: Counters,
+    cached: Counters,
     discovery_age: Gauges,
     openapi_v2: Counters,
 }
@@ -38,6 +46,9 @@ pub struct BackendMetrics {
     answered: IntCounter,
     ejections: IntCounter,
     connects: Histogram,
+    first_bytes: Histogram,
+    breaker: IntGauge,
+    hedges: IntCounter,
     pub in_flight: IntGauge,
 }
 
@@ -95,6 +106,27 @@ impl Metrics {
                 "Requests under way to a backend, watches not counted.",
                 &["apiservice"],
             ),
+            first_bytes: families.histograms(
+                "fairlead_backend_first_byte_duration_seconds",
+                "Time from sending a request to an endpoint until its answer begins, in seconds.",
+                &["apiservice"],
+                &FIRST_BYTE_BUCKETS,
+            ),
+            breakers: families.gauges(
+                "fairlead_backend_breaker_state",
+                "The circuit breaker of a backend: 0 closed, 1 half open, 2 open.",
+                &["apiservice"],
+            ),
+            hedges: families.counters(
+                "fairlead_backend_hedged_requests_total",
+                "Requests that were sent to a second endpoint because the first took long.",
+                &["apiservice"],
+            ),
+            cached: families.counters(
+                "fairlead_backend_cache_requests_total",
+                "Requests that the cache could have answered, by whether it did.",
+                &["apiservice", "outcome"],
+            ),
             discovery_age: families.gauges(
                 "fairlead_backend_discovery_age_seconds",
                 "How old what is known of a backend's discovery is, in seconds.",
@@ -115,6 +147,9 @@ impl Metrics {
             answered: self.attempts.with(&[name, "answered"]),
             ejections: self.ejections.with(&[name]),
             connects: self.connects.with(&[name]),
+            first_bytes: self.first_bytes.with(&[name]),
+            breaker: self.breakers.with(&[name]),
+            hedges: self.hedges.with(&[name]),
             in_flight: self.in_flight.with(&[name]),
         }
     }
@@ -132,6 +167,7 @@ impl Metrics {
         self.unavailable.remove(&[name]);
         self.discovery_age.remove(&[name]);
         self.in_flight.remove(&[name]);
+        self.breakers.remove(&[name]);
     }
 
     pub fn set_discovery_age(&self, name: &str, age: Duration) {
@@ -171,6 +207,28 @@ impl BackendMetrics {
 
     pub fn ejected(&self) {
         self.ejections.inc();
+    }
+
+    pub fn first_byte(&self, took: Duration) {
+        self.first_bytes.observe(took.as_secs_f64());
+    }
+
+    pub fn breaker(&self, state: BreakerState) {
+        self.breaker.set(match state {
+            BreakerState::Closed => 0,
+            BreakerState::HalfOpen => 1,
+            BreakerState::Open => 2,
+        });
+    }
+
+    pub fn hedged(&self) {
+        self.hedges.inc();
+    }
+
+    /// Whether what was kept was the answer.
+    pub fn cached(&self, hit: bool) {
+        let outcome = if hit { "hit" } else { "miss" };
+        self.all.cached.with(&[&self.name, outcome]).inc();
     }
 
     pub fn connected(&self, took: Duration, error: Option<&ConnectError>) {

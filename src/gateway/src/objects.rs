@@ -11,6 +11,7 @@ use tokio::sync::watch;
 pub type Resource = (&'static str, &'static str);
 
 pub const API_SERVICES: Resource = ("apiregistration.k8s.io", "apiservices");
+pub const BACKEND_POLICIES: Resource = ("gateway.fairlead.dev", "backendpolicies");
 pub const SERVICES: Resource = ("", "services");
 pub const ENDPOINT_SLICES: Resource = ("discovery.k8s.io", "endpointslices");
 
@@ -59,6 +60,12 @@ pub trait ApiServices: Send + Sync {
     fn update_status(&self, object: Node) -> BoxFuture<'_, StatusResult<()>>;
 
     fn delete<'a>(&'a self, name: &'a str, uid: &'a str) -> BoxFuture<'a, StatusResult<()>>;
+}
+
+/// Writes what BackendPolicies say of themselves.
+pub trait BackendPolicies: Send + Sync {
+    /// `object` carries the resourceVersion it was made from.
+    fn update_policy_status(&self, object: Node) -> BoxFuture<'_, StatusResult<()>>;
 }
 
 /// Objects in memory: for tests, and for tools that work on manifests.

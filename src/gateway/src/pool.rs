@@ -1,20 +1,26 @@
-//! The endpoints of one backend: which of them gets a request, and what is tried again elsewhere.
+//! The endpoints of one Service: which of them gets a request, and what becomes of it there.
 // PERFORMANCE: per-request path
 
 use crate::body::{Body, BoxError, Guarded, Replay};
 use crate::connect::{ConnectError, Connector, io_text};
 use crate::endpoint::{Endpoint, Release, Tuning};
+use crate::latency::Latencies;
 use crate::metrics::BackendMetrics;
+use crate::outlier::State;
+use crate::patient::timeout;
+use crate::policy::{Live, Outlier, Policy};
 use crate::resolve::Target;
+use crate::retry::{self, Budget};
 use arc_swap::ArcSwap;
 use http::header::{HOST, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
 use http_body_util::BodyExt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 /// A request on its way out. What depends on the endpoint is added for each attempt.
 pub struct Outgoing {
@@ -25,6 +31,12 @@ pub struct Outgoing {
     pub body: Replay,
     /// Watches and the like.
     pub long_running: bool,
+    /// When nobody waits for the answer any longer.
+    pub deadline: Option<Instant>,
+    /// Where not to send it first, if there is a choice.
+    pub avoid: Option<Arc<Endpoint>>,
+    /// Told where it is sent first.
+    pub chosen: Option<Arc<OnceLock<Arc<Endpoint>>>>,
 }
 
 /// Why there is no answer.
@@ -34,14 +46,17 @@ pub struct SendError {
     pub text: String,
     /// As clients may read it.
     pub public: String,
+    /// The client broke off: nobody else is to blame.
+    pub by_client: bool,
 }
 
 pub struct Pool {
     endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
     connector: Connector,
-    tuning: Arc<Tuning>,
+    live: Live,
     metrics: BackendMetrics,
     budget: Budget,
+    latencies: Latencies,
     /// Feeds the choice between endpoints; any spread will do.
     picks: AtomicU64,
     epoch: Instant,
@@ -49,31 +64,28 @@ pub struct Pool {
     trouble: Arc<Notify>,
 }
 
-/// Retries are at most a fifth of requests, plus a few.
-struct Budget(AtomicI64);
-
-/// Attempts for one request, the first included.
-const MAX_ATTEMPTS: usize = 3;
-
-enum Failure {
-    /// The backend has not seen the request, or says that it has not acted on it.
-    NotSent,
-    /// It may have.
-    Lost,
-    /// It does not answer, and may have seen the request.
-    Silent,
+/// An attempt without an answer.
+pub struct Failed {
+    pub error: SendError,
+    /// The backend may have seen the request.
+    pub sent: bool,
+    /// Nothing was heard of it, not even a refusal.
+    pub silent: bool,
+    /// It was not waited for any longer, which is no proof that the endpoint is not well.
+    pub impatient: bool,
 }
 
 // === impl Pool ===
 
 impl Pool {
-    pub fn new(connector: Connector, tuning: Arc<Tuning>, metrics: BackendMetrics, trouble: Arc<Notify>) -> Pool {
+    pub fn new(connector: Connector, live: Live, metrics: BackendMetrics, trouble: Arc<Notify>) -> Pool {
         Pool {
             endpoints: ArcSwap::default(),
             connector,
-            tuning,
+            live,
             metrics,
-            budget: Budget(AtomicI64::new(Budget::MAX)),
+            budget: Budget::default(),
+            latencies: Latencies::default(),
             picks: AtomicU64::new(0),
             epoch: Instant::now(),
             trouble,
@@ -98,69 +110,45 @@ impl Pool {
         self.endpoints.load_full()
     }
 
-    pub fn tuning(&self) -> &Tuning {
-        &self.tuning
+    /// Whether there is more than one endpoint.
+    pub fn has_choice(&self) -> bool {
+        self.endpoints.load().len() > 1
+    }
+
+    pub fn policy(&self) -> Arc<Policy> {
+        self.live.load_full()
     }
 
     pub fn metrics(&self) -> &BackendMetrics {
         &self.metrics
     }
 
-    /// Sends a request to the best endpoint, and again to others for as long as that is safe.
-    pub async fn send(&self, outgoing: Outgoing) -> Result<Response<Body>, SendError> {
-        self.budget.deposit();
-        let mut avoid = None;
-        let mut attempt = 1;
-        loop {
-            let endpoint = self
-                .pick(avoid.as_ref())
-                .ok_or_else(|| SendError::from("no endpoints available".to_owned()))?;
-            let (error, failure) = match self.attempt(&endpoint, &outgoing).await {
-                Ok(response) => {
-                    endpoint.succeeded();
-                    self.metrics.answered();
-                    return Ok(response);
-                }
-                Err(failed) => failed,
-            };
-            self.note_failure(&endpoint, &failure);
-            if attempt == MAX_ATTEMPTS || !self.may_repeat(&outgoing, &failure) || !self.budget.withdraw() {
-                return Err(error);
-            }
-            tracing::debug!(
-                backend = self.metrics.name(),
-                error = error.text,
-                attempt,
-                "trying again"
-            );
-            avoid = Some(endpoint);
-            attempt += 1;
-        }
+    pub fn budget(&self) -> &Budget {
+        &self.budget
     }
 
-    fn may_repeat(&self, outgoing: &Outgoing, failure: &Failure) -> bool {
-        let idempotent = matches!(outgoing.method, Method::GET | Method::HEAD | Method::OPTIONS);
-        let sensible = match failure {
-            Failure::NotSent => true,
-            Failure::Lost => idempotent,
-            // Who was silent once would let the client wait once more.
-            Failure::Silent => idempotent && self.endpoints.load().len() > 1,
-        };
-        sensible && outgoing.body.can_repeat()
+    /// How long answers of late took to begin.
+    pub fn latencies(&self) -> &Latencies {
+        &self.latencies
+    }
+
+    /// How an endpoint is now.
+    pub fn state(&self, endpoint: &Endpoint) -> State {
+        endpoint.health.state(self.now_millis())
+    }
+
+    /// Sends a request to the best endpoint, and again to others for as long as that is safe.
+    pub async fn send(&self, outgoing: Outgoing) -> Result<Response<Body>, SendError> {
+        retry::send(self, outgoing).await
     }
 
     /// Sends a request to one endpoint only, whatever its health.
     pub async fn send_to(&self, endpoint: &Arc<Endpoint>, outgoing: &Outgoing) -> Result<Response<Body>, SendError> {
-        match self.attempt(endpoint, outgoing).await {
-            Ok(response) => {
-                endpoint.succeeded();
-                Ok(response)
-            }
-            Err((error, _)) => {
-                self.eject(endpoint);
-                Err(error)
-            }
-        }
+        let sent = self.exchange(endpoint, outgoing, &self.policy(), None).await;
+        sent.map_err(|failed| {
+            self.eject(endpoint);
+            failed.error
+        })
     }
 
     /// A connection of its own, speaking HTTP/1.1, and the host it leads to.
@@ -173,17 +161,18 @@ impl Pool {
         ),
         ConnectError,
     > {
+        let policy = self.policy();
         let mut avoid = None;
         loop {
             let endpoint = self
                 .pick(avoid.as_ref())
                 .ok_or_else(|| ConnectError::plain("no endpoints available"))?;
-            match self.connector.connect_http1(&endpoint.target).await {
+            match self.connector.connect_http1(&endpoint.target, &policy.tuning).await {
                 Ok(stream) => return Ok((stream, endpoint.authority.clone())),
                 Err(error) => {
                     self.metrics.failed_to_connect(&error);
-                    self.note_failure(&endpoint, &Failure::NotSent);
-                    if avoid.is_some() || self.endpoints.load().len() < 2 {
+                    self.note_failure(&endpoint, &Failed::to_connect(error.clone()));
+                    if avoid.is_some() || !self.has_choice() {
                         return Err(error);
                     }
                     avoid = Some(endpoint);
@@ -192,44 +181,76 @@ impl Pool {
         }
     }
 
-    async fn attempt(
+    /// One attempt at one endpoint, whose answer is judged. `patience` bounds the time to its first byte beside what the
+    /// policy says.
+    pub async fn attempt(
         &self,
         endpoint: &Arc<Endpoint>,
         outgoing: &Outgoing,
-    ) -> Result<Response<Body>, (SendError, Failure)> {
+        policy: &Policy,
+        patience: Option<Duration>,
+    ) -> Result<Response<Body>, Failed> {
+        let started = Instant::now();
+        let response = self.exchange(endpoint, outgoing, policy, patience).await?;
+        let took = started.elapsed();
+        self.metrics.answered();
+        if outgoing.long_running {
+            return Ok(response);
+        }
+        self.metrics.first_byte(took);
+        self.latencies.record(took);
+        let is_error = matches!(response.status().as_u16(), 502..=504);
+        self.judge(endpoint, is_error, took, &policy.outlier);
+        Ok(response)
+    }
+
+    async fn exchange(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        outgoing: &Outgoing,
+        policy: &Policy,
+        patience: Option<Duration>,
+    ) -> Result<Response<Body>, Failed> {
         let load = endpoint.begin();
-        let lease = endpoint.lease(&self.connector, &self.tuning, &self.metrics).await;
-        let lease = lease.map_err(|e| {
-            let failure = if e.timed_out { Failure::Silent } else { Failure::NotSent };
-            let error = SendError {
-                text: e.text,
-                public: e.public,
-            };
-            (error, failure)
-        })?;
+        let lease = endpoint.lease(&self.connector, &policy.tuning, &self.metrics).await;
+        let lease = lease.map_err(Failed::to_connect)?;
         let request = outgoing.request(endpoint, lease.is_http2());
-        let sending = lease.send(request, endpoint, load, self.tuning.max_idle_http1);
-        match self.watched(endpoint, sending).await {
-            Some(Ok((response, release))) => Ok(guarded(response, release)),
-            Some(Err((error, unsent))) => {
-                let failure = match unsent || was_refused(&error) {
-                    true => Failure::NotSent,
-                    false if error.is_timeout() => Failure::Silent,
-                    false => Failure::Lost,
-                };
-                Err((SendError::from(hyper_text(&error)), failure))
+        let sending = lease.send(request, endpoint, load, policy.tuning.max_idle_http1);
+        let watched = self.watched(endpoint, sending, &policy.tuning);
+        let first_byte = policy.timeouts.first_byte.filter(|_| !outgoing.long_running);
+        let bounds = [patience, first_byte];
+        let answer = match bounds.into_iter().flatten().min() {
+            Some(bound) => timeout(bound, watched).await,
+            None => Some(watched.await),
+        };
+        let impatient = answer.is_none();
+        match answer.flatten() {
+            Some(Ok((response, release))) => {
+                endpoint.health.answered(self.now_millis());
+                Ok(guarded(response, release))
             }
-            None => {
-                let text = "net/http: timeout awaiting response headers".to_owned();
-                Err((SendError::from(text), Failure::Silent))
-            }
+            Some(Err((error, unsent))) => Err(Failed {
+                sent: !unsent && !was_refused(&error),
+                silent: error.is_timeout(),
+                impatient,
+                error: SendError {
+                    by_client: is_ours(&error),
+                    ..SendError::from(hyper_text(&error))
+                },
+            }),
+            None => Err(Failed {
+                error: SendError::from("net/http: timeout awaiting response headers".to_owned()),
+                sent: true,
+                silent: true,
+                impatient,
+            }),
         }
     }
 
     /// Waits for an answer. One that takes long makes somebody see whether the endpoint is well; `None` if it is not.
-    async fn watched<T>(&self, endpoint: &Endpoint, sending: impl Future<Output = T>) -> Option<T> {
+    async fn watched<T>(&self, endpoint: &Endpoint, sending: impl Future<Output = T>, tuning: &Tuning) -> Option<T> {
         let mut sending = std::pin::pin!(sending);
-        if let Ok(answer) = timeout(self.tuning.suspicion, &mut sending).await {
+        if let Some(answer) = timeout(tuning.suspicion, &mut sending).await {
             return Some(answer);
         }
         let abandoned = endpoint.abandoned();
@@ -241,14 +262,17 @@ impl Pool {
     }
 
     /// The less loaded of two, of those that are not ejected where there are any.
-    fn pick(&self, avoid: Option<&Arc<Endpoint>>) -> Option<Arc<Endpoint>> {
+    pub fn pick(&self, avoid: Option<&Arc<Endpoint>>) -> Option<Arc<Endpoint>> {
         let endpoints = self.endpoints.load();
         if let [only] = endpoints.as_slice() {
             return Some(only.clone());
         }
         let now = self.now_millis();
         let avoided = |e: &Arc<Endpoint>| avoid.is_some_and(|a| Arc::ptr_eq(a, e));
-        let healthy: Vec<&Arc<Endpoint>> = endpoints.iter().filter(|e| !e.is_ejected(now) && !avoided(e)).collect();
+        let healthy: Vec<&Arc<Endpoint>> = endpoints
+            .iter()
+            .filter(|e| !e.health.is_ejected(now) && !avoided(e))
+            .collect();
         let candidates = match healthy.is_empty() {
             false => healthy,
             true => endpoints.iter().filter(|e| !avoided(e)).collect(),
@@ -268,20 +292,48 @@ impl Pool {
         })
     }
 
-    fn note_failure(&self, endpoint: &Arc<Endpoint>, failure: &Failure) {
-        self.metrics.attempted(match failure {
-            Failure::NotSent => "not_sent",
-            Failure::Lost => "lost",
-            Failure::Silent => "silent",
+    /// An attempt had no answer.
+    pub fn note_failure(&self, endpoint: &Arc<Endpoint>, failed: &Failed) {
+        if failed.error.by_client {
+            self.metrics.attempted("canceled");
+            return;
+        }
+        self.metrics.attempted(match failed {
+            Failed { impatient: true, .. } => "timeout",
+            Failed { silent: true, .. } => "silent",
+            Failed { sent: true, .. } => "lost",
+            Failed { .. } => "not_sent",
         });
-        self.eject(endpoint);
+        if failed.impatient {
+            self.judge(endpoint, true, Duration::ZERO, &self.live.load().outlier);
+        } else {
+            self.eject(endpoint);
+        }
         self.trouble.notify_one();
     }
 
-    fn eject(&self, endpoint: &Arc<Endpoint>) {
-        if endpoint.failed(self.now_millis(), &self.tuning) {
+    /// Counts a failure, which may eject the endpoint.
+    pub fn eject(&self, endpoint: &Endpoint) {
+        if endpoint.health.failed(self.now_millis(), &self.live.load().outlier) {
             self.metrics.ejected();
         }
+    }
+
+    fn judge(&self, endpoint: &Endpoint, is_error: bool, took: Duration, outlier: &Outlier) {
+        if let Some(reason) = endpoint.health.judge(is_error, took, outlier)
+            && self.may_eject_outlier(outlier)
+            && endpoint.health.eject(self.now_millis(), outlier, reason)
+        {
+            self.metrics.ejected();
+        }
+    }
+
+    /// Whether one more endpoint may be left out that can be reached.
+    fn may_eject_outlier(&self, outlier: &Outlier) -> bool {
+        let (endpoints, now) = (self.endpoints.load(), self.now_millis());
+        let ejected = endpoints.iter().filter(|e| e.health.is_outlier(now)).count();
+        let allowed = endpoints.len() * outlier.max_ejected_percent / 100;
+        outlier.max_ejected_percent > 0 && ejected < allowed.max(1)
     }
 
     fn now_millis(&self) -> u64 {
@@ -290,7 +342,35 @@ impl Pool {
     }
 }
 
+impl Failed {
+    fn to_connect(error: ConnectError) -> Failed {
+        Failed {
+            sent: false,
+            silent: error.timed_out,
+            impatient: false,
+            error: SendError {
+                text: error.text,
+                public: error.public,
+                by_client: false,
+            },
+        }
+    }
+}
+
 impl Outgoing {
+    pub fn new(method: Method, path_and_query: PathAndQuery, headers: HeaderMap, body: Replay) -> Outgoing {
+        Outgoing {
+            method,
+            path_and_query,
+            headers,
+            body,
+            long_running: false,
+            deadline: None,
+            avoid: None,
+            chosen: None,
+        }
+    }
+
     fn request(&self, endpoint: &Endpoint, http2: bool) -> Request<crate::body::Attempt> {
         let mut request = Request::new(self.body.attempt());
         *request.method_mut() = self.method.clone();
@@ -316,32 +396,12 @@ impl Outgoing {
     }
 }
 
-impl Budget {
-    /// In thousandths of a retry.
-    const MAX: i64 = 10_000;
-    const DEPOSIT: i64 = 200;
-    const RETRY: i64 = 1_000;
-
-    fn deposit(&self) {
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |b| {
-            Some((b + Budget::DEPOSIT).min(Budget::MAX))
-        });
-    }
-
-    fn withdraw(&self) -> bool {
-        self.0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |b| {
-                (b >= Budget::RETRY).then_some(b - Budget::RETRY)
-            })
-            .is_ok()
-    }
-}
-
 impl From<String> for SendError {
     fn from(text: String) -> SendError {
         SendError {
             public: text.clone(),
             text,
+            by_client: false,
         }
     }
 }
@@ -355,6 +415,12 @@ fn guarded(response: Response<hyper::body::Incoming>, release: Release) -> Respo
         .map_err(|e| Box::new(e) as BoxError)
         .boxed_unsync()
     })
+}
+
+/// Whether the request ended because its body did not come.
+fn is_ours(error: &hyper::Error) -> bool {
+    let reset_here = |e: &h2::Error| e.is_reset() && !e.is_remote() && !e.is_library();
+    error.is_user() || h2_error(error).is_some_and(reset_here)
 }
 
 /// Whether the backend says that it has not acted on the request.
@@ -419,25 +485,9 @@ pub fn hyper_text(error: &hyper::Error) -> String {
 }
 
 /// Spreads consecutive numbers (splitmix64).
-fn mixed(number: u64) -> u64 {
+pub fn mixed(number: u64) -> u64 {
     let mut x = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_budget_allows_a_burst_and_then_a_fifth() {
-        let budget = Budget(AtomicI64::new(Budget::MAX));
-        assert_eq!((0..100).filter(|_| budget.withdraw()).count(), 10);
-        let retried = (0..100).filter(|_| {
-            budget.deposit();
-            budget.withdraw()
-        });
-        assert_eq!(retried.count(), 20);
-    }
 }

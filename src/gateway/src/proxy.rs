@@ -16,6 +16,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// What the chain knows of a request beyond the request itself.
@@ -26,6 +27,8 @@ pub struct RequestContext<'a> {
     /// Watches and the like: not counted against the backend's bound.
     pub long_running: bool,
     pub client: Option<IpAddr>,
+    /// When the client no longer waits; the caller drops the request then.
+    pub deadline: Option<Instant>,
     /// Passed on as `Audit-ID`; empty for none.
     pub audit_id: &'a str,
 }
@@ -67,36 +70,42 @@ where
     if !backend.is_available() {
         return unavailable();
     }
-    let pool = match backend.pool() {
-        Ok(pool) => pool,
-        Err(PoolError::Setup(error)) => return error_text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
-        Err(PoolError::Resolve(error)) => {
-            tracing::warn!(backend = backend.name(), %error, "the service cannot be resolved");
-            return unavailable();
-        }
-    };
     let Some(path_and_query) = uri::rewritten(request.uri().path(), request.uri().query()) else {
         return error_text(StatusCode::BAD_REQUEST, "invalid path");
     };
     if headers::upgrade(request.headers()).is_some() {
-        return upgrade::proxy(backend, pool, request, path_and_query, user, context).await;
+        let pool = match backend.pool() {
+            Ok(pool) => pool,
+            Err(error) => return nowhere(backend, &error),
+        };
+        return upgrade::proxy(backend, &pool, request, path_and_query, user, context).await;
     }
     let (mut parts, body) = request.into_parts();
     let asked_gzip = prepare(&mut parts, user, context);
     let outgoing = Outgoing {
-        method: parts.method,
-        path_and_query,
-        headers: parts.headers,
-        body: Replay::new(body),
         long_running: context.long_running,
+        deadline: context.deadline,
+        ..Outgoing::new(parts.method, path_and_query, parts.headers, Replay::new(body))
     };
     match backend.forward(outgoing).await {
         Ok(response) => finish(response, asked_gzip),
         Err(Refusal::Busy) => too_many(),
+        Err(Refusal::Resting(rest)) => resting(rest),
         Err(Refusal::Redirected) => redirect_refused(),
+        Err(Refusal::Nowhere(error)) => nowhere(backend, &error),
         Err(Refusal::Send(error)) => {
             tracing::warn!(backend = backend.name(), error = error.text, "no answer");
             unreachable_text(&error.public)
+        }
+    }
+}
+
+fn nowhere(backend: &Backend, error: &PoolError) -> Response<Body> {
+    match error {
+        PoolError::Setup(error) => error_text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        PoolError::Resolve(error) => {
+            tracing::warn!(backend = backend.name(), %error, "the service cannot be resolved");
+            unavailable()
         }
     }
 }
@@ -162,6 +171,14 @@ pub(crate) fn unreachable_text(why: &str) -> Response<Body> {
         StatusCode::SERVICE_UNAVAILABLE,
         &format!("error trying to reach service: {why}"),
     )
+}
+
+/// Of a backend whose circuit breaker is open.
+fn resting(rest: Duration) -> Response<Body> {
+    let mut response = unavailable();
+    let seconds = rest.as_secs() + u64::from(rest.subsec_nanos() > 0);
+    response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    response
 }
 
 fn too_many() -> Response<Body> {

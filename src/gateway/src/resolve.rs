@@ -142,6 +142,18 @@ impl Resolver {
     }
 }
 
+// === impl Target ===
+
+impl Target {
+    /// `host` is an address or a name.
+    pub fn new(host: &str, port: u16) -> Target {
+        match host.parse() {
+            Ok(ip) => Target::Address(SocketAddr::new(ip, port)),
+            Err(_) => Target::Name(host.into(), port),
+        }
+    }
+}
+
 // === impl AddressPolicy ===
 
 impl AddressPolicy {

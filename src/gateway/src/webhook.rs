@@ -8,6 +8,7 @@ use crate::body::{Replay, full, read};
 use crate::connect::Connector;
 use crate::endpoint::Tuning;
 use crate::metrics::Metrics;
+use crate::policy::{Live, Policy};
 use crate::pool::{Outgoing, Pool};
 use crate::resolve::{AddressPolicy, Resolver, Target};
 use crate::tls::{self, ClientIdentity, Trust};
@@ -52,7 +53,7 @@ pub struct WebhookError {
 /// [`WebhookClient`] over pooled connections, one pool for each client configuration.
 pub struct Webhooks {
     resolver: Resolver,
-    tuning: Arc<Tuning>,
+    live: Live,
     metrics: Metrics,
     system_roots: Arc<RootCertStore>,
     /// The certificate shown to webhooks, if any.
@@ -90,7 +91,7 @@ impl Webhooks {
         };
         Webhooks {
             resolver,
-            tuning: Arc::new(tuning),
+            live: Policy::standard(tuning, Vec::new()).live(),
             metrics,
             system_roots,
             identity,
@@ -144,12 +145,10 @@ impl Webhooks {
             tls_http1: config(&["http/1.1"])?,
             server_name: name,
             policy,
-            dial_timeout: self.tuning.dial_timeout,
-            handshake_timeout: self.tuning.handshake_timeout,
         };
         let pool = Pool::new(
             connector,
-            self.tuning.clone(),
+            self.live.clone(),
             self.metrics.backend("webhook"),
             Arc::new(Notify::new()),
         );
@@ -195,13 +194,8 @@ impl WebhookClient for Webhooks {
             let path_and_query: PathAndQuery = format!("{}{query}", hook.path)
                 .parse()
                 .map_err(|_| failed("invalid path"))?;
-            let outgoing = Outgoing {
-                method: Method::POST,
-                path_and_query,
-                headers: headers(body.len()),
-                body: Replay::new(full(body)),
-                long_running: false,
-            };
+            let headers = headers(body.len());
+            let outgoing = Outgoing::new(Method::POST, path_and_query, headers, Replay::new(full(body)));
             let exchange = async {
                 let (parts, body) = hook
                     .pool

@@ -245,8 +245,8 @@ async fn a_backend_frozen_under_a_request_is_given_up() {
     };
     let mut world = World::with(|c| {
         c.probing = probing;
-        c.tuning.suspicion = Duration::from_millis(50);
-        c.tuning.handshake_timeout = Duration::from_millis(200);
+        c.policy.tuning.suspicion = Duration::from_millis(50);
+        c.policy.tuning.handshake_timeout = Duration::from_millis(200);
     });
     let acceptor = world.acceptor(world.serving_certificate(), &["http/1.1"]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

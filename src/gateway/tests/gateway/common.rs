@@ -7,7 +7,7 @@ use fairlead_api::{Clock, Node, StatusResult, Timestamp, UserInfo, node};
 use fairlead_gateway::objects::{API_SERVICES, ENDPOINT_SLICES, MemoryObjects, SERVICES};
 use fairlead_gateway::tls::ClientIdentity;
 use fairlead_gateway::{
-    AddressPolicy, ApiServices, Body, Config, Gateway, ObjectSource, RequestContext, Routing, Tuning,
+    AddressPolicy, ApiServices, Body, Config, Gateway, ObjectSource, Policy, RequestContext, Routing,
 };
 use fairlead_telemetry::Families;
 use futures_util::future::BoxFuture;
@@ -123,7 +123,8 @@ impl World {
                 allow_loopback: true,
                 ..AddressPolicy::default()
             },
-            tuning: Tuning::default(),
+            policy: Policy::default(),
+            static_addresses: Vec::new(),
             probing: Default::default(),
             system_roots: Arc::new(rustls::RootCertStore::empty()),
             identity: Some(ClientIdentity::from_pem(client.chain_pem.as_bytes(), client.key_pem.as_bytes()).unwrap()),

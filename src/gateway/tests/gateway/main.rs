@@ -3,6 +3,8 @@
 
 mod availability;
 mod common;
+mod dying;
+mod policies;
 mod proxying;
 mod recorded;
 mod upgrades;

@@ -291,7 +291,7 @@ async fn a_frozen_backend_is_noticed_within_a_second() {
         ping_timeout: Duration::from_millis(50),
         ..Tuning::default()
     };
-    let mut world = World::with(|c| c.tuning = tuning);
+    let mut world = World::with(|c| c.policy.tuning = tuning);
     let acceptor = world.acceptor(world.serving_certificate(), &["h2"]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     world.register(&[listener.local_addr().unwrap()], true);
@@ -313,7 +313,7 @@ async fn a_frozen_backend_is_noticed_within_a_second() {
 
 #[tokio::test]
 async fn one_slow_backend_has_a_bound() {
-    let mut world = World::with(|c| c.tuning.max_in_flight = 1);
+    let mut world = World::with(|c| c.policy.bound.in_flight = 1);
     let address = world.backend(&["h2"], |_| Box::pin(std::future::pending())).await;
     world.register(&[address], true);
     let slow = world.get(THINGS);

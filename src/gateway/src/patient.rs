@@ -1,0 +1,128 @@
+//! Timers that do not blame others for our own delays.
+//!
+//! On a starved machine a timer fires late, and what arrived meanwhile has not been read. Whoever then says that the
+//! peer was silent is wrong: so a timer that has run out lets the event loop go round once more, for longer the later
+//! it fired.
+
+use hyper::rt::{Sleep, Timer};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+/// Even a punctual timer waits for this long, so that what arrived together with it is read first.
+const SHORTEST: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// For hyper's keep-alive.
+#[derive(Clone, Copy, Debug)]
+pub struct PatientTimer;
+
+struct PatientSleep {
+    inner: Pin<Box<tokio::time::Sleep>>,
+    /// It has run out once, and what follows is patience.
+    late: bool,
+}
+
+impl Timer for PatientTimer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        self.sleep_until(self.now() + duration)
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        Box::pin(PatientSleep::until(deadline.into()))
+    }
+
+    fn now(&self) -> Instant {
+        tokio::time::Instant::now().into()
+    }
+
+    fn reset(&self, sleep: &mut Pin<Box<dyn Sleep>>, deadline: Instant) {
+        if let Some(sleep) = sleep.as_mut().downcast_mut_pin::<PatientSleep>() {
+            let sleep = sleep.get_mut();
+            sleep.inner.as_mut().reset(deadline.into());
+            sleep.late = false;
+        }
+    }
+}
+
+impl PatientSleep {
+    fn until(deadline: tokio::time::Instant) -> PatientSleep {
+        PatientSleep {
+            inner: Box::pin(tokio::time::sleep_until(deadline)),
+            late: false,
+        }
+    }
+}
+
+impl Sleep for PatientSleep {}
+
+impl Future for PatientSleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<()> {
+        ready!(self.inner.as_mut().poll(context));
+        if self.late {
+            return Poll::Ready(());
+        }
+        let now = tokio::time::Instant::now();
+        let lateness = now.saturating_duration_since(self.inner.deadline());
+        self.late = true;
+        self.inner.as_mut().reset(now + (lateness * 2).clamp(SHORTEST, LONGEST));
+        self.inner.as_mut().poll(context)
+    }
+}
+
+/// Like tokio's, with a patient timer. `None` when the time is over.
+pub async fn timeout<T>(duration: Duration, future: impl Future<Output = T>) -> Option<T> {
+    let deadline = tokio::time::Instant::now() + duration;
+    tokio::select! {
+        biased;
+        done = future => Some(done),
+        () = PatientSleep::until(deadline) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// What arrived while this thread did something else was in time.
+    #[tokio::test]
+    async fn a_delay_of_our_own_is_not_the_peers() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answering = std::thread::spawn(move || {
+            use std::io::{Read, Write};
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            stream.write_all(&byte).unwrap();
+            stream
+        });
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"x").await.unwrap();
+        let mut byte = [0];
+        let mut reading = std::pin::pin!(timeout(Duration::from_millis(50), stream.read_exact(&mut byte)));
+        assert!(futures_util::poll!(&mut reading).is_pending());
+        // The peer has answered by the time it is joined; only we have not looked.
+        drop(answering.join().unwrap());
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(reading.await.expect("read in time").is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_told_soon_after_its_time() {
+        let started = tokio::time::Instant::now();
+        assert_eq!(
+            timeout(Duration::from_secs(1), std::future::pending::<()>()).await,
+            None
+        );
+        let took = started.elapsed();
+        assert!(
+            took >= Duration::from_secs(1) && took < Duration::from_millis(1_100),
+            "{took:?}"
+        );
+        assert_eq!(timeout(Duration::from_secs(1), async { 7 }).await, Some(7));
+    }
+}

@@ -1,0 +1,170 @@
+//! The Services behind one backend: one, or several with shares of its requests.
+// PERFORMANCE: per-request path
+
+use crate::apiservice::ServiceReference;
+use crate::backend::{LiveTargets, PoolError};
+use crate::policy::{Live, Policy, Share};
+use crate::pool::{Outgoing, Pool, mixed};
+use crate::resolve::ResolveError;
+use crate::tls::TlsSetupError;
+use arc_swap::{ArcSwap, Guard};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One Service and the pool of its endpoints.
+pub struct Route {
+    pub service: ServiceReference,
+    targets: LiveTargets,
+    /// Why no connection can even be tried, else the endpoints.
+    pool: Result<Arc<Pool>, TlsSetupError>,
+}
+
+/// All Services of a backend, in the order of the policy. There is at least one.
+pub struct Routes {
+    live: Live,
+    current: ArcSwap<Vec<Arc<Route>>>,
+    picks: AtomicU64,
+}
+
+impl Route {
+    pub fn new(service: ServiceReference, targets: LiveTargets, pool: Result<Arc<Pool>, TlsSetupError>) -> Route {
+        Route { service, targets, pool }
+    }
+
+    /// The endpoints as they are now; resolves again only after a Service or EndpointSlice has changed.
+    pub fn pool(&self, policy: &Policy) -> Result<&Arc<Pool>, PoolError> {
+        let pool = self.pool.as_ref().map_err(|e| PoolError::Setup(e.clone()))?;
+        if policy.addresses.is_empty() {
+            self.targets.refresh(pool).map_err(PoolError::Resolve)?;
+        } else {
+            pool.update(&policy.addresses);
+        }
+        Ok(pool)
+    }
+
+    /// The pool with the endpoints it has, if any.
+    pub fn known_pool(&self) -> Option<&Arc<Pool>> {
+        self.pool.as_ref().ok()
+    }
+}
+
+impl Routes {
+    pub fn new(live: Live, routes: Vec<Arc<Route>>) -> Routes {
+        Routes {
+            live,
+            current: ArcSwap::from_pointee(routes),
+            picks: AtomicU64::new(0),
+        }
+    }
+
+    pub fn all(&self) -> Guard<Arc<Vec<Arc<Route>>>> {
+        self.current.load()
+    }
+
+    /// Those that stay keep their connections.
+    pub fn replace(&self, routes: Vec<Arc<Route>>) {
+        self.current.store(Arc::new(routes));
+    }
+
+    /// The pool for one request; another Service's where the chosen one leads nowhere.
+    pub fn choose(&self, outgoing: &Outgoing) -> Result<Arc<Pool>, PoolError> {
+        let (routes, policy) = (self.current.load(), self.live.load());
+        let preferred = match policy.traffic.as_slice() {
+            [] => 0,
+            shares => preferred(shares, outgoing, || mixed(self.picks.fetch_add(1, Ordering::Relaxed))),
+        };
+        first_that_leads(&routes, &policy, preferred)
+    }
+
+    /// A pool for what every Service can tell: documents, upgrades.
+    pub fn any(&self) -> Result<Arc<Pool>, PoolError> {
+        let (routes, policy) = (self.current.load(), self.live.load());
+        let shares = policy.traffic.iter().enumerate();
+        let heaviest = shares
+            .max_by_key(|(i, s)| (s.weight, usize::MAX - i))
+            .map_or(0, |(i, _)| i);
+        first_that_leads(&routes, &policy, heaviest)
+    }
+}
+
+fn first_that_leads(routes: &[Arc<Route>], policy: &Policy, preferred: usize) -> Result<Arc<Pool>, PoolError> {
+    let nowhere = || PoolError::Resolve(ResolveError::NoEndpoints(String::new()));
+    let first = match routes.get(preferred).map(|r| r.pool(policy)) {
+        Some(Ok(pool)) => return Ok(pool.clone()),
+        Some(Err(error)) => error,
+        None => nowhere(),
+    };
+    let gets_requests = |i: usize| policy.traffic.get(i).is_none_or(|s| s.weight > 0);
+    let mut others = routes
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| *i != preferred && gets_requests(*i));
+    let other = others.find_map(|(_, route)| route.pool(policy).ok().cloned());
+    other.ok_or(first)
+}
+
+/// The first share that claims the request by its headers, else one by weight.
+fn preferred(shares: &[Share], outgoing: &Outgoing, spread: impl FnOnce() -> u64) -> usize {
+    if let Some(claiming) = shares.iter().position(|s| s.claims(&outgoing.headers)) {
+        return claiming;
+    }
+    let total: u64 = shares.iter().map(|s| u64::from(s.weight)).sum();
+    let mut at = spread() % total.max(1);
+    for (i, share) in shares.iter().enumerate() {
+        let weight = u64::from(share.weight);
+        if at < weight {
+            return i;
+        }
+        at -= weight;
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::body::Replay;
+    use http::header::{HeaderMap, HeaderName, HeaderValue};
+    use http::uri::PathAndQuery;
+
+    fn share(weight: u32, header: Option<&'static str>) -> Share {
+        let value = HeaderValue::from_static("1");
+        Share {
+            service: ServiceReference {
+                namespace: "n".into(),
+                name: "s".into(),
+                port: 443,
+            },
+            weight,
+            headers: header
+                .map(|h| (HeaderName::from_static(h), value))
+                .into_iter()
+                .collect(),
+        }
+    }
+
+    fn request(header: Option<&'static str>) -> Outgoing {
+        let headers: HeaderMap = header
+            .map(|h| (HeaderName::from_static(h), HeaderValue::from_static("1")))
+            .into_iter()
+            .collect();
+        Outgoing::new(
+            http::Method::GET,
+            PathAndQuery::from_static("/"),
+            headers,
+            Replay::empty(),
+        )
+    }
+
+    #[test]
+    fn shares_follow_headers_and_weights() {
+        let shares = [share(3, None), share(0, Some("x-canary")), share(1, None)];
+        assert_eq!(preferred(&shares, &request(Some("x-canary")), || 0), 1);
+        let mut counts = [0; 3];
+        for i in 0..4_000 {
+            counts[preferred(&shares, &request(None), || mixed(i))] += 1;
+        }
+        assert_eq!(counts[1], 0);
+        assert!((900..1_100).contains(&counts[2]), "{counts:?}");
+    }
+}
