@@ -4,10 +4,12 @@ use crate::declaration::{Column as DeclaredColumn, Declaration, Resource, Select
 use crate::hooks::{self, Deps};
 use crate::peers::Peers;
 use crate::types::Table;
-use crate::{conversion, declaration};
+use crate::{conversion, declaration, older};
 use base64::Engine as _;
 use compact_str::{CompactString, ToCompactString, format_compact};
 use fairlead_api::{GroupResource, GroupVersion, GroupVersionKind};
+use fairlead_codec::protobuf::Protobuf;
+use fairlead_resource::at_rest::{AtRest, Form};
 use fairlead_resource::definition::{Column, Origin, SelectableField, StorageSpec};
 use fairlead_resource::{ResourceDefinition, Scope, Subresource, SubresourceBehavior, Verb};
 use fairlead_schema::{Schema, Types};
@@ -20,6 +22,7 @@ pub fn build(
     types: &Arc<Types>,
     deps: &Deps,
     peers: &Peers,
+    protobuf: &Arc<Protobuf>,
 ) -> Vec<Arc<ResourceDefinition>> {
     let mut definitions = Vec::new();
     for file in files {
@@ -30,6 +33,7 @@ pub fn build(
                 table,
                 types,
                 peers,
+                protobuf,
             };
             definitions.push(Arc::new(source.definition(plural, resource, deps)));
         }
@@ -44,6 +48,7 @@ struct Source<'a> {
     table: &'a Table,
     types: &'a Arc<Types>,
     peers: &'a Peers,
+    protobuf: &'a Arc<Protobuf>,
 }
 
 impl Source<'_> {
@@ -82,7 +87,7 @@ impl Source<'_> {
                 .unwrap_or_else(|| panic!("openapi: {plural} has an undeclared kind {kind}")),
             columns: resource.columns.iter().map(|c| self.column(c)).collect(),
             selectable_fields: resource.selectable.iter().map(selectable).collect(),
-            storage: self.storage(plural, resource, &gv),
+            storage: self.storage(plural, resource, &gv, deps.form),
             conversion: conversion::of(&gv.group, plural),
             origin: Origin::BuiltIn,
             generation: resource.generation,
@@ -202,7 +207,7 @@ impl Source<'_> {
             .to_owned()
     }
 
-    fn storage(&self, plural: &str, resource: &Resource, gv: &GroupVersion) -> StorageSpec {
+    fn storage(&self, plural: &str, resource: &Resource, gv: &GroupVersion, form: Form) -> StorageSpec {
         let stored = |path: &str| {
             if path.is_empty() {
                 gv.clone()
@@ -233,6 +238,12 @@ impl Source<'_> {
                 resource: plural.into(),
             },
             lifetime_seconds: resource.lifetime_seconds,
+            at_rest: Some(AtRest {
+                form: older::form(&gv.group, form),
+                protobuf: self.protobuf.clone(),
+                types: self.types.clone(),
+                written_as: older::of(&gv.group, plural),
+            }),
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     admissionregistration, apiextensions, apiregistration, apps, autoscaling, batch, certificates, coordination, core,
     discovery, events, flowcontrol, gateway, networking, node, policy, rbac, resource, scheduling, storage,
 };
+use fairlead_resource::at_rest::Form;
 use fairlead_resource::hooks::{Hooks, NoHooks};
 use std::sync::Arc;
 
@@ -21,6 +22,8 @@ pub struct Deps {
     pub custom: Option<Arc<dyn Hooks>>,
     /// Which group-versions and resources are served.
     pub enabled: Enabled,
+    /// What objects are written as.
+    pub form: Form,
 }
 
 impl Default for Deps {
@@ -31,6 +34,7 @@ impl Default for Deps {
             auth: None,
             custom: None,
             enabled: Enabled::default(),
+            form: Form::Json,
             allocators: Allocators::new(vec![range], 30000..=32767),
         }
     }

@@ -29,6 +29,7 @@ pub mod hooks;
 mod networking;
 mod node;
 mod notes;
+mod older;
 mod peers;
 mod pod_spec;
 mod policy;
@@ -77,10 +78,6 @@ pub fn load(deps: &Deps) -> Builtins {
             .expect("the build wrote valid declarations");
     let mut table = types::Table::build(&files);
     let types = Arc::new(std::mem::take(&mut table.types));
-    let peers = peers::Peers::default();
-    let mut definitions = definitions::build(&files, &table, &types, deps, &peers);
-    peers.fill(&definitions);
-    definitions.retain(|d| deps.enabled.serves(&d.group_version(), &d.plural));
     let mut by_name = HashMap::new();
     for (i, ty) in (0u32..).zip(&types.types).filter(|(_, ty)| !ty.name.is_empty()) {
         // The first is the declared one; granular copies come later.
@@ -102,6 +99,10 @@ pub fn load(deps: &Deps) -> Builtins {
         .collect();
     let named = kinds.iter().filter_map(|(name, gvk)| Some((gvk, *by_name.get(name)?)));
     let protobuf = Arc::new(Protobuf::new(&types, named));
+    let peers = peers::Peers::default();
+    let mut definitions = definitions::build(&files, &table, &types, deps, &peers, &protobuf);
+    peers.fill(&definitions);
+    definitions.retain(|d| deps.enabled.serves(&d.group_version(), &d.plural));
     let unions = table
         .unions
         .iter()

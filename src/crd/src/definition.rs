@@ -104,6 +104,7 @@ fn definition(crd: &Node, version: &Node, making: &Making) -> Result<ResourceDef
             kind: GroupVersionKind::new(group, stored, kind),
             owner: GroupResource::new(group, plural),
             version_hash: (making.hash)(group, stored, kind),
+            at_rest: None,
             lifetime_seconds: 0,
         },
         conversion,

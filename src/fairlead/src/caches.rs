@@ -1,5 +1,6 @@
 //! [`CacheSet`]: the watch cache of every resource, by the prefix its objects lie under.
 
+use crate::store::Stores;
 use dashmap::DashMap;
 use fairlead_api::{GroupResource, Status, StatusResult};
 use fairlead_resource::ResourceDefinition;
@@ -16,7 +17,7 @@ use std::time::Duration;
 pub struct CacheSet(Arc<Inner>);
 
 struct Inner {
-    store: Arc<dyn Store>,
+    stores: Stores,
     by_prefix: DashMap<String, Cache>,
     by_owner: DashMap<GroupResource, Cache>,
     /// Of each cache's event ring.
@@ -29,9 +30,9 @@ const COUNTED_EVERY: Duration = Duration::from_secs(10);
 const RING_BYTES: usize = 16 << 20;
 
 impl CacheSet {
-    pub fn new(store: Arc<dyn Store>) -> CacheSet {
+    pub fn new(stores: Stores) -> CacheSet {
         CacheSet(Arc::new(Inner {
-            store,
+            stores,
             by_prefix: DashMap::new(),
             by_owner: DashMap::new(),
             ring_bytes: RING_BYTES,
@@ -74,7 +75,7 @@ impl CacheSet {
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {
-        &self.0.store
+        self.0.stores.default()
     }
 
     /// Counts objects by resource, until it is dropped.
@@ -133,7 +134,7 @@ impl CacheSet {
                 decode: Arc::new(StoredObjects::new(definition.clone()).beside(others)),
                 ring_bytes: self.0.ring_bytes,
             };
-            Cache::start(self.0.store.clone(), config)
+            Cache::start(self.0.stores.of(&definition.group_resource()).clone(), config)
         });
         self.0
             .by_owner

@@ -12,7 +12,8 @@ use crate::identity::{self, Identity};
 use crate::objects::CachedObjects;
 use crate::routes::Routes;
 use crate::scheme::{AllKinds, BuiltinKinds};
-use crate::{controllers, custom, files, store, version};
+use crate::store::{self, Opened};
+use crate::{controllers, custom, files, version};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use fairlead_api::json;
@@ -24,13 +25,14 @@ use fairlead_gateway::availability::Probing;
 use fairlead_gateway::objects::{ObjectSource, SERVICES};
 use fairlead_gateway::tls::ClientIdentity;
 use fairlead_gateway::{AddressPolicy, Gateway, Policy, Registrar, Routing, Tuning};
+use fairlead_resource::at_rest::Form;
 use fairlead_resource::{Client, Engine, EngineConfig};
 use fairlead_server::chain::{Chain, OpenId, Services, Settings};
 use fairlead_server::drain::Drain;
 use fairlead_server::listener::{self, Listener, ListenerConfig};
 use fairlead_server::metrics::Metrics;
 use fairlead_server::tls::{Certificates, TlsConfig};
-use fairlead_storage::{Embedded, compaction};
+use fairlead_storage::Embedded;
 use fairlead_telemetry::{Families, Health, Hook, SystemClock, task};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -69,7 +71,11 @@ pub async fn start(config: Config) -> Result<Running> {
     let mut identity = Identity::prepare(&config, now)?;
 
     let families = Families::default();
-    let (store, embedded) = store::open(&config, clock.clone(), &families).await?;
+    let Opened {
+        stores,
+        embedded,
+        loops: upkeep,
+    } = store::open(&config, clock.clone(), &families).await?;
     families
         .gauges(
             "kubernetes_build_info",
@@ -79,9 +85,9 @@ pub async fn start(config: Config) -> Result<Running> {
         .with(&version::build_info().iter().map(|(_, v)| *v).collect::<Vec<_>>())
         .set(1);
     let health = Health::default();
-    let (steps, serving) = health::register(&health, store.clone(), Duration::from_secs(2));
+    let (steps, serving) = health::register(&health, &stores, health::Patience::of(&config));
 
-    let caches = CacheSet::new(store.clone());
+    let caches = CacheSet::new(stores);
     let objects = Arc::new(CachedObjects::new(caches.clone()));
     let access = Access::new(&config, &identity, objects.clone(), clock.clone())?;
     let signing = identity.tokens.sign.take();
@@ -100,6 +106,7 @@ pub async fn start(config: Config) -> Result<Running> {
             lifecycle: lifecycle.clone(),
         })),
         enabled: config.enabled.clone(),
+        form: config.etcd.as_ref().map_or(Form::Json, |etcd| etcd.form),
     });
     let kinds = BuiltinKinds(Arc::new(builtins));
     let gateway_objects = Arc::new(GatewayObjects::new(objects, caches.clone()));
@@ -168,8 +175,8 @@ pub async fn start(config: Config) -> Result<Running> {
         task::spawn("backend-policies", gateway.clone().run_policies(policies, stop(&drain))),
         task::spawn("registrar", registrar.run(stop(&drain))),
         task::spawn("count-objects", caches.clone().count(families.clone())),
-        task::spawn("compaction", compaction::run(store, compaction::WINDOW)),
     ];
+    loops.extend(upkeep.into_iter().map(|(name, upkeep)| task::spawn(name, upkeep)));
     let acted = controllers::Acted {
         engine: &engine,
         routes: &routes,

@@ -1,8 +1,11 @@
 //! [`Config`]: what the flags mean, checked as far as it can be without touching anything.
 
+pub mod etcd;
+
 use crate::controllers;
 use crate::flags::{Flags, ports};
 use anyhow::{Context, Result, bail, ensure};
+use etcd::EtcdSettings;
 use fairlead_auth::authentication::request_header::IdentityHeaders;
 use fairlead_builtin::Enabled;
 use fairlead_gateway::resolve::Target;
@@ -22,6 +25,8 @@ pub struct Config {
     pub advertise: IpAddr,
     pub external_hostname: Option<String>,
     pub data: DataDir,
+    /// Where objects are stored instead of with the data.
+    pub etcd: Option<EtcdSettings>,
     pub kubeconfig_out: Option<PathBuf>,
     pub ready_file: Option<PathBuf>,
     /// The loops that run, by name.
@@ -155,10 +160,6 @@ impl Config {
             None if !bind.is_unspecified() && !bind.is_loopback() => bind,
             None => own_address(),
         };
-        ensure!(
-            flags.list("etcd-servers").is_empty(),
-            "--etcd-servers is not supported by this version: leave it out to store under --data-dir"
-        );
         for name in [
             "authorization-config",
             "authentication-config",
@@ -171,6 +172,7 @@ impl Config {
             advertise,
             external_hostname: flags.some("external-hostname").map(str::to_owned),
             data: DataDir::Directory(flags.some("data-dir").context("--data-dir must not be empty")?.into()),
+            etcd: etcd::settings(flags)?,
             kubeconfig_out: flags.some("kubeconfig-out").map(PathBuf::from),
             ready_file: flags.some("ready-file").map(PathBuf::from),
             controllers: controllers(flags)?,

@@ -1,5 +1,7 @@
 //! The health checks every server has, in the order clients know, and the start-up steps behind them.
 
+use crate::config::Config;
+use crate::store::Stores;
 use fairlead_storage::Store;
 use fairlead_telemetry::health::Scope;
 use fairlead_telemetry::{Health, Hook};
@@ -45,13 +47,44 @@ const STEPS: [&str; 29] = [
 ];
 const LAST_STEPS: [&str; 2] = ["apiservice-openapi-controller", "apiservice-openapiv3-controller"];
 
+/// How long a store may take to answer a check.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    pub health: Duration,
+    pub ready: Duration,
+}
+
+impl Patience {
+    pub fn of(config: &Config) -> Patience {
+        let etcd = config.etcd.as_ref();
+        Patience {
+            health: etcd.map_or(PATIENCE, |etcd| etcd.health_timeout),
+            ready: etcd.map_or(PATIENCE, |etcd| etcd.ready_timeout),
+        }
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Registers all checks. The second value fails `/readyz` once it is reopened: the server drains.
-pub fn register(health: &Health, store: Arc<dyn Store>, patience: Duration) -> (Steps, Hook) {
+pub fn register(health: &Health, stores: &Stores, patience: Patience) -> (Steps, Hook) {
     health.always("ping", Scope::All);
     health.always("log", Scope::All);
     health.always("loopback-serving-certificate", Scope::Live);
-    store_check(health, "etcd", Scope::All, store.clone(), patience);
-    store_check(health, "etcd-readiness", Scope::Ready, store, patience);
+    let check = |name: &str, scope, store: &Arc<dyn Store>, patience| {
+        store_check(health, name, scope, store.clone(), patience);
+    };
+    check("etcd", Scope::All, stores.default(), patience.health);
+    check("etcd-readiness", Scope::Ready, stores.default(), patience.ready);
+    for (i, store) in stores.others().iter().enumerate() {
+        check(&format!("etcd-override-{i}"), Scope::All, store, patience.health);
+        check(
+            &format!("etcd-override-readiness-{i}"),
+            Scope::Ready,
+            store,
+            patience.ready,
+        );
+    }
     let mut steps = Steps::default();
     steps
         .0
@@ -111,7 +144,11 @@ mod tests {
         let directory = std::env::var("FAIRLEAD_CONFORMANCE").unwrap_or_else(|_| "../../../shared/conformance".into());
         let health = Health::default();
         let store = Arc::new(fairlead_storage::Memory::new(Arc::new(SystemClock)));
-        let (steps, serving) = register(&health, store, Duration::from_secs(2));
+        let patience = Patience {
+            health: PATIENCE,
+            ready: PATIENCE,
+        };
+        let (steps, serving) = register(&health, &Stores::one(store), patience);
         assert!(!health.all(Endpoint::Readyz, &[]).await.healthy);
         steps.finish_all();
         serving.finish();

@@ -5,7 +5,7 @@ use crate::call::Call;
 use crate::hooks::Claim;
 use crate::options::{WriteKind, WriteOptions};
 use crate::request::Response;
-use crate::{body, convert, fields, meta, storage_codec, store_error, typed, view};
+use crate::{at_rest, body, convert, fields, meta, store_error, typed, view};
 use fairlead_admission::Operation;
 use fairlead_api::metadata::validate_object_meta;
 use fairlead_api::{FieldErrors, FieldPath, Node, Status, StatusResult, name};
@@ -90,7 +90,7 @@ async fn attempt(call: &mut Call<'_>, object: Node, options: &WriteOptions) -> S
     let lifetime = lifetime(call);
     match call
         .cache()
-        .create(&key, storage_codec::encode(&stored).into(), lifetime)
+        .create(&key, at_rest::write(call.definition, stored).into(), lifetime)
         .await
     {
         Ok(cached) => {
@@ -98,7 +98,9 @@ async fn attempt(call: &mut Call<'_>, object: Node, options: &WriteOptions) -> S
             view::respond(call, 201, cached).await
         }
         Err(Error::Conflict { current }) => {
-            let terminating = current.is_some_and(|entry| is_terminating(&entry.value));
+            let terminating = current.is_some_and(|entry| {
+                at_rest::read(call.definition, &entry.value).is_ok_and(|json| is_terminating(&json))
+            });
             Err(exists(call, &name, generated, terminating))
         }
         Err(error) => Err(store_error::status(error, &call.group_resource(), "create")),

@@ -1,5 +1,6 @@
 //! [`ResourceDefinition`]: a resource as data. A declaration under `openapi/` and a CRD both become this.
 
+use crate::at_rest::AtRest;
 use crate::hooks::Hooks;
 use compact_str::CompactString;
 use fairlead_api::{
@@ -126,6 +127,8 @@ pub struct StorageSpec {
     pub version_hash: CompactString,
     /// How long objects live (Events); zero for ever.
     pub lifetime_seconds: u64,
+    /// How values are written and read; `None` for JSON and nothing else.
+    pub at_rest: Option<AtRest>,
 }
 
 /// How objects change between the stored version and this definition's version.

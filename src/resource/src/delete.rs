@@ -6,7 +6,7 @@
 use crate::call::Call;
 use crate::options::{DeleteOptions, Propagation};
 use crate::request::Response;
-use crate::{convert, list, meta, selection, storage_codec, store_error, view};
+use crate::{at_rest, convert, list, meta, selection, store_error, view};
 use fairlead_admission::Operation;
 use fairlead_api::{GroupResource, Node, Status, StatusResult, Timestamp, status};
 use fairlead_storage::{Cached, Error};
@@ -201,7 +201,7 @@ async fn one(call: &mut Call<'_>, name: &str, options: &mut DeleteOptions) -> St
             existing
         } else {
             let stored = convert::to_stored(call.definition, object).await?;
-            let value = storage_codec::encode(&stored).into();
+            let value = at_rest::write(call.definition, stored).into();
             let lifetime = crate::create::lifetime(call);
             match call.cache().update(&key, value, existing.revision, lifetime).await {
                 Ok(cached) => cached,

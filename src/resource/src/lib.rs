@@ -3,12 +3,14 @@
 //! - [`definition`]: a resource as data. - [`hooks`]: what a schema cannot say.
 //! - [`request`]: what comes in and goes out. - [`Engine`]: the verbs, one file each.
 //! - [`storage_codec`]: objects as they are stored, and [`storage_codec::StoredObjects`] to read them.
+//! - [`at_rest`]: the forms in which built-in kinds are stored beside that one.
 //! - [`table`], [`jsonpath`], [`options`]: parts that others use, too.
 //!
 //! A request becomes a `Call`; reads answer the cache's own objects, writes go through
 //! decode, default, mutating admission, prepare, validate, validating admission, store.
 
 mod answer;
+pub mod at_rest;
 pub mod body;
 mod call;
 pub mod client;

@@ -2,7 +2,7 @@
 
 use crate::definition::ResourceDefinition;
 use crate::engine::Engine;
-use crate::{convert, storage_codec, store_error};
+use crate::{at_rest, convert, store_error};
 use fairlead_api::{Node, Status, StatusResult};
 use fairlead_storage::Error;
 use std::time::Duration;
@@ -48,7 +48,12 @@ impl Engine {
             }
             let stored = convert::to_stored(definition, object).await?;
             match cache
-                .update(&key, storage_codec::encode(&stored).into(), existing.revision, lifetime)
+                .update(
+                    &key,
+                    at_rest::write(definition, stored).into(),
+                    existing.revision,
+                    lifetime,
+                )
                 .await
             {
                 Ok(cached) => return convert::node(definition, &cached).await,

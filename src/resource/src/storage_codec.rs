@@ -5,7 +5,7 @@
 // PERFORMANCE: per-request path
 
 use crate::definition::{ResourceDefinition, SelectableField};
-use crate::{jsonpath, typed};
+use crate::{at_rest, jsonpath, typed};
 use bytes::Bytes;
 use compact_str::CompactString;
 use fairlead_api::{Node, json};
@@ -138,6 +138,7 @@ impl StoredObjects {
 
 impl Decode for StoredObjects {
     fn decode(&self, key: &str, value: &Bytes, revision: Revision) -> Result<Cached, String> {
+        let value = &*at_rest::read(&self.definition, value)?;
         let spliced = splice(value, revision);
         let (json, header) = match spliced {
             Some(json) if !self.normalize && !self.fields => {

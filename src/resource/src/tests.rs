@@ -176,6 +176,7 @@ pub fn definition() -> ResourceDefinition {
             kind,
             owner: GroupResource::new("example.test", "gadgets"),
             version_hash: "".into(),
+            at_rest: None,
             lifetime_seconds: 0,
         },
         conversion: Conversion::None,

@@ -8,7 +8,7 @@ use crate::create::{self, ClaimGuard};
 use crate::options::{WriteKind, WriteOptions};
 use crate::patch::Patch;
 use crate::request::Response;
-use crate::{body, convert, delete, fields, meta, storage_codec, store_error, subresource, typed, view};
+use crate::{at_rest, body, convert, delete, fields, meta, store_error, subresource, typed, view};
 use fairlead_admission::Operation;
 use fairlead_api::metadata::{validate_object_meta, validate_object_meta_update};
 use fairlead_api::{FieldError, FieldErrors, FieldPath, GroupKind, Node, Status, StatusResult, name};
@@ -125,7 +125,7 @@ pub async fn run(call: &mut Call<'_>, mut write: Write) -> StatusResult<Response
             return view::shape_view(call, code, object);
         }
         let stored = convert::to_stored(call.definition, object).await?;
-        let value = storage_codec::encode(&stored).into();
+        let value = at_rest::write(call.definition, stored).into();
         let lifetime = create::lifetime(call);
         let result = match existing.as_ref().filter(|_| !created) {
             None => call.cache().create(&key, value, lifetime).await,

@@ -73,7 +73,8 @@ impl Feed {
                 subscriptions.each(&change.key, |subscription| {
                     let mut queue = lock(&subscription.queue);
                     queue.push(change);
-                    if queue.changes.len() <= 1 {
+                    // Whoever has looked since saw changes that it may not take before the revision moves.
+                    if woken.last().is_none_or(|last| !Arc::ptr_eq(last, subscription)) {
                         woken.push(subscription.clone());
                     }
                 });
@@ -203,17 +204,21 @@ impl FeedWatch {
         if self.after < queue.complete_after {
             return Ok(Err(queue.complete_after));
         }
-        let count = queue.changes.len().min(BATCH);
-        let mut changes = Vec::with_capacity(count);
-        for _ in 0..count {
-            let Some(change) = queue.changes.pop_front() else { break };
+        let mut changes: Vec<Change> = Vec::with_capacity(queue.changes.len().min(BATCH));
+        let mut last = 0;
+        // A revision may have several changes: none is cut in two, nor taken while it is still being queued.
+        let next = |count: usize, last: u64| {
+            move |change: &mut Change| change.revision.0 <= published && (count < BATCH || change.revision.0 == last)
+        };
+        while let Some(change) = queue.changes.pop_front_if(next(changes.len(), last)) {
+            last = change.revision.0;
             queue.bytes -= CHANGE_BYTES + change.value.as_ref().map_or(0, |value| value.len());
             if change.revision.0 > self.after {
                 changes.push(change);
             }
         }
-        let last = changes.last().map_or(self.after, |change| change.revision.0);
-        let reached = if queue.changes.is_empty() {
+        let last = last.max(self.after);
+        let reached = if queue.changes.front().is_none_or(|next| next.revision.0 > published) {
             published.max(last)
         } else {
             last

@@ -1,7 +1,7 @@
 //! Storage: the [`store::Store`] contract, its implementations, and the watch cache that serves every read.
 //!
 //! - [`store`]: the contract: operations, guarantees, failure.
-//! - [`embedded`]: the durable store in this process; [`memory`]: the one that dies with it.
+//! - [`embedded`]: the durable store in this process; [`memory`]: the one that dies with it; [`etcd`]: the shared one.
 //! - [`compaction`]: the loop that forgets history.
 //! - [`cache`]: the watch cache; [`cached`]: an object as the cache keeps it.
 
@@ -9,6 +9,7 @@ pub mod cache;
 pub mod cached;
 pub mod compaction;
 pub mod embedded;
+pub mod etcd;
 mod feed;
 mod index;
 pub mod memory;
@@ -21,5 +22,6 @@ mod testing;
 pub use cache::{Cache, CacheConfig, CacheEvent, Snapshot, WatchScope, Watcher};
 pub use cached::{Cached, Decode, Forms, Header};
 pub use embedded::{Embedded, EmbeddedConfig};
+pub use etcd::{Etcd, EtcdConfig};
 pub use memory::Memory;
 pub use store::{Entry, Error, Expect, Revision, Store, StoreObserver};

@@ -34,18 +34,22 @@ struct Model {
 }
 
 pub fn check(make: impl Fn() -> Bench) {
+    check_with(12, async || make());
+}
+
+pub fn check_with(cases: u32, make: impl AsyncFn() -> Bench) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     let config = ProptestConfig {
-        cases: 12,
+        cases,
         max_shrink_iters: 200,
         ..ProptestConfig::default()
     };
     let mut runner = proptest::test_runner::TestRunner::new(config);
     let outcome = runner.run(&proptest::collection::vec(step(), 1..120), |steps| {
-        runtime.block_on(play(make(), steps));
+        runtime.block_on(async { play(make().await, steps).await });
         Ok(())
     });
     outcome.unwrap();
