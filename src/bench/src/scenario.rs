@@ -16,6 +16,9 @@ pub const NAMES: [&str; 19] = [
     "list-10000",
     "list-10000-gzip",
     "list-10000-table",
+    "list-10000-metadata",
+    "list-10000-protobuf",
+    "list-10000-protobuf-gzip",
     "list-selector",
     "create-1",
     "create-16",
@@ -28,6 +31,8 @@ pub const NAMES: [&str; 19] = [
     "watch-500",
     "watch-1000",
     "watch-5000",
+    "watch-names-5000",
+    "watch-idle-10000",
     "proxied",
 ];
 
@@ -70,38 +75,8 @@ async fn run(settings: &Settings, name: &str) -> Result<Row> {
             })
             .await
         }
-        "list-1000" | "list-10000" | "list-10000-gzip" | "list-10000-table" | "list-selector" => {
-            let count: usize = if name == "list-1000" { 1000 } else { 10_000 };
-            let filled = format!("{ns}-{count}");
-            ensure_namespace(settings, &filled).await?;
-            fill(settings, &filled, count).await?;
-            let selector = if name == "list-selector" {
-                "?labelSelector=only%3Dfilled-7"
-            } else {
-                ""
-            };
-            let call = Call {
-                accept: if name.ends_with("table") {
-                    "application/json;as=Table;v=v1;g=meta.k8s.io"
-                } else {
-                    JSON
-                },
-                gzip: name.ends_with("gzip"),
-                ..Call::get(format!("/api/v1/namespaces/{filled}/configmaps{selector}"))
-            };
-            let shape = match name {
-                "list-1000" => Shape {
-                    connections: 4,
-                    streams: 1,
-                },
-                "list-selector" => SIXTEEN,
-                _ => Shape {
-                    connections: 2,
-                    streams: 1,
-                },
-            };
-            closed_loop(settings, name, shape, &[200], move |_| call.clone()).await
-        }
+        "list-selector" | "list-1000" => list(settings, name).await,
+        name if name.starts_with("list-10000") => list(settings, name).await,
         "create-1" | "create-16" | "create-128" => {
             let shape = match name {
                 "create-1" => ONE,
@@ -185,6 +160,8 @@ async fn run(settings: &Settings, name: &str) -> Result<Row> {
         "watch-500" => watch::fan_out(settings, name, fan_out(500, 10, 200)).await,
         "watch-1000" => watch::fan_out(settings, name, fan_out(1000, 20, 500)).await,
         "watch-5000" => watch::fan_out(settings, name, fan_out(5000, 50, 10)).await,
+        "watch-names-5000" => watch::fan_out(settings, name, of_names(fan_out(5000, 50, 500))).await,
+        "watch-idle-10000" => watch::fan_out(settings, name, of_names(fan_out(10_000, 100, 10))).await,
         "proxied" => {
             let Some(path) = settings.proxied_path.clone() else {
                 bail!("the scenario proxied needs --proxied-path")
@@ -205,11 +182,55 @@ async fn run(settings: &Settings, name: &str) -> Result<Row> {
     }
 }
 
+/// Lists of many objects, in one form or another.
+async fn list(settings: &Settings, name: &str) -> Result<Row> {
+    let ns = settings.namespace.as_str();
+    let count: usize = if name == "list-1000" { 1000 } else { 10_000 };
+    let filled = format!("{ns}-{count}");
+    ensure_namespace(settings, &filled).await?;
+    fill(settings, &filled, count).await?;
+    let selector = if name == "list-selector" {
+        "?labelSelector=only%3Dfilled-7"
+    } else {
+        ""
+    };
+    let call = Call {
+        accept: match name {
+            name if name.ends_with("table") => "application/json;as=Table;v=v1;g=meta.k8s.io",
+            name if name.ends_with("metadata") => "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
+            name if name.contains("protobuf") => "application/vnd.kubernetes.protobuf",
+            _ => JSON,
+        },
+        gzip: name.ends_with("gzip"),
+        ..Call::get(format!("/api/v1/namespaces/{filled}/configmaps{selector}"))
+    };
+    let shape = match name {
+        "list-1000" => Shape {
+            connections: 4,
+            streams: 1,
+        },
+        "list-selector" => SIXTEEN,
+        _ => Shape {
+            connections: 2,
+            streams: 1,
+        },
+    };
+    closed_loop(settings, name, shape, &[200], move |_| call.clone()).await
+}
+
 fn fan_out(watchers: usize, connections: usize, writes_per_second: u32) -> watch::Shape {
     watch::Shape {
         watchers,
         connections,
         writes_per_second,
+        each: watch::Each::All,
+    }
+}
+
+fn of_names(shape: watch::Shape) -> watch::Shape {
+    watch::Shape {
+        each: watch::Each::Name,
+        ..shape
     }
 }
 

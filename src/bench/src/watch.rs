@@ -18,6 +18,16 @@ pub struct Shape {
     pub watchers: usize,
     pub connections: usize,
     pub writes_per_second: u32,
+    pub each: Each,
+}
+
+/// What each watcher asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Each {
+    /// Everything that is written.
+    All,
+    /// One name of its own: most are never written.
+    Name,
 }
 
 /// Stands before the time an object was sent, in microseconds since the run began.
@@ -41,7 +51,13 @@ pub async fn fan_out(settings: &Settings, name: &str, shape: Shape) -> Result<Ro
     }
     for i in 0..shape.watchers {
         let connection = connections[i % shape.connections].clone();
-        let path = format!("{collection}?watch=1&resourceVersion={version}&labelSelector=bench%3Dwatch");
+        let path = match shape.each {
+            Each::All => format!("{collection}?watch=1&resourceVersion={version}&labelSelector=bench%3Dwatch"),
+            // In all namespaces, where a name is a field like any other.
+            Each::Name => format!(
+                "/api/v1/configmaps?watch=1&resourceVersion={version}&fieldSelector=metadata.name%3Dwatched-{i}"
+            ),
+        };
         tasks.spawn(watcher(connection, path, start, ready.clone(), stopped.clone()));
     }
     tokio::time::timeout(Duration::from_secs(60), ready.wait())
@@ -60,7 +76,11 @@ pub async fn fan_out(settings: &Settings, name: &str, shape: Shape) -> Result<Ro
         latencies.extend(seen);
         bytes += length;
     }
-    let missing = (written * shape.watchers as u64).saturating_sub(latencies.len() as u64);
+    let readers = match shape.each {
+        Each::All => shape.watchers as u64,
+        Each::Name => 1,
+    };
+    let missing = (written * readers).saturating_sub(latencies.len() as u64);
     row(settings, name, latencies, missing, bytes, elapsed, &before)
 }
 

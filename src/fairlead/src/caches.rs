@@ -1,5 +1,6 @@
 //! [`CacheSet`]: the watch cache of every resource, by the prefix its objects lie under.
 
+use crate::cache_metrics::CacheMetrics;
 use crate::store::Stores;
 use dashmap::DashMap;
 use fairlead_api::{GroupResource, Status, StatusResult};
@@ -24,8 +25,8 @@ struct Inner {
     ring_bytes: usize,
 }
 
-/// How old the numbers of stored objects may be.
-const COUNTED_EVERY: Duration = Duration::from_secs(10);
+/// How old the metrics of caches may be.
+const COUNTED_EVERY: Duration = Duration::from_secs(5);
 /// Enough for minutes of changes of a busy resource.
 const RING_BYTES: usize = 16 << 20;
 
@@ -78,41 +79,23 @@ impl CacheSet {
         self.0.stores.default()
     }
 
-    /// Counts objects by resource, until it is dropped.
+    /// Tells the metrics of all caches, until it is dropped.
     pub async fn count(self, families: Families) {
-        let gauges = families.gauges(
-            "apiserver_storage_objects",
-            "Stored objects, by resource.",
-            &["resource"],
-        );
-        let mut told: Vec<String> = Vec::new();
+        let mut metrics = CacheMetrics::register(&families);
         loop {
-            let counts: Vec<(String, usize)> = self
-                .0
-                .by_owner
-                .iter()
-                .map(|entry| (entry.key().to_string(), entry.latest().len()))
-                .collect();
-            for gone in told
-                .iter()
-                .filter(|name| !counts.iter().any(|(known, _)| known == *name))
-            {
-                gauges.with(&[gone.as_str()]).set(0);
-            }
-            for (resource, count) in &counts {
-                gauges
-                    .with(&[resource.as_str()])
-                    .set(i64::try_from(*count).unwrap_or(i64::MAX));
-            }
-            told = counts.into_iter().map(|(resource, _)| resource).collect();
+            let owners = self.0.by_owner.iter();
+            metrics.tell(owners.map(|entry| (entry.key().clone(), entry.stats())).collect());
             tokio::time::sleep(COUNTED_EVERY).await;
         }
     }
 
-    /// Forgets the cache of a resource that is no longer served.
+    /// Forgets the cache of a resource that is no longer served, or read by other schemas from now on. Its watches end:
+    /// clients come back to what there is then.
     pub fn forget(&self, prefix: &str, resource: &GroupResource) {
-        self.0.by_prefix.remove(prefix);
         self.0.by_owner.remove(resource);
+        if let Some((_, cache)) = self.0.by_prefix.remove(prefix) {
+            cache.retire();
+        }
     }
 
     /// Ends all caches, before the store goes.

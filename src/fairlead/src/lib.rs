@@ -10,6 +10,7 @@ pub mod access;
 pub mod admission;
 pub mod aggregation;
 pub mod bootstrap;
+pub mod cache_metrics;
 pub mod caches;
 pub mod compose;
 pub mod config;

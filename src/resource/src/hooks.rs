@@ -184,6 +184,12 @@ pub trait Hooks: Send + Sync {
         Vec::new()
     }
 
+    /// The members of an object that [`selectable`](Hooks::selectable) looks at, besides the paths of the fields it
+    /// replaces: nothing else is read of stored objects.
+    fn selectable_from(&self) -> &'static [&'static [&'static str]] {
+        &[]
+    }
+
     /// Managed-field sets leave these paths out (`status` of the resource itself, `spec` of `/status` …).
     /// The engine already leaves out `status` where there is a status subresource.
     fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {

@@ -10,6 +10,7 @@
 //! decode, default, mutating admission, prepare, validate, validating admission, store.
 
 mod answer;
+pub mod assembled;
 pub mod at_rest;
 pub mod body;
 mod call;
@@ -29,6 +30,7 @@ mod modify;
 pub mod options;
 mod patch;
 mod patched_text;
+mod projection;
 mod read;
 pub mod request;
 mod selection;

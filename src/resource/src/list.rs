@@ -1,6 +1,7 @@
 //! LIST: whole or in pages, of now, of at least then, or of exactly then.
 // PERFORMANCE: per-request path
 
+use crate::assembled::Assembled;
 use crate::call::Call;
 use crate::continuation::{self, Continuation};
 use crate::definition::Conversion;
@@ -8,10 +9,11 @@ use crate::options::{ListOptions, Match, parse_resource_version};
 use crate::request::{List, Response, View};
 use crate::selection::Selection;
 use crate::table::{Include, Table};
-use crate::view::{no_list_view, partial};
-use crate::{convert, store_error};
+use crate::view::{no_list_view, partial_head};
+use crate::{convert, storage_codec, store_error};
+use bytes::Bytes;
 use fairlead_api::{Node, Status, StatusResult};
-use fairlead_storage::{Cached, Error, Revision, Snapshot};
+use fairlead_storage::{Cached, Error, Revision, Snapshot, Term};
 use std::sync::Arc;
 
 /// A page of objects in their stored version.
@@ -75,35 +77,42 @@ pub async fn page(call: &Call<'_>, options: &ListOptions, selection: &Selection)
     } else {
         usize::MAX
     };
-    Ok(fill(&snapshot, selection, &prefix, &start, limit))
+    Ok(fill(call, &snapshot, selection, (&prefix, &start), limit))
 }
 
-fn fill(snapshot: &Snapshot, selection: &Selection, prefix: &str, start: &str, limit: usize) -> Page {
-    let mut items = Vec::with_capacity(if limit == usize::MAX {
-        snapshot.count(prefix)
-    } else {
-        limit.min(512)
-    });
-    let mut rest = snapshot.range(prefix, start);
+fn fill(call: &Call, snapshot: &Snapshot, selection: &Selection, (prefix, start): (&str, &str), limit: usize) -> Page {
     let everything = selection.is_empty();
-    let mut last: Option<&Arc<Cached>> = None;
-    for object in rest.by_ref() {
-        if everything || selection.matches(object) {
-            items.push(object.clone());
-            if items.len() >= limit {
-                last = Some(object);
-                break;
-            }
+    let cache = call.cache();
+    let find = |(term, value): (Term, &str)| {
+        let found = cache.select(snapshot, &term, value, prefix, start)?;
+        Some((term, found))
+    };
+    let items = match selection.term().and_then(find) {
+        Some((term, found)) => {
+            let items = take(found.iter(), selection, limit);
+            cache.listed(&term.to_string(), found.len(), items.len());
+            items
         }
-    }
+        None => {
+            let mut fetched = 0;
+            let objects = snapshot.range(prefix, start).inspect(|_| fetched += 1);
+            let items = match everything && limit == usize::MAX {
+                true => objects.cloned().collect(),
+                false => take(objects, selection, limit),
+            };
+            cache.listed("", fetched, items.len());
+            items
+        }
+    };
     let mut page = Page {
         items,
         revision: snapshot.revision,
         continue_token: String::new(),
         remaining: None,
     };
-    if let Some(last) = last {
+    if let Some(last) = page.items.get(limit.wrapping_sub(1)) {
         // The range is cut off by a count, so its upper bound is what is left.
+        let rest = snapshot.range(prefix, &format!("{}\0", last.key));
         let remaining = rest.size_hint().1.unwrap_or(0);
         if remaining > 0 {
             let next = format!("{}\0", &last.key[prefix.len()..]);
@@ -113,6 +122,14 @@ fn fill(snapshot: &Snapshot, selection: &Selection, prefix: &str, start: &str, l
         }
     }
     page
+}
+
+fn take<'a>(objects: impl Iterator<Item = &'a Arc<Cached>>, selection: &Selection, limit: usize) -> Vec<Arc<Cached>> {
+    objects
+        .filter(|object| selection.matches(object))
+        .take(limit)
+        .cloned()
+        .collect()
 }
 
 /// The state a list is to be read from.
@@ -194,13 +211,13 @@ pub async fn respond(call: &Call<'_>, page: Page) -> StatusResult<Response> {
         View::Table(version) => {
             let mut table = Table::new(call, version, Include::parse(call.request)?);
             table.metadata = metadata;
-            for item in convert::objects(definition, page.items).await? {
-                table.push(&parse(&item)?);
+            let items = convert::objects(definition, page.items).await?;
+            let mut rows = Vec::with_capacity(items.len());
+            for (at, item) in items.iter().enumerate() {
+                rows.push(table.row(item)?);
+                breathe(at).await;
             }
-            return Ok(Response::Node {
-                code: 200,
-                node: table.finish(true),
-            });
+            return Ok(Response::Assembled(table.assemble(rows)));
         }
     };
     let converted = match &definition.conversion {
@@ -208,24 +225,35 @@ pub async fn respond(call: &Call<'_>, page: Page) -> StatusResult<Response> {
         Conversion::Webhook(_) => convert::objects(definition, page.items).await?,
         Conversion::None | Conversion::Builtin(_) => page.items,
     };
-    let mut items = Vec::with_capacity(converted.len());
-    for item in &converted {
-        items.push(partial(&parse(item)?, version));
+    if converted.is_empty() {
+        // COMPAT: an empty list of metadata is null.
+        let mut node = Node::map();
+        node.set("kind", METADATA_LIST);
+        node.set("apiVersion", version.api_version());
+        node.set("metadata", metadata);
+        node.set("items", Node::Null);
+        return Ok(Response::Node { code: 200, node });
     }
-    let mut node = Node::map();
-    node.set("kind", "PartialObjectMetadataList");
-    node.set("apiVersion", version.api_version());
-    node.set("metadata", metadata);
-    // COMPAT: an empty list of metadata is null.
-    node.set(
-        "items",
-        if items.is_empty() {
-            Node::Null
-        } else {
-            Node::List(items)
-        },
-    );
-    Ok(Response::Node { code: 200, node })
+    let mut items = Vec::with_capacity(converted.len());
+    for (at, item) in converted.iter().enumerate() {
+        items.push([Bytes::new(), storage_codec::metadata(item)]);
+        breathe(at).await;
+    }
+    Ok(Response::Assembled(Assembled {
+        head: Assembled::open(METADATA_LIST, version.api_version(), &metadata, &[], "items"),
+        around: [partial_head(version), String::new(), "}".into()],
+        items,
+        tail: "]}",
+    }))
+}
+
+const METADATA_LIST: &str = "PartialObjectMetadataList";
+
+/// Lets others run now and then while a long list is made.
+async fn breathe(at: usize) {
+    if at % 256 == 255 {
+        tokio::task::yield_now().await;
+    }
 }
 
 fn metadata(page: &Page) -> Node {
@@ -238,8 +266,4 @@ fn metadata(page: &Page) -> Node {
         metadata.set("remainingItemCount", i64::try_from(remaining).unwrap_or(i64::MAX));
     }
     metadata
-}
-
-fn parse(object: &Cached) -> StatusResult<Node> {
-    fairlead_api::json::parse(&object.json).map_err(Status::internal)
 }

@@ -1,5 +1,6 @@
 //! What the engine is asked and what it answers. Bodies are bytes; negotiation has already happened.
 
+use crate::assembled::Assembled;
 use crate::definition::{ResourceDefinition, Verb};
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -83,6 +84,8 @@ pub enum Response {
         node: Node,
     },
     List(List),
+    /// A Table or a list of metadata, from bytes.
+    Assembled(Assembled),
     Watch(Box<dyn WatchStream>),
     /// Warnings beside any of these. For what [`crate::hooks::Serve`] answers; the engine unwraps it.
     Warned {

@@ -7,7 +7,7 @@ use compact_str::CompactString;
 use fairlead_api::field::go_quote;
 use fairlead_api::selector::{FieldSelector, LabelSelector};
 use fairlead_api::{Status, StatusResult, name};
-use fairlead_storage::Cached;
+use fairlead_storage::{Cached, Term, WatchScope};
 
 /// A parsed and checked selection.
 #[derive(Clone, Debug, Default)]
@@ -76,6 +76,39 @@ impl Selection {
         self.name.as_ref().map(|name| format!("{}{name}", self.prefix()))
     }
 
+    /// What a watcher has to look at: as little as can be told without looking at objects.
+    pub fn scope(&self, definition: &ResourceDefinition) -> WatchScope {
+        if let Some(key) = self.key() {
+            return WatchScope::Key(key.into());
+        }
+        let names = std::iter::once("metadata.name");
+        let own = definition.selectable_fields.iter().map(|field| field.name.as_str());
+        if let Some((field, value)) = names
+            .chain(own)
+            .find_map(|field| Some((field, self.fields.exact(field)?)))
+        {
+            return WatchScope::Field {
+                namespace: self.namespace.clone(),
+                field: field.into(),
+                value: value.into(),
+            };
+        }
+        match self.namespace.is_empty() {
+            true => WatchScope::All,
+            false => WatchScope::Namespace(self.namespace.clone()),
+        }
+    }
+
+    /// A label or field that must have one value, to find objects by.
+    pub fn term(&self) -> Option<(Term, &str)> {
+        let fields = self.fields.requirements.iter().map(|requirement| &requirement.field);
+        let field = fields
+            .filter(|field| *field != "metadata.namespace")
+            .find_map(|field| Some((Term::Field(field.as_str().into()), self.fields.exact(field)?)));
+        let mut labels = self.labels.requirements().iter().map(|requirement| &requirement.key);
+        field.or_else(|| labels.find_map(|key| Some((Term::Label(key.as_str().into()), self.labels.exact(key)?))))
+    }
+
     /// Whether everything matches.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty()
@@ -83,21 +116,7 @@ impl Selection {
 
     pub fn matches(&self, object: &Cached) -> bool {
         (self.labels.is_empty() || self.labels.matches_pairs(&object.header.labels))
-            && (self.fields.is_empty() || self.fields.matches_with(|field| field_of(object, field)))
-    }
-}
-
-fn field_of<'a>(object: &'a Cached, field: &str) -> Option<&'a str> {
-    match field {
-        "metadata.name" => Some(object.name()),
-        "metadata.namespace" => Some(object.namespace()),
-        _ => {
-            let fields = &object.header.fields;
-            fields
-                .binary_search_by(|(name, _)| name.as_str().cmp(field))
-                .ok()
-                .map(|i| fields[i].1.as_str())
-        }
+            && (self.fields.is_empty() || self.fields.matches_with(|field| Some(object.field(field))))
     }
 }
 

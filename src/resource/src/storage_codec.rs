@@ -5,12 +5,14 @@
 // PERFORMANCE: per-request path
 
 use crate::definition::{ResourceDefinition, SelectableField};
+use crate::projection::Projection;
 use crate::{at_rest, jsonpath, typed};
 use bytes::Bytes;
 use compact_str::CompactString;
 use fairlead_api::{Node, json};
 use fairlead_storage::{Cached, Decode, Forms, Header, Revision};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -97,14 +99,14 @@ pub struct StoredObjects {
     others: Vec<Arc<ResourceDefinition>>,
     /// Custom resources are pruned and defaulted whenever they are read, since their schema may have changed.
     normalize: bool,
-    /// Whether fields must be read that only a whole object tells.
-    fields: bool,
+    /// What selectable fields are read from; `None` where there are none.
+    fields: Option<Projection>,
 }
 
 impl StoredObjects {
     pub fn new(definition: Arc<ResourceDefinition>) -> StoredObjects {
         let normalize = definition.is_custom();
-        let fields = !definition.selectable_fields.is_empty();
+        let fields = (!definition.selectable_fields.is_empty()).then(|| projection(&definition));
         StoredObjects {
             definition,
             others: Vec::new(),
@@ -141,8 +143,12 @@ impl Decode for StoredObjects {
         let value = &*at_rest::read(&self.definition, value)?;
         let spliced = splice(value, revision);
         let (json, header) = match spliced {
-            Some(json) if !self.normalize && !self.fields => {
-                let header = metadata_header(&json).ok_or("the metadata cannot be read")?;
+            Some(json) if !self.normalize => {
+                let mut header = metadata_header(&json).ok_or("the metadata cannot be read")?;
+                if let Some(wanted) = &self.fields {
+                    let part = wanted.read(value).map_err(|error| error.to_string())?;
+                    header.fields = fields(&part, &self.definition);
+                }
                 (json, header)
             }
             spliced => {
@@ -187,6 +193,15 @@ pub fn header(object: &Node, definition: &ResourceDefinition) -> Header {
             .map(|(k, v)| (k.clone(), CompactString::from(v.as_str().unwrap_or(""))))
             .collect()
     });
+    Header {
+        uid: object.uid().into(),
+        labels: labels.into(),
+        fields: fields(object, definition),
+        behind_metadata: 0,
+    }
+}
+
+fn fields(object: &Node, definition: &ResourceDefinition) -> Box<[(CompactString, CompactString)]> {
     let mut fields: Vec<(CompactString, CompactString)> = definition
         .selectable_fields
         .iter()
@@ -199,11 +214,22 @@ pub fn header(object: &Node, definition: &ResourceDefinition) -> Header {
         }
     }
     fields.sort();
-    Header {
-        uid: object.uid().into(),
-        labels: labels.into(),
-        fields: fields.into(),
+    fields.into()
+}
+
+/// What must be read of an object for its selectable fields; all of it where a path does more than name members.
+fn projection(definition: &ResourceDefinition) -> Projection {
+    let mut projection = Projection::default();
+    for field in &definition.selectable_fields {
+        let Some(names) = Projection::names(&field.json_path) else {
+            return Projection::default();
+        };
+        projection.add(names);
     }
+    for path in definition.hooks.selectable_from() {
+        projection.add(path.iter().copied());
+    }
+    projection
 }
 
 fn selectable(object: &Node, field: &SelectableField) -> CompactString {
@@ -226,10 +252,9 @@ struct Metadata<'a> {
 /// The header of an object in served form, from its metadata alone.
 fn metadata_header(json: &[u8]) -> Option<Header> {
     let start = metadata_start(json)? - 1;
-    let metadata: Metadata = serde_json::Deserializer::from_slice(&json[start..])
-        .into_iter()
-        .next()?
-        .ok()?;
+    let mut values = serde_json::Deserializer::from_slice(&json[start..]).into_iter();
+    let metadata: Metadata = values.next()?.ok()?;
+    let behind = json.len() - start - values.byte_offset();
     let labels: Vec<(CompactString, CompactString)> = metadata
         .labels
         .into_iter()
@@ -240,7 +265,29 @@ fn metadata_header(json: &[u8]) -> Option<Header> {
         uid: metadata.uid.into(),
         labels: labels.into(),
         fields: Box::default(),
+        behind_metadata: u32::try_from(behind).unwrap_or(0),
     })
+}
+
+/// The metadata of a cached object, as JSON: a part of its bytes, wherever it stands where it should.
+pub fn metadata(object: &Cached) -> Bytes {
+    metadata_part(object).unwrap_or_else(|| {
+        let parsed = json::parse(&object.json).unwrap_or_default();
+        parsed.meta().map_or_else(|| b"{}".to_vec(), json::to_vec).into()
+    })
+}
+
+fn metadata_part(object: &Cached) -> Option<Bytes> {
+    let start = metadata_start(&object.json)? - 1;
+    let behind = match object.header.behind_metadata {
+        0 => {
+            let mut values = serde_json::Deserializer::from_slice(&object.json[start..]).into_iter::<IgnoredAny>();
+            values.next()?.ok()?;
+            object.json.len() - start - values.byte_offset()
+        }
+        known => known as usize,
+    };
+    Some(object.json.slice(start..object.json.len().checked_sub(behind)?))
 }
 
 /// Where the first member of the metadata starts.
@@ -365,5 +412,27 @@ mod tests {
         let header = metadata_header(json).unwrap();
         assert_eq!(header.uid, "u");
         assert_eq!(&*header.labels, &[("a".into(), "b\n".into())]);
+        assert_eq!(header.behind_metadata, 17);
+    }
+
+    #[test]
+    fn metadata_is_a_part_of_the_object() {
+        let json = br#"{"kind":"T","apiVersion":"v1","metadata":{"resourceVersion":"3","labels":{"a":"}"}},"spec":{}}"#;
+        let mut object = Cached {
+            key: "x".into(),
+            revision: Revision(3),
+            json: Bytes::from_static(json),
+            header: Header::default(),
+            forms: Forms::default(),
+        };
+        let expected = r#"{"resourceVersion":"3","labels":{"a":"}"}}"#;
+        assert_eq!(metadata(&object), expected);
+        object.header = metadata_header(json).unwrap();
+        assert_ne!(object.header.behind_metadata, 0);
+        assert_eq!(metadata(&object), expected);
+        assert_eq!(
+            metadata(&at_revision(&object, Revision(1234))),
+            expected.replace('3', "1234")
+        );
     }
 }

@@ -1,12 +1,17 @@
 //! `meta.k8s.io Table`: rows of cells for people to read.
 // PERFORMANCE: per-request path
 
+use crate::assembled::Assembled;
 use crate::call::Call;
 use crate::definition::{Column, ResourceDefinition};
 use crate::jsonpath::{self, JsonPath};
 use crate::request::{MetaVersion, Request};
-use crate::view::partial;
-use fairlead_api::{FieldError, FieldPath, Node, Status, StatusResult, Timestamp};
+use crate::storage_codec;
+use crate::view::{partial, partial_head};
+use bytes::Bytes;
+use fairlead_api::{FieldError, FieldPath, Node, Status, StatusResult, Timestamp, json};
+use fairlead_storage::{Cached, Cells};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// `includeObject`: what of the object stands in a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +31,8 @@ pub struct Table<'a> {
     paths: Vec<Option<JsonPath>>,
     pub metadata: Node,
     rows: Vec<Node>,
+    /// Tells cells of these columns from others'.
+    columns: u64,
 }
 
 impl Include {
@@ -79,29 +86,78 @@ impl<'a> Table<'a> {
             paths,
             metadata: Node::map(),
             rows: Vec::new(),
+            columns: identity(definition),
+        }
+    }
+
+    /// The row of a cached object in the definition's version, as JSON: its cells, and what is shown of it. Cells are
+    /// kept with the object for as long as they read the same.
+    ///
+    /// # Errors
+    /// Internal, where what is cached is not JSON.
+    pub fn row(&self, object: &Cached) -> StatusResult<[Bytes; 2]> {
+        let cells = match object.forms.cells(self.columns, self.now_seconds) {
+            Some(cells) => cells,
+            None => {
+                let node = json::parse(&object.json).map_err(Status::internal)?;
+                let cells = self.cells(&node, self.now_seconds);
+                let until = self.now_seconds + self.lasts(&node, &cells);
+                let json: Bytes = json::to_vec(&Node::List(cells)).into();
+                object.forms.keep_cells(Cells {
+                    columns: self.columns,
+                    valid: (self.now_seconds, until),
+                    json: json.clone(),
+                });
+                json
+            }
+        };
+        let shown = match self.include {
+            Include::None => Bytes::from_static(b"null"),
+            Include::Object => object.json.clone(),
+            Include::Metadata => storage_codec::metadata(object),
+        };
+        Ok([cells, shown])
+    }
+
+    /// For how many seconds cells certainly read the same: ages grow, so that what reads the same then does so until then.
+    fn lasts(&self, object: &Node, cells: &[Node]) -> i64 {
+        let same = |seconds: &&i64| self.cells(object, self.now_seconds + **seconds) == cells;
+        LASTS.iter().take_while(same).last().copied().unwrap_or(0)
+    }
+
+    fn cells(&self, object: &Node, now_seconds: i64) -> Vec<Node> {
+        match self.definition.hooks.row(object, now_seconds) {
+            Some(cells) => cells,
+            None if self.definition.columns.is_empty() => default_cells(object),
+            None => {
+                let columns = self.definition.columns.iter().zip(&self.paths);
+                let custom = self.definition.is_custom();
+                columns
+                    .map(|(column, path)| cell(column, path.as_ref(), object, now_seconds, custom))
+                    .collect()
+            }
+        }
+    }
+
+    /// The table with these rows and no others.
+    pub fn assemble(self, items: Vec<[Bytes; 2]>) -> Assembled {
+        let definitions = Node::List(definitions(self.definition));
+        let (shown, end) = match self.include {
+            Include::Metadata => (partial_head(self.version), "}}"),
+            Include::None | Include::Object => (String::new(), "}"),
+        };
+        let before = [("columnDefinitions", &definitions)];
+        Assembled {
+            head: Assembled::open("Table", self.version.api_version(), &self.metadata, &before, "rows"),
+            around: ["{\"cells\":".into(), format!(",\"object\":{shown}"), end.into()],
+            items,
+            tail: "]}",
         }
     }
 
     /// Appends the row of an object in the definition's version.
     pub fn push(&mut self, object: &Node) {
-        let cells = match self.definition.hooks.row(object, self.now_seconds) {
-            Some(cells) => cells,
-            None if self.definition.columns.is_empty() => default_cells(object),
-            None => {
-                let columns = self.definition.columns.iter().zip(&self.paths);
-                columns
-                    .map(|(column, path)| {
-                        cell(
-                            column,
-                            path.as_ref(),
-                            object,
-                            self.now_seconds,
-                            self.definition.is_custom(),
-                        )
-                    })
-                    .collect()
-            }
-        };
+        let cells = self.cells(object, self.now_seconds);
         // An initial-events-end bookmark shows its metadata, whatever is asked for.
         let include = match self.include {
             Include::None if is_bookmark(object) => Include::Metadata,
@@ -135,6 +191,16 @@ impl<'a> Table<'a> {
         table.set("rows", self.rows);
         table
     }
+}
+
+/// What the kept cells of an object are known by: they outlive changes of a custom resource's columns.
+fn identity(definition: &ResourceDefinition) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    definition.version.hash(&mut hasher);
+    for column in &definition.columns {
+        (&column.json_path, &column.type_name, &column.format).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 fn is_bookmark(object: &Node) -> bool {
@@ -246,6 +312,9 @@ pub fn human_duration(seconds: i64) -> String {
         format!("{years}y")
     }
 }
+
+/// Tried in order; the last one bounds how long a row is kept unseen.
+const LASTS: [i64; 4] = [1, 4, 16, 64];
 
 const CREATED: &str = ".metadata.creationTimestamp";
 

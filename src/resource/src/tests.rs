@@ -291,6 +291,7 @@ impl Bench {
                 node.set("items", items);
                 (200, node)
             }
+            Ok(Response::Assembled(assembled)) => (200, assembled.to_node().unwrap()),
             Ok(_) => panic!("not an object"),
         };
         (code, node, answer.warnings)

@@ -85,6 +85,14 @@ pub fn partial(object: &Node, version: MetaVersion) -> Node {
     node
 }
 
+/// The beginning of a `PartialObjectMetadata` up to its metadata, as JSON; a closing brace follows.
+pub fn partial_head(version: MetaVersion) -> String {
+    format!(
+        "{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"{}\",\"metadata\":",
+        version.api_version()
+    )
+}
+
 /// The error for a view that is not one of a list.
 pub fn no_list_view(definition: &ResourceDefinition) -> Status {
     let go_type = go_type(definition, &definition.list_kind, true);

@@ -12,7 +12,7 @@ use crate::table::{Include, Table};
 use crate::view::partial;
 use crate::{convert, storage_codec, store_error, typed};
 use fairlead_api::{Clock, Node, Status, StatusResult, json};
-use fairlead_storage::{CacheEvent, Cached, Error, Revision, Snapshot, WatchScope, Watcher};
+use fairlead_storage::{CacheEvent, Cached, Error, Revision, Snapshot, Watcher};
 use futures_util::future::BoxFuture;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -78,20 +78,17 @@ struct Source {
 type Started = (VecDeque<Arc<Cached>>, Source);
 
 async fn start(call: &Call<'_>, options: &ListOptions, selection: &Selection, requested: u64) -> StatusResult<Started> {
-    let scope = match selection.key() {
-        Some(key) => WatchScope::Key(key.into()),
-        None if selection.namespace.is_empty() => WatchScope::All,
-        None => WatchScope::Namespace(selection.namespace.clone()),
-    };
+    let scope = selection.scope(call.definition);
     if options.send_initial_events != Some(true) {
         let after = (requested > 0).then_some(Revision(requested));
-        if after.is_none() {
-            fresh(call).await?;
-        }
-        let watcher = call
-            .cache()
-            .watch(after, scope)
-            .map_err(|error| too_old(error, requested))?;
+        let watcher = match after {
+            Some(after) => call.cache().watch_from(after, scope).await,
+            None => {
+                fresh(call).await?;
+                call.cache().watch(None, scope)
+            }
+        };
+        let watcher = watcher.map_err(|error| too_old(error, requested))?;
         let revision = after.unwrap_or_else(|| call.cache().latest().revision);
         return Ok((VecDeque::new(), Source { watcher, revision }));
     }
@@ -226,6 +223,8 @@ impl Stream {
                     return Some(self.bookmark(false));
                 }
                 Wake::Event(Ok(event)) => self.pending = self.take(event),
+                // COMPAT: as where the resource is gone or its schema has changed.
+                Wake::Event(Err(Error::Unavailable(_))) => return None,
                 Wake::Event(Err(error)) => self.failed = Some(too_old(error, self.revision.0)),
             }
         }
@@ -274,7 +273,7 @@ impl Stream {
         if self.view == View::Object {
             return WatchEvent::Object { kind, object };
         }
-        match json::parse(&object.json) {
+        match self.parse(&object) {
             Ok(node) => WatchEvent::Node {
                 kind,
                 node: self.shape(node),
@@ -284,6 +283,16 @@ impl Stream {
                 node: Status::internal(error).to_node(),
             },
         }
+    }
+
+    /// As much of an object as the view shows.
+    fn parse(&self, object: &Cached) -> Result<Node, json::SyntaxError> {
+        if matches!(self.view, View::Object | View::Table(_)) {
+            return json::parse(&object.json);
+        }
+        let mut node = Node::map();
+        node.set("metadata", json::parse(&storage_codec::metadata(object))?);
+        Ok(node)
     }
 
     fn shape(&mut self, node: Node) -> Node {
@@ -303,6 +312,9 @@ impl Stream {
 
     /// An otherwise empty object at the revision that has been reached.
     fn bookmark(&mut self, initial_end: bool) -> WatchEvent {
+        if !initial_end && let Some(watcher) = &mut self.watcher {
+            self.revision = self.revision.max(watcher.reached());
+        }
         let mut node = typed::empty(&self.definition);
         node.set_at(
             &["metadata", "resourceVersion"],

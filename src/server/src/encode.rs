@@ -8,13 +8,16 @@ use fairlead_api::{Node, Status, json};
 use fairlead_codec::protobuf::{self as codec, Protobuf};
 use fairlead_codec::yaml_writer;
 use fairlead_resource::ResourceDefinition;
+use fairlead_resource::assembled::Assembled;
 use fairlead_resource::request::List;
 use fairlead_storage::Cached;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use std::sync::Arc;
 
+mod assembled;
 mod compress;
+mod grouped;
 mod list;
 mod pretty;
 pub mod protobuf;
@@ -84,6 +87,17 @@ pub fn list(list: List, definition: &ResourceDefinition, wanted: Wanted) -> Resp
     }
     match list::to_node(list) {
         Ok(list) => node(200, &list, wanted),
+        Err(error) => status_as_json(&Status::internal(error)),
+    }
+}
+
+/// A Table or a list of metadata: its parts' bytes, put together.
+pub fn assembled(assembled: Assembled, wanted: Wanted) -> Response {
+    if wanted.agreed.format == Format::Json && !wanted.agreed.pretty {
+        return assembled::stream(assembled, wanted.gzip);
+    }
+    match assembled.to_node() {
+        Ok(parsed) => node(200, &parsed, wanted),
         Err(error) => status_as_json(&Status::internal(error)),
     }
 }

@@ -116,6 +116,10 @@ async fn handle(
         mut warnings,
         audit: _,
     } = shared.services.engine.handle(request).await;
+    if wanted.agreed.format == Format::Protobuf {
+        let unmade = encode::protobuf::unmade(&result);
+        encode::protobuf::prepare(unmade, &definition, wanted.protobuf).await;
+    }
     let mut response = match result {
         Ok(outcome) => respond(shared, &definition, outcome, &mut known, wanted),
         Err(status) => failure(&status, &known),
@@ -140,6 +144,7 @@ fn respond(
         Outcome::Cached { code, object } => encode::cached(code, &object, definition, wanted),
         Outcome::Node { code, node } => encode::node(code, &node, wanted),
         Outcome::List(list) => encode::list(list, definition, wanted),
+        Outcome::Assembled(assembled) => encode::assembled(assembled, wanted),
         Outcome::Watch(stream) => {
             let form = match wanted.agreed.format {
                 Format::Protobuf => Form::Protobuf {

@@ -135,20 +135,20 @@ pub fn message(event: &WatchEvent, form: &Form) -> Bytes {
     }
 }
 
-/// `{"type":…,"object":…}` and a line break; of cached objects one for all watchers.
+/// `{"type":…,"object":…}` and a line break; of cached objects one for all watchers that send it at the same time.
 fn frame(event: &WatchEvent, form: &Form) -> Bytes {
     if let Form::Protobuf { protobuf, definition } = form {
         return protobuf_frame(event, definition, protobuf).into();
     }
     if let WatchEvent::Object { kind, object } = event {
         let shared = match kind {
-            EventKind::Added => Some(&object.forms.watch_added),
-            EventKind::Modified => Some(&object.forms.watch_modified),
-            EventKind::Deleted => Some(&object.forms.watch_deleted),
+            EventKind::Added => Some(0),
+            EventKind::Modified => Some(1),
+            EventKind::Deleted => Some(2),
             EventKind::Bookmark | EventKind::Error => None,
         };
-        if let Some(cell) = shared {
-            return cell.get_or_init(|| compose(*kind, object)).clone();
+        if let Some(shared) = shared {
+            return object.forms.frame(shared, || compose(*kind, object));
         }
     }
     let mut out = Vec::with_capacity(512);
@@ -177,12 +177,12 @@ fn protobuf_frame(event: &WatchEvent, definition: &ResourceDefinition, protobuf:
     }
 }
 
-fn compose(kind: EventKind, object: &Cached) -> Bytes {
+fn compose(kind: EventKind, object: &Cached) -> Vec<u8> {
     let mut out = Vec::with_capacity(object.json.len() + 40);
     open(kind, &mut out);
     out.extend_from_slice(&object.json);
     out.extend_from_slice(b"}\n");
-    out.into()
+    out
 }
 
 fn write_frame(event: &WatchEvent, out: &mut Vec<u8>) {

@@ -1,8 +1,10 @@
 //! [`Cache`]: the watch cache. Every object under one prefix of a store in memory, every read from there.
 //!
 //! - `tree`: the objects, persistent, so that a [`Snapshot`] costs one reference count.
-//! - `ring`: the newest events; `watcher`: readers of it. - `feeder`: how changes get from the store in here.
-//! - `history`: states of the past.
+//! - `ring`: the newest events; `lanes`: who wants which; `watcher`: readers of them.
+//! - `feeder`: how changes get from the store in here; `refill`: changes from before the cache.
+//! - `history`: states of the past. - `terms`: objects by label and field. - `stats`: for metrics.
+//! - `round`: how fresh the store is.
 //!
 //! Whoever needs a change first applies it: a writer that has been acknowledged, a reader that wants the latest state,
 //! or the cache's own task. Against an in-process store nobody ever waits for another task.
@@ -10,12 +12,19 @@
 
 mod feeder;
 mod history;
+mod lanes;
+mod refill;
 mod ring;
+mod round;
+mod stats;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod tree;
 mod watcher;
 
+pub use stats::{Listed, Stats};
+pub use terms::Term;
 pub use watcher::{CacheEvent, WatchScope, Watcher};
 
 use crate::cached::{Cached, Decode};
@@ -23,10 +32,15 @@ use crate::feed::lock;
 use crate::store::{Error, Expect, Result, Revision, Store, Watch};
 use bytes::Bytes;
 use history::Kept;
+use refill::Refilled;
 use ring::Ring;
+use round::Rounds;
+use stats::Counts;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
+use terms::Terms;
 use tokio::sync::Notify;
 use tree::Tree;
 
@@ -71,6 +85,12 @@ struct Inner {
     /// Objects that could not be decoded, and why.
     undecodable: Mutex<BTreeMap<Box<str>, String>>,
     kept: Mutex<Kept>,
+    refilled: Mutex<Refilled>,
+    /// Changed only with `feed` held, before `published`.
+    terms: RwLock<Terms>,
+    counts: Counts,
+    rounds: Mutex<Rounds>,
+    retired: AtomicBool,
     task: OnceLock<tokio::task::AbortHandle>,
 }
 
@@ -94,6 +114,11 @@ impl Cache {
             load: Mutex::new(Load::Running(None)),
             undecodable: Mutex::default(),
             kept: Mutex::default(),
+            refilled: Mutex::default(),
+            terms: RwLock::default(),
+            counts: Counts::default(),
+            rounds: Mutex::default(),
+            retired: AtomicBool::new(false),
             task: OnceLock::new(),
         }));
         let task = fairlead_telemetry::task::spawn("storage-cache", feeder::run(Arc::downgrade(&cache.0)));
@@ -135,9 +160,10 @@ impl Cache {
         }
     }
 
-    /// A state that includes every write acknowledged before the call, by whomever.
+    /// A state that includes every write acknowledged before the call, by whomever. Where the store has to be asked how
+    /// far it is, readers of one time share the question.
     pub async fn fresh(&self) -> Result<Snapshot> {
-        let revision = self.0.store.revision().await?;
+        let revision = self.store_revision().await?;
         self.at_least(revision).await
     }
 
@@ -163,8 +189,9 @@ impl Cache {
         }
     }
 
-    /// Follows the objects in `scope` from behind `after`, or from now on. After a restart, objects that have been left
-    /// alone since `after` can still be followed. Nothing can be followed before [`Cache::ready`].
+    /// Follows the objects in `scope` from behind `after`, or from now on, with the events in memory
+    /// ([`Cache::watch_from`] has more). After a restart, objects that have been left alone since `after` can still be
+    /// followed. Nothing can be followed before [`Cache::ready`].
     ///
     /// # Errors
     /// [`Error::Compacted`].
@@ -173,6 +200,14 @@ impl Cache {
             self.catch_up();
         }
         Watcher::new(self.clone(), after, scope)
+    }
+
+    /// Ends all watches, behind what has happened up to now: another cache takes over, or none does. Reads and writes that
+    /// are under way still work.
+    pub fn retire(&self) {
+        self.catch_up();
+        self.0.retired.store(true, Ordering::Release);
+        write(&self.0.ring).wake_everyone();
     }
 
     /// Writes an object that does not exist. Answers it as every reader sees it from now on.

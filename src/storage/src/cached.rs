@@ -3,7 +3,11 @@
 use crate::store::Revision;
 use bytes::Bytes;
 use compact_str::CompactString;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+
+mod forms;
+
+pub use forms::{Cells, FRAMES, Forms, GROUPS};
 
 /// An object ready to be served. Immutable; every reader shares it.
 #[derive(Debug)]
@@ -26,16 +30,8 @@ pub struct Header {
     pub labels: Box<[(CompactString, CompactString)]>,
     /// The resource's selectable fields besides `metadata.name` and `metadata.namespace`, sorted by name.
     pub fields: Box<[(CompactString, CompactString)]>,
-}
-
-/// Lazily made encodings of one object; dropped with it.
-#[derive(Debug, Default)]
-pub struct Forms {
-    pub protobuf: OnceLock<Bytes>,
-    /// The watch frames `{"type":"ADDED","object":…}\n` and so on share this object's bytes; only whole frames are kept.
-    pub watch_added: OnceLock<Bytes>,
-    pub watch_modified: OnceLock<Bytes>,
-    pub watch_deleted: OnceLock<Bytes>,
+    /// How many bytes of the JSON follow the metadata; 0 where nobody has counted them.
+    pub behind_metadata: u32,
 }
 
 /// Turns stored values into cached objects. Given to a cache by the owner of its resource.
@@ -50,6 +46,19 @@ impl Cached {
     /// The part of the key after the last slash.
     pub fn name(&self) -> &str {
         self.key.rsplit_once('/').map_or(&self.key, |(_, name)| name)
+    }
+
+    /// The value of a selectable field, empty where there is none.
+    pub fn field(&self, name: &str) -> &str {
+        match name {
+            "metadata.name" => self.name(),
+            "metadata.namespace" => self.namespace(),
+            _ => {
+                let fields = &self.header.fields;
+                let found = fields.binary_search_by(|(known, _)| known.as_str().cmp(name));
+                found.map_or("", |at| fields[at].1.as_str())
+            }
+        }
     }
 
     /// The part of the key before the slash; empty for cluster-scoped objects.

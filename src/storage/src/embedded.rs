@@ -16,7 +16,7 @@ mod writer;
 
 use crate::feed::Feed;
 use crate::memory::expiry;
-use crate::store::{Entry, Error, Expect, Range, Result, Revision, Store, StoreObserver, Watch};
+use crate::store::{Entry, Error, Expect, Past, Range, Result, Revision, Store, StoreObserver, Watch};
 use bytes::Bytes;
 use fairlead_api::Clock;
 use futures_util::future::BoxFuture;
@@ -198,8 +198,22 @@ impl Store for Embedded {
         Box::pin(ready(Ok(Revision(self.0.feed.revision()))))
     }
 
+    fn revision_now(&self) -> Option<Revision> {
+        Some(Revision(self.0.feed.revision()))
+    }
+
     fn last_change(&self, prefix: &str) -> Option<Revision> {
         Some(Revision(self.0.reader.index().last_change(prefix)))
+    }
+
+    fn past<'a>(&'a self, prefix: &'a str, to: Revision, bytes: usize) -> BoxFuture<'a, Result<Option<Past>>> {
+        let prefix = prefix.to_owned();
+        let read = self
+            .0
+            .reader
+            .clone()
+            .blocking(move |reader| reader.past(&prefix, to.0, bytes).map(Some));
+        Box::pin(read)
     }
 
     fn compact(&self, revision: Revision) -> BoxFuture<'_, Result<()>> {

@@ -159,6 +159,12 @@ impl Index {
         newest.unwrap_or(0).max(self.compacted)
     }
 
+    /// The newest versions of keys under `prefix` that can still be told from what they replaced.
+    pub fn recent(&self, prefix: &str) -> Vec<u64> {
+        let slots = self.range(prefix, "").map(|(_, slot)| slot.modified);
+        slots.filter(|modified| *modified > self.compacted).collect()
+    }
+
     /// Takes at most `limit` rows that nobody may read any more, for their owner to delete. An empty answer means
     /// that compaction is done.
     pub fn take_obsolete(&mut self, limit: usize) -> Vec<u64> {

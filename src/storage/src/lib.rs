@@ -13,15 +13,16 @@ pub mod etcd;
 mod feed;
 mod index;
 pub mod memory;
+mod past;
 pub mod store;
 #[cfg(test)]
 mod suite;
 #[cfg(test)]
 mod testing;
 
-pub use cache::{Cache, CacheConfig, CacheEvent, Snapshot, WatchScope, Watcher};
-pub use cached::{Cached, Decode, Forms, Header};
+pub use cache::{Cache, CacheConfig, CacheEvent, Listed, Snapshot, Stats, Term, WatchScope, Watcher};
+pub use cached::{Cached, Cells, Decode, Forms, Header};
 pub use embedded::{Embedded, EmbeddedConfig};
 pub use etcd::{Etcd, EtcdConfig};
 pub use memory::Memory;
-pub use store::{Entry, Error, Expect, Revision, Store, StoreObserver};
+pub use store::{Entry, Error, Expect, Past, Revision, Store, StoreObserver};

@@ -3,7 +3,7 @@
 use crate::feed::{Feed, History, lock};
 use crate::index::{Index, Row, Slot, version_at};
 use crate::store::{
-    Batch, Change, Entry, Error, Expect, Range, Result, Revision, Store, StoreKey, StoreObserver, Watch,
+    Batch, Change, Entry, Error, Expect, Past, Range, Result, Revision, Store, StoreKey, StoreObserver, Watch,
 };
 use bytes::Bytes;
 use fairlead_api::Clock;
@@ -197,8 +197,20 @@ impl Store for Memory {
         Box::pin(ready(Ok(Revision(self.0.feed.revision()))))
     }
 
+    fn revision_now(&self) -> Option<Revision> {
+        Some(Revision(self.0.feed.revision()))
+    }
+
     fn last_change(&self, prefix: &str) -> Option<Revision> {
         Some(Revision(lock(&self.0.state).index.last_change(prefix)))
+    }
+
+    fn past<'a>(&'a self, prefix: &'a str, to: Revision, bytes: usize) -> BoxFuture<'a, Result<Option<Past>>> {
+        let state = lock(&self.0.state);
+        let newest = state.index.recent(prefix);
+        let read = |row| Ok(state.rows.get(&row).cloned());
+        let past = crate::past::walk(newest, state.index.compacted, to.0, bytes, read);
+        Box::pin(ready(past.map(Some)))
     }
 
     fn compact(&self, revision: Revision) -> BoxFuture<'_, Result<()>> {

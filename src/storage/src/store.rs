@@ -62,6 +62,15 @@ pub struct Batch {
     pub revision: Revision,
 }
 
+/// The newest changes under a prefix, from a store's history.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// In order. Unlike those of watches, puts too say in `previous` what they replaced.
+    pub changes: Vec<Change>,
+    /// All changes above this revision are there.
+    pub after: Revision,
+}
+
 /// A running watch. Dropping it ends it.
 pub trait Watch: Send {
     /// The next changes; an error ends the watch. Nothing is lost when a pending poll is not followed up.
@@ -172,11 +181,23 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// The latest revision: no write acknowledged before the call has a higher one.
     fn revision(&self) -> BoxFuture<'_, Result<Revision>>;
 
+    /// [`Store::revision`] where it is known without asking anyone.
+    fn revision_now(&self) -> Option<Revision> {
+        None
+    }
+
     /// The last revision known to have changed something under `prefix`, or one after it; `None` where the store cannot
     /// tell from memory. A watch from there misses nothing. O(keys under the prefix).
     fn last_change(&self, prefix: &str) -> Option<Revision> {
         _ = prefix;
         None
+    }
+
+    /// The newest changes under `prefix` at or below `to`, as many as fit into about `bytes`; `None` where the store
+    /// cannot tell what changes replaced. O(keys under the prefix + changes).
+    fn past<'a>(&'a self, prefix: &'a str, to: Revision, bytes: usize) -> BoxFuture<'a, Result<Option<Past>>> {
+        _ = (prefix, to, bytes);
+        Box::pin(std::future::ready(Ok(None)))
     }
 
     /// Gives up values that were overwritten or deleted at or before `revision`. Reads and watches from `revision` on

@@ -80,6 +80,10 @@ impl Hooks for Jobs {
         jobs::validate_status(object, old, errors);
     }
 
+    fn selectable_from(&self) -> &'static [&'static [&'static str]] {
+        &[&["status", "succeeded"]]
+    }
+
     fn selectable(&self, object: &Node) -> Vec<(CompactString, CompactString)> {
         vec![(
             "status.successful".into(),

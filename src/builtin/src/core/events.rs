@@ -10,6 +10,10 @@ use fairlead_resource::{HookContext, Hooks};
 pub struct Events;
 
 impl Hooks for Events {
+    fn selectable_from(&self) -> &'static [&'static [&'static str]] {
+        &[&["source"], &["reportingComponent"]]
+    }
+
     fn selectable(&self, object: &Node) -> Vec<(CompactString, CompactString)> {
         vec![(
             "source".into(),

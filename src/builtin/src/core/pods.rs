@@ -137,6 +137,10 @@ impl Hooks for Pods {
         Some(if period < 0 { 1 } else { period })
     }
 
+    fn selectable_from(&self) -> &'static [&'static [&'static str]] {
+        &[&["status", "podIPs"]]
+    }
+
     fn selectable(&self, object: &Node) -> Vec<(CompactString, CompactString)> {
         let first = list(object, &["status", "podIPs"])
             .first()

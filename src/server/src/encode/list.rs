@@ -1,8 +1,9 @@
 //! Lists from cached bytes: nothing is parsed, and what is copied is copied once, into pieces worth a write.
 // PERFORMANCE: per-request path
 
-use super::{GZIP_THRESHOLD, PIECE, compress, mark_compressed};
-use crate::body::{Body, BoxError, Response};
+use super::grouped::{self, Plain};
+use super::{GZIP_THRESHOLD, PIECE, mark_compressed};
+use crate::body::{Body, Response};
 use bytes::Bytes;
 use fairlead_api::{Node, json};
 use fairlead_resource::request::List;
@@ -19,7 +20,7 @@ pub fn stream(list: List, gzip: bool) -> Response {
     let length = pieces.length();
     let compressed = gzip && length > GZIP_THRESHOLD;
     let body = if compressed {
-        compress::stream(futures_util::stream::iter(pieces).map(Ok::<_, BoxError>))
+        grouped::stream(pieces.plain())
     } else if length <= PIECE {
         Body::full(pieces.whole(length))
     } else {
@@ -123,13 +124,32 @@ impl Pieces {
         }
     }
 
-    /// What is sent of an object; of untyped ones without their opening brace.
     fn part(&self, object: &Cached) -> Bytes {
-        if self.typed {
-            object.json.clone()
-        } else {
-            untyped(&object.json)
+        part(object, self.typed)
+    }
+
+    fn plain(self) -> Plain<impl Fn(&Cached, &mut Vec<u8>) + Send + use<>> {
+        let typed = self.typed;
+        Plain {
+            head: self.head,
+            objects: self.items.collect(),
+            write: move |object: &Cached, out: &mut Vec<u8>| {
+                out.extend_from_slice(if typed { b"," } else { b",{" });
+                out.extend_from_slice(&part(object, typed));
+            },
+            separator: 1,
+            tail: TAIL,
+            form: 0,
         }
+    }
+}
+
+/// What is sent of an object; of untyped ones without their opening brace.
+fn part(object: &Cached, typed: bool) -> Bytes {
+    if typed {
+        object.json.clone()
+    } else {
+        untyped(&object.json)
     }
 }
 

@@ -1,14 +1,15 @@
 //! Answers in protobuf: documents of messages that objects keep once they have been made.
 // PERFORMANCE: per-request path
 
-use super::{GZIP_THRESHOLD, PIECE, Wanted, compress, mark_compressed, status_as_json, whole};
+use super::grouped::{self, Plain};
+use super::{GZIP_THRESHOLD, PIECE, Wanted, mark_compressed, status_as_json, whole};
 use crate::body::{Body, BoxError, Response};
 use crate::negotiate::{self, Format};
 use bytes::Bytes;
-use fairlead_api::{Status, json};
+use fairlead_api::{Status, StatusResult, json};
 use fairlead_codec::protobuf::{Protobuf, envelope};
 use fairlead_resource::ResourceDefinition;
-use fairlead_resource::request::List;
+use fairlead_resource::request::{List, Response as Outcome};
 use fairlead_schema::TypeId;
 use fairlead_storage::Cached;
 use futures_util::StreamExt;
@@ -21,13 +22,13 @@ use std::sync::Arc;
 /// # Errors
 /// Internal, where what is cached is not JSON.
 pub fn message(object: &Cached, id: TypeId, protobuf: &Protobuf) -> Result<Bytes, Status> {
-    if let Some(made) = object.forms.protobuf.get() {
+    if let Some(made) = object.forms.protobuf() {
         return Ok(made.clone());
     }
     let node = json::parse(&object.json).map_err(Status::internal)?;
     let mut bytes = protobuf.encode(&node, id);
     bytes.shrink_to_fit();
-    Ok(object.forms.protobuf.get_or_init(|| bytes.into()).clone())
+    Ok(object.forms.keep_protobuf(bytes.into()))
 }
 
 /// An object of a resource.
@@ -42,21 +43,51 @@ pub fn cached(code: u16, object: &Cached, definition: &ResourceDefinition, wante
     }
 }
 
-/// A list of objects of a resource.
-pub fn list(list: List, definition: &ResourceDefinition, wanted: Wanted) -> Response {
-    match Pieces::new(&list, definition, wanted.protobuf) {
-        Ok(pieces) => send(pieces, wanted.gzip),
-        Err(status) => status_as_json(&status),
+/// Makes the messages of a list, with pauses for others to run: the first list of many objects takes a while.
+pub async fn prepare(items: Vec<Arc<Cached>>, definition: &ResourceDefinition, protobuf: &Protobuf) {
+    for objects in items.chunks(64) {
+        for object in objects {
+            // What fails now fails again when the list is written.
+            _ = message(object, definition.schema.root, protobuf);
+        }
+        tokio::task::yield_now().await;
     }
 }
 
-fn send(pieces: Pieces, gzip: bool) -> Response {
-    let length = pieces.length;
-    let compressed = gzip && length > GZIP_THRESHOLD;
-    let pieces = futures_util::stream::iter(pieces).map(Ok::<_, BoxError>);
+/// The objects of an answer whose messages have to be made.
+pub fn unmade(outcome: &StatusResult<Outcome>) -> Vec<Arc<Cached>> {
+    let Ok(Outcome::List(list)) = outcome else {
+        return Vec::new();
+    };
+    let unmade = |object: &&Arc<Cached>| object.forms.protobuf().is_none();
+    list.items.iter().filter(unmade).cloned().collect()
+}
+
+/// A list of objects of a resource.
+pub fn list(list: List, definition: &ResourceDefinition, wanted: Wanted) -> Response {
+    let pieces = match Pieces::new(&list, definition, wanted.protobuf) {
+        Ok(pieces) => pieces,
+        Err(status) => return status_as_json(&status),
+    };
+    let compressed = wanted.gzip && pieces.length > GZIP_THRESHOLD;
     let body = match compressed {
-        true => compress::stream(pieces),
-        false => Body::stream(Box::pin(pieces), Some(length as u64)),
+        true => grouped::stream(Plain {
+            head: pieces.head,
+            objects: list.items,
+            write: |object: &Cached, out: &mut Vec<u8>| {
+                let message = object.forms.protobuf().map_or(&[][..], |message| &message[..]);
+                out.extend_from_slice(&envelope::item_head(message.len()));
+                out.extend_from_slice(message);
+            },
+            separator: 0,
+            tail: pieces.tail,
+            form: 1,
+        }),
+        false => {
+            let length = pieces.length as u64;
+            let pieces = futures_util::stream::iter(pieces).map(Ok::<_, BoxError>);
+            Body::stream(Box::pin(pieces), Some(length))
+        }
     };
     let mut response = Response::new(body);
     let media_type = HeaderValue::from_static(Format::Protobuf.media_type());

@@ -1,14 +1,18 @@
 //! How a cache is loaded and fed: the first load, the task that follows the store, and applying changes.
 
 use crate::cache::ring::Event;
+use crate::cache::stats::add;
 use crate::cache::tree::Tree;
 use crate::cache::{Cache, Inner, Load, Snapshot, read, write};
 use crate::cached::{Cached, Forms};
 use crate::feed::lock;
-use crate::store::{Batch, Change, Error, Result, Revision};
+use crate::store::{Batch, Change, Error, Range, Result, Revision};
 use bytes::Bytes;
+use fairlead_telemetry::task;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
 
 /// Entries read at once while loading.
 const PAGE: usize = 1000;
@@ -95,16 +99,22 @@ impl Cache {
         let read_all = self.0.read_all(None).await;
         self.report("list", started, read_all.is_ok());
         let snapshot = read_all?;
+        add(&self.0.counts.initializations, 1);
+        add(&self.0.counts.init_events, snapshot.len());
+        let bytes: usize = snapshot.range("", "").map(|object| object.json.len()).sum();
         let watch = self.0.store.watch(&self.0.prefix, snapshot.revision).await?;
         let mut feed = lock(&self.0.feed);
         *feed = Some(watch);
+        self.0.counts.object_bytes.store(bytes as u64, Ordering::Relaxed);
         // Asked after the read: what has changed since then lies above its revision.
         let last_change = self.0.store.last_change(&self.0.prefix).unwrap_or(snapshot.revision);
         write(&self.0.ring).reset(snapshot.revision.0, last_change.min(snapshot.revision).0);
+        *lock(&self.0.refilled) = Arc::default();
+        write(&self.0.terms).clear();
         self.0.publish(snapshot);
         *lock(&self.0.load) = Load::Done;
         self.0.applied.notify_waiters();
-        read(&self.0.ring).wake_everyone();
+        write(&self.0.ring).wake_everyone();
         Ok(())
     }
 
@@ -117,16 +127,14 @@ impl Cache {
 
 impl Inner {
     /// Everything under the prefix, from the store, at `at` or the latest revision.
-    pub(super) async fn read_all(&self, mut at: Option<Revision>) -> Result<Snapshot> {
+    pub(super) async fn read_all(&self, at: Option<Revision>) -> Result<Snapshot> {
         let mut tree = Tree::default();
-        let mut start = String::new();
         let latest = at.is_none();
+        let mut page = self.store.range(&self.prefix, "", PAGE, at).await?;
         loop {
-            let page = self.store.range(&self.prefix, &start, PAGE, at).await?;
-            at = Some(page.revision);
-            if let Some(last) = page.entries.last() {
-                start = format!("{}\0", last.key);
-            }
+            // The next page is read while this one is decoded.
+            let last = page.entries.last().filter(|_| page.more);
+            let next = last.map(|last| self.read_page(format!("{}\0", last.key), page.revision));
             for entry in page.entries {
                 let key = &entry.key[self.prefix.len()..];
                 match self.decode.decode(key, &entry.value, entry.mod_revision) {
@@ -135,13 +143,23 @@ impl Inner {
                     Err(_) => {}
                 }
             }
-            if !page.more {
+            let Some(next) = next else {
                 return Ok(Snapshot {
                     revision: page.revision,
                     tree,
                 });
-            }
+            };
+            page = next
+                .await
+                .unwrap_or_else(|error| Err(Error::Unavailable(error.to_string())))?;
         }
+    }
+
+    fn read_page(&self, start: String, at: Revision) -> JoinHandle<Result<Range>> {
+        let (store, prefix) = (self.store.clone(), self.prefix.clone());
+        task::spawn("storage-load", async move {
+            store.range(&prefix, &start, PAGE, Some(at)).await
+        })
     }
 
     /// Takes a batch in. Called with `feed` held: that makes it the only one.
@@ -153,15 +171,29 @@ impl Inner {
             .into_iter()
             .filter_map(|change| self.apply_change(&mut tree, change))
             .collect();
-        let keys: Vec<Arc<str>> = events.iter().map(|event| event.object.key.clone()).collect();
+        add(&self.counts.events_received, events.len());
+        for event in &events {
+            let now = if event.deleted { 0 } else { event.object.json.len() };
+            let before = event.previous.as_ref().map_or(0, |previous| previous.json.len());
+            add(&self.counts.object_bytes, now);
+            self.counts.object_bytes.fetch_sub(before as u64, Ordering::Relaxed);
+        }
+        let changed: Vec<_> = events
+            .iter()
+            .map(|event| (event.object.clone(), event.previous.clone()))
+            .collect();
+        if !read(&self.terms).is_empty() {
+            let floor = read(&self.ring).floor();
+            write(&self.terms).apply(&events, floor);
+        }
         write(&self.ring).append(events, revision);
         self.publish(Snapshot {
             revision: Revision(revision),
             tree,
         });
         self.applied.notify_waiters();
-        if !keys.is_empty() {
-            read(&self.ring).wake(keys.iter().map(|key| &**key));
+        if !changed.is_empty() {
+            read(&self.ring).wake(&changed);
             let floor = read(&self.ring).floor();
             lock(&self.kept).expire(floor);
         }
@@ -206,7 +238,7 @@ impl Inner {
         })
     }
 
-    fn last_state(&self, previous: &Cached, value: &Bytes, revision: Revision) -> Cached {
+    pub(super) fn last_state(&self, previous: &Cached, value: &Bytes, revision: Revision) -> Cached {
         self.decode
             .decode(&previous.key, value, revision)
             .unwrap_or_else(|_| Cached {

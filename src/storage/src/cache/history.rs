@@ -1,5 +1,6 @@
 //! States of the past: undone from the latest one with the ring's events, or read from the store.
 
+use crate::cache::stats::add;
 use crate::cache::{Cache, Snapshot, read};
 use crate::feed::lock;
 use crate::store::{Result, Revision};
@@ -73,6 +74,8 @@ impl Cache {
         let result = self.0.read_all(Some(revision)).await;
         self.report("listAt", started, result.is_ok());
         let snapshot = result?;
+        add(&self.0.counts.store_lists, 1);
+        add(&self.0.counts.store_list_objects, snapshot.len());
         lock(&self.0.kept).cold = Some((Instant::now(), snapshot.clone()));
         Ok(snapshot)
     }

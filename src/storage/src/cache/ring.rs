@@ -1,15 +1,17 @@
 //! [`Ring`]: the newest events of a cache, bounded in bytes, and who waits for more of them.
 // PERFORMANCE: per-request path
 
+use crate::cache::lanes::{Lanes, Waiters};
 use crate::cache::{CacheEvent, WatchScope};
 use crate::cached::Cached;
-use compact_str::CompactString;
 use futures_util::task::AtomicWaker;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// What an event costs besides its objects.
 const EVENT_BYTES: usize = 256;
+/// The sequence number of the first event to come; earlier ones may be put in front.
+const MIDDLE: u64 = 1 << 62;
 
 /// One change of one object.
 #[derive(Debug)]
@@ -22,8 +24,8 @@ pub(crate) struct Event {
 
 /// Events in the order of their revisions. Watchers hold a revision as their cursor and look for what follows it.
 ///
-/// Watchers of a namespace or a key have a *lane*: the sequence numbers of their events, so that they neither look at
-/// other events nor are lost because of them.
+/// Watchers of a namespace, a key or a field's value have a *lane*: the sequence numbers of their events, so that they
+/// neither look at other events nor are lost because of them.
 #[derive(Debug)]
 pub(crate) struct Ring {
     events: VecDeque<Event>,
@@ -36,21 +38,20 @@ pub(crate) struct Ring {
     /// Everything up to here has been applied.
     pub revision: u64,
     all: Waiters,
-    namespaces: HashMap<CompactString, Lane>,
-    keys: HashMap<CompactString, Lane>,
+    lanes: Lanes,
     next_id: u64,
+    /// How often everything was forgotten.
+    resets: u64,
 }
 
-#[derive(Debug, Default)]
-struct Lane {
-    /// All of the lane's events above this revision are listed.
-    floor: u64,
-    /// Sequence numbers.
-    events: VecDeque<u64>,
-    waiters: Waiters,
+/// Where a ring begins: what may be put in front of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Front {
+    pub floor: u64,
+    /// Bytes there is room for.
+    pub room: usize,
+    resets: u64,
 }
-
-type Waiters = BTreeMap<u64, Arc<AtomicWaker>>;
 
 /// What follows a cursor.
 pub(crate) enum Next {
@@ -65,15 +66,15 @@ impl Ring {
     pub fn new(limit: usize) -> Ring {
         Ring {
             events: VecDeque::new(),
-            first: 0,
+            first: MIDDLE,
             bytes: 0,
             limit,
             floor: 0,
             revision: 0,
             all: Waiters::new(),
-            namespaces: HashMap::new(),
-            keys: HashMap::new(),
+            lanes: Lanes::default(),
             next_id: 0,
+            resets: 0,
         }
     }
 
@@ -88,10 +89,48 @@ impl Ring {
         self.bytes = 0;
         self.floor = floor;
         self.revision = revision;
-        for lane in self.namespaces.values_mut().chain(self.keys.values_mut()) {
+        self.resets += 1;
+        self.lanes.each(|lane| {
             lane.events.clear();
             lane.floor = floor;
+        });
+    }
+
+    /// Events, the bytes they take, and the bytes they may take.
+    pub fn size(&self) -> (usize, usize, usize) {
+        (self.events.len(), self.bytes, self.limit)
+    }
+
+    pub fn watchers(&self) -> usize {
+        self.all.len() + self.lanes.watchers()
+    }
+
+    /// What may be put in front of the first event.
+    pub fn front(&self) -> Front {
+        Front {
+            floor: self.floor,
+            room: self.limit.saturating_sub(self.bytes),
+            resets: self.resets,
         }
+    }
+
+    /// Puts events that were before the first one in front, as many as fit; all of those above `after` are there.
+    /// Does nothing where the ring no longer begins at `front`. Lanes that exist need none of them: their watchers are
+    /// past them.
+    pub fn prepend(&mut self, front: Front, events: Vec<Event>, after: u64) {
+        if (front.floor, front.resets) != (self.floor, self.resets) {
+            return;
+        }
+        for event in events.into_iter().rev() {
+            if self.bytes + event.bytes() > self.limit {
+                self.floor = event.revision;
+                return;
+            }
+            self.bytes += event.bytes();
+            self.first -= 1;
+            self.events.push_front(event);
+        }
+        self.floor = self.floor.min(after);
     }
 
     /// Takes in what happened up to `revision`.
@@ -104,12 +143,7 @@ impl Ring {
 
     fn push(&mut self, event: Event) {
         let sequence = self.first + self.events.len() as u64;
-        if let Some(lane) = lane_mut(&mut self.namespaces, event.object.namespace()) {
-            lane.events.push_back(sequence);
-        }
-        if let Some(lane) = lane_mut(&mut self.keys, &event.object.key) {
-            lane.events.push_back(sequence);
-        }
+        self.lanes.each_of(&event, |lane| lane.events.push_back(sequence));
         self.bytes += event.bytes();
         self.events.push_back(event);
         while self.bytes > self.limit && self.events.len() > 1 {
@@ -121,23 +155,18 @@ impl Ring {
         let Some(event) = self.events.pop_front() else { return };
         self.bytes -= event.bytes();
         self.floor = event.revision;
-        for lane in [
-            lane_mut(&mut self.namespaces, event.object.namespace()),
-            lane_mut(&mut self.keys, &event.object.key),
-        ]
-        .into_iter()
-        .flatten()
-        {
-            if lane.events.pop_front_if(|sequence| *sequence == self.first).is_some() {
+        let first = self.first;
+        self.lanes.each_of(&event, |lane| {
+            if lane.events.pop_front_if(|sequence| *sequence == first).is_some() {
                 lane.floor = event.revision;
             }
-        }
+        });
         self.first += 1;
     }
 
     /// The first event in `scope` above `cursor`. O(log n).
     pub fn next(&self, scope: &WatchScope, cursor: u64) -> Next {
-        let event = match self.lane(scope) {
+        let event = match self.lanes.get(scope) {
             None if cursor < self.floor => return Next::Lost(self.floor),
             None => self
                 .events
@@ -180,13 +209,13 @@ impl Ring {
             self.all.insert(id, waker);
             return Ok(id);
         }
-        if self.lane(scope).is_none_or(|lane| cursor < lane.floor) {
+        if self.lanes.get(scope).is_none_or(|lane| cursor < lane.floor) {
             if cursor < self.floor {
                 return Err(self.floor);
             }
             self.fill_lane(scope, cursor.min(self.revision));
         }
-        if let Some(lane) = self.lane_of_mut(scope) {
+        if let Some(lane) = self.lanes.entry(scope) {
             lane.waiters.insert(id, waker);
         }
         Ok(id)
@@ -195,40 +224,21 @@ impl Ring {
     pub fn unsubscribe(&mut self, scope: &WatchScope, id: u64) {
         match scope {
             WatchScope::All => _ = self.all.remove(&id),
-            WatchScope::Namespace(name) => leave(&mut self.namespaces, name, id),
-            WatchScope::Key(key) => leave(&mut self.keys, key, id),
+            scope => self.lanes.leave(scope, id),
         }
     }
 
-    /// Wakes the watchers whose scope has one of the events at these keys.
-    pub fn wake<'a>(&self, keys: impl Iterator<Item = &'a str>) {
-        let mut keys: Vec<&str> = keys.collect();
-        if keys.is_empty() {
-            return;
-        }
-        self.all.values().for_each(|waker| waker.wake());
-        if self.namespaces.is_empty() && self.keys.is_empty() {
-            return;
-        }
-        keys.sort_unstable();
-        keys.dedup();
-        let mut last_namespace = None;
-        for key in keys {
-            let namespace = key.rsplit_once('/').map_or("", |(namespace, _)| namespace);
-            if last_namespace != Some(namespace) {
-                last_namespace = Some(namespace);
-                wake_lane(self.namespaces.get(namespace));
-            }
-            wake_lane(self.keys.get(key));
+    /// Wakes the watchers whose scope has one of the changes.
+    pub fn wake(&self, changed: &[(Arc<Cached>, Option<Arc<Cached>>)]) {
+        if !changed.is_empty() {
+            self.all.values().for_each(|waker| waker.wake());
+            self.lanes.wake(changed);
         }
     }
 
-    pub fn wake_everyone(&self) {
+    pub fn wake_everyone(&mut self) {
         self.all.values().for_each(|waker| waker.wake());
-        self.namespaces
-            .values()
-            .chain(self.keys.values())
-            .for_each(|lane| wake_lane(Some(lane)));
+        self.lanes.wake_everyone();
     }
 
     fn fill_lane(&mut self, scope: &WatchScope, floor: u64) {
@@ -238,30 +248,11 @@ impl Ring {
             .events
             .range(from..)
             .enumerate()
-            .filter(|(_, event)| scope.wants(&event.object));
-        let events = wanted.map(|(at, _)| first + (from + at) as u64).collect();
-        let lane = match scope {
-            WatchScope::All => return,
-            WatchScope::Namespace(name) => self.namespaces.entry(name.clone()).or_default(),
-            WatchScope::Key(key) => self.keys.entry(key.clone()).or_default(),
-        };
-        lane.floor = floor;
-        lane.events = events;
-    }
-
-    fn lane(&self, scope: &WatchScope) -> Option<&Lane> {
-        match scope {
-            WatchScope::All => None,
-            WatchScope::Namespace(name) => self.namespaces.get(name),
-            WatchScope::Key(key) => self.keys.get(key),
-        }
-    }
-
-    fn lane_of_mut(&mut self, scope: &WatchScope) -> Option<&mut Lane> {
-        match scope {
-            WatchScope::All => None,
-            WatchScope::Namespace(name) => self.namespaces.get_mut(name),
-            WatchScope::Key(key) => self.keys.get_mut(key),
+            .filter(|(_, event)| scope.wants(event));
+        let events: VecDeque<u64> = wanted.map(|(at, _)| first + (from + at) as u64).collect();
+        if let Some(lane) = self.lanes.entry(scope) {
+            lane.floor = floor;
+            lane.events = events;
         }
     }
 
@@ -293,32 +284,23 @@ impl Event {
 }
 
 impl WatchScope {
-    /// Whether an object lies in this scope.
-    pub fn wants(&self, object: &Cached) -> bool {
+    /// Whether an event lies in this scope. One that takes an object out of it does.
+    pub(super) fn wants(&self, event: &Event) -> bool {
+        let object = &event.object;
         match self {
             WatchScope::All => true,
             WatchScope::Namespace(name) => object.namespace() == name,
             WatchScope::Key(key) => *object.key == **key,
+            WatchScope::Field {
+                namespace,
+                field,
+                value,
+            } => {
+                let has = |object: &Arc<Cached>| object.field(field) == value;
+                (namespace.is_empty() || object.namespace() == namespace)
+                    && (has(object) || event.previous.as_ref().is_some_and(has))
+            }
         }
-    }
-}
-
-fn lane_mut<'a>(lanes: &'a mut HashMap<CompactString, Lane>, name: &str) -> Option<&'a mut Lane> {
-    // Most caches have no lanes: spare them the hash.
-    if lanes.is_empty() { None } else { lanes.get_mut(name) }
-}
-
-fn leave(lanes: &mut HashMap<CompactString, Lane>, name: &str, id: u64) {
-    let Some(lane) = lanes.get_mut(name) else { return };
-    lane.waiters.remove(&id);
-    if lane.waiters.is_empty() {
-        lanes.remove(name);
-    }
-}
-
-fn wake_lane(lane: Option<&Lane>) {
-    for waker in lane.into_iter().flat_map(|lane| lane.waiters.values()) {
-        waker.wake();
     }
 }
 
@@ -335,7 +317,10 @@ mod tests {
             key: key.into(),
             revision: Revision(revision),
             json: Bytes::from(vec![b'x'; 100]),
-            header: Header::default(),
+            header: Header {
+                fields: [("f".into(), (revision % 3).to_string().into())].into(),
+                ..Header::default()
+            },
             forms: Forms::default(),
         });
         Event {
@@ -384,11 +369,58 @@ mod tests {
         assert_eq!(follow(&ring, &quiet, 2), Err(25));
     }
 
+    fn field(namespace: &str, value: u64) -> WatchScope {
+        WatchScope::Field {
+            namespace: namespace.into(),
+            field: "f".into(),
+            value: value.to_string().into(),
+        }
+    }
+
+    #[test]
+    fn an_event_wakes_those_whose_field_it_is_or_was() {
+        #[derive(Default)]
+        struct Woken(std::sync::atomic::AtomicBool);
+        impl std::task::Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+            }
+        }
+        let mut ring = Ring::new(1 << 20);
+        ring.reset(1, 1);
+        let scopes = [field("", 0), field("", 1), field("", 2), field("a", 2), field("b", 2)];
+        let woken: Vec<Arc<Woken>> = scopes.iter().map(|_| Arc::default()).collect();
+        let ids = scopes.iter().zip(&woken).map(|(scope, woken)| {
+            let waker = Arc::new(AtomicWaker::new());
+            waker.register(&woken.clone().into());
+            ring.subscribe(scope, 1, waker).unwrap()
+        });
+        let ids: Vec<u64> = ids.collect();
+        let moved = Event {
+            previous: Some(event("a/x", 2).object),
+            ..event("a/x", 3)
+        };
+        ring.wake(&[(moved.object.clone(), moved.previous.clone())]);
+        ring.append(vec![moved], 3);
+        let told: Vec<bool> = woken
+            .iter()
+            .map(|woken| woken.0.load(std::sync::atomic::Ordering::SeqCst))
+            .collect();
+        assert_eq!(told, [true, false, true, true, false]);
+        for (scope, seen) in scopes.iter().zip([1, 0, 1, 1, 0]) {
+            assert_eq!(follow(&ring, scope, 1).unwrap().len(), seen, "{scope:?}");
+        }
+        for (scope, id) in scopes.iter().zip(ids) {
+            ring.unsubscribe(scope, id);
+            assert!(ring.lanes.get(scope).is_none());
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
         #[test]
         fn a_scope_sees_its_events_or_learns_that_it_lost_some(
-            keys in proptest::collection::vec(0u8..9, 1..80), joins in proptest::collection::vec((0usize..80, 0u8..9, 0u64..90), 1..8)
+            keys in proptest::collection::vec(0u8..9, 1..80), joins in proptest::collection::vec((0usize..80, 0u8..12, 0u64..90), 1..8)
         ) {
             let mut ring = Ring::new(20 * 356);
             ring.reset(1, 1);
@@ -397,6 +429,7 @@ mod tests {
             for (at, key) in keys.iter().enumerate() {
                 for (_, scope, cursor) in joins.iter().filter(|join| join.0 == at) {
                     let scope = match scope % 3 {
+                        _ if *scope > 8 => field(if *scope == 9 { "" } else { "1" }, u64::from(scope % 3)),
                         0 => WatchScope::All,
                         1 => WatchScope::Namespace((scope % 3).to_string().into()),
                         _ => WatchScope::Key(name(*scope).into()),
@@ -409,7 +442,7 @@ mod tests {
                 ring.append(vec![event(&name(*key), revision)], revision);
                 for (scope, cursor) in &watchers {
                     let wanted: Vec<u64> = (2..=revision)
-                        .filter(|r| *r > *cursor && scope.wants(&event(&name(keys[*r as usize - 2]), *r).object))
+                        .filter(|r| *r > *cursor && scope.wants(&event(&name(keys[*r as usize - 2]), *r)))
                         .collect();
                     let gone = wanted.first().is_some_and(|first| *first <= ring.floor());
                     match follow(&ring, scope, *cursor) {

@@ -231,6 +231,81 @@ async fn a_restart_keeps_watches_of_quiet_objects() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_restart_resumes_from_history() {
+    let store = memory();
+    let put = async |key: &str, value, expect| store.put(key, bytes(value), expect, None).await.unwrap();
+    put("/things/a", "1", Expect::Absent).await;
+    put("/things/b", "2", Expect::Absent).await;
+    put("/things/a", "3", Expect::Unchanged(Revision(2))).await;
+    put("/others/z", "0", Expect::Absent).await;
+    store.delete("/things/b", Expect::Unchanged(Revision(3))).await.unwrap();
+    put("/things/b", "!", Expect::Absent).await;
+    put("/things/b", "4", Expect::Unchanged(Revision(7))).await;
+    let events = [
+        "put a 1@2",
+        "put b 2@3",
+        "put a 3@4 was 2",
+        "delete b 2@6 was 3",
+        "put b 4@8",
+    ];
+    let cache = start(&store, 1 << 20);
+    cache.ready().await.unwrap();
+    let (mut all, mut key) = tokio::try_join!(
+        cache.watch_from(Revision(1), WatchScope::All),
+        cache.watch_from(Revision(2), WatchScope::Key("b".into())),
+    )
+    .unwrap();
+    for event in events {
+        assert_eq!(seen(&mut all).await, event);
+    }
+    for event in [events[1], events[3], events[4]] {
+        assert_eq!(seen(&mut key).await, event);
+    }
+    cache.create("c", bytes("5"), None).await.unwrap();
+    assert_eq!(seen(&mut all).await, "put c 5@9");
+    assert_eq!(shown(&cache.exact(Revision(3)).await.unwrap()), ["a=1@2", "b=2@3"]);
+
+    // Two events fit.
+    let small = start(&store, 700);
+    small.ready().await.unwrap();
+    let lost = small.watch_from(Revision(3), WatchScope::All).await.unwrap_err();
+    assert_eq!(lost, Error::Compacted { oldest: Revision(7) });
+    let mut all = small.watch_from(Revision(7), WatchScope::All).await.unwrap();
+    assert_eq!(seen(&mut all).await, "put b 4@8");
+    assert_eq!(seen(&mut all).await, "put c 5@9");
+
+    store.compact(Revision(3)).await.unwrap();
+    let cache = start(&store, 1 << 20);
+    cache.ready().await.unwrap();
+    let lost = cache.watch_from(Revision(2), WatchScope::All).await.unwrap_err();
+    assert_eq!(lost, Error::Compacted { oldest: Revision(3) });
+    let mut all = cache.watch_from(Revision(3), WatchScope::All).await.unwrap();
+    assert_eq!(seen(&mut all).await, events[2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retired_cache_ends_its_watches_behind_what_happened() {
+    let store = memory();
+    let cache = start(&store, 1 << 20);
+    cache.ready().await.unwrap();
+    let mut watcher = cache.watch(None, WatchScope::Namespace("a".into())).unwrap();
+    store
+        .put("/things/a/x", bytes("1"), Expect::Absent, None)
+        .await
+        .unwrap();
+    let waiting = async {
+        assert_eq!(seen(&mut watcher).await, "put a/x 1@2");
+        watcher.next().await.unwrap_err()
+    };
+    let (end, ()) = tokio::join!(waiting, async {
+        tokio::task::yield_now().await;
+        cache.retire();
+    });
+    assert!(matches!(end, Error::Unavailable(_)));
+    assert!(cache.create("a/y", bytes("2"), None).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_task_ends_with_the_last_clone() {
     let store = memory();
     let cache = start(&store, 1 << 20);

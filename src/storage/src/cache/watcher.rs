@@ -2,6 +2,7 @@
 // PERFORMANCE: per-request path
 
 use crate::cache::ring::Next;
+use crate::cache::stats::add;
 use crate::cache::{Cache, read, write};
 use crate::cached::Cached;
 use crate::store::{Error, Result, Revision};
@@ -9,12 +10,14 @@ use compact_str::CompactString;
 use futures_util::task::AtomicWaker;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
-/// How often an idle watcher hears how far the store has got.
+/// How soon a watcher that has become idle hears how far the store has got; then after twice the time, and so on.
 const PROGRESS: Duration = Duration::from_secs(1);
+const RARELY: Duration = Duration::from_secs(16);
 
 /// Which objects a watcher wants.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +26,13 @@ pub enum WatchScope {
     Namespace(CompactString),
     /// One object, by its key relative to the cache's prefix.
     Key(CompactString),
+    /// Objects whose selectable field has a value, or had it before the change; in one namespace, or, where that is
+    /// empty, in all.
+    Field {
+        namespace: CompactString,
+        field: CompactString,
+        value: CompactString,
+    },
 }
 
 /// What a watcher sees.
@@ -34,7 +44,8 @@ pub enum CacheEvent {
     },
     /// `object` is the last state at the revision of the delete.
     Delete { object: Arc<Cached>, previous: Arc<Cached> },
-    /// Everything up to this revision has been delivered. About once a second while there is nothing else.
+    /// Everything up to this revision has been delivered. After a second without anything else, then less and less often:
+    /// [`Watcher::reached`] tells at any time.
     Progress(Revision),
 }
 
@@ -48,6 +59,7 @@ pub struct Watcher {
     id: u64,
     waker: Arc<AtomicWaker>,
     tick: Option<Pin<Box<Sleep>>>,
+    period: Duration,
 }
 
 impl Watcher {
@@ -71,13 +83,15 @@ impl Watcher {
             id,
             waker,
             tick: None,
+            period: PROGRESS,
         })
     }
 
     /// The next event. Cancel-safe.
     ///
     /// # Errors
-    /// [`Error::Compacted`]: events this watcher has not seen are gone; it is of no further use.
+    /// [`Error::Compacted`]: events this watcher has not seen are gone. [`Error::Unavailable`]: it has seen all there
+    /// will be. Either way it is of no further use.
     pub async fn next(&mut self) -> Result<CacheEvent> {
         std::future::poll_fn(|context| self.poll_next(context)).await
     }
@@ -86,14 +100,20 @@ impl Watcher {
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<CacheEvent>> {
         self.waker.register(context.waker());
         loop {
+            // Looked at before the ring: what happened before the end is delivered.
+            let retired = self.cache.0.retired.load(Ordering::Acquire);
             if let Some(found) = self.take() {
                 return Poll::Ready(found);
+            }
+            if retired {
+                return Poll::Ready(Err(Error::Unavailable("the cache has been replaced".into())));
             }
             let tick = self.tick.get_or_insert_with(|| Box::pin(tokio::time::sleep(PROGRESS)));
             if tick.as_mut().poll(context).is_pending() {
                 return Poll::Pending;
             }
-            tick.as_mut().reset(Instant::now() + PROGRESS);
+            self.period = (self.period * 2).min(RARELY);
+            tick.as_mut().reset(Instant::now() + self.period);
             if let Some(progress) = self.progress() {
                 return Poll::Ready(progress);
             }
@@ -105,13 +125,24 @@ impl Watcher {
         match read(&self.cache.0.ring).next(&self.scope, self.cursor) {
             Next::Event(revision, event) => {
                 self.cursor = revision;
+                self.period = PROGRESS;
+                add(&self.cache.0.counts.events_dispatched, 1);
                 Some(Ok(event))
             }
-            Next::Lost(floor) => Some(Err(Error::Compacted {
-                oldest: Revision(floor),
-            })),
+            Next::Lost(floor) => {
+                add(&self.cache.0.counts.terminated_watchers, 1);
+                Some(Err(Error::Compacted {
+                    oldest: Revision(floor),
+                }))
+            }
             Next::Idle(_) => None,
         }
+    }
+
+    /// The revision up to which everything has been delivered, as of now.
+    pub fn reached(&mut self) -> Revision {
+        _ = self.progress();
+        Revision(self.cursor)
     }
 
     fn progress(&mut self) -> Option<Result<CacheEvent>> {

@@ -3,7 +3,7 @@
 use crate::embedded::file::{checksum, connect_reader, reading};
 use crate::feed::{History, lock};
 use crate::index::{Index, Row, version_at};
-use crate::store::{Batch, Change, Entry, Error, Range, Result, Revision};
+use crate::store::{Batch, Change, Entry, Error, Past, Range, Result, Revision};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use rusqlite::{Connection, OptionalExtension};
@@ -176,6 +176,17 @@ impl Reader {
                 });
             }
             Ok(batch)
+        })
+    }
+
+    pub fn past(&self, prefix: &str, to: u64, bytes: usize) -> Result<Past> {
+        self.with(|connection| {
+            let (newest, compacted) = {
+                let index = self.index();
+                (index.recent(prefix), index.compacted)
+            };
+            let past = crate::past::walk(newest, compacted, to, bytes, |revision| row(connection, revision))?;
+            Ok(past.since(self.index().compacted))
         })
     }
 

@@ -101,6 +101,9 @@ pub async fn cache_watches(bench: Bench) {
         WatchScope::Namespace("1".into()),
         WatchScope::Key("2/2-0".into()),
         WatchScope::Key("2/none".into()),
+        named("", "2-0"),
+        named("1", "1-1"),
+        named("1", "2-0"),
     ];
     let watchers = scopes.map(|scope| {
         let watcher = cache.watch(Some(Revision(1)), scope.clone()).unwrap();
@@ -119,6 +122,10 @@ pub async fn cache_watches(bench: Bench) {
             WatchScope::All => true,
             WatchScope::Namespace(namespace) => key.split('/').next() == Some(namespace),
             WatchScope::Key(wanted) => key == *wanted,
+            WatchScope::Field { namespace, value, .. } => {
+                let (found, name) = key.split_once('/').unwrap();
+                name == *value && (namespace.is_empty() || found == *namespace)
+            }
         };
         let expected: Truth = truth
             .iter()
@@ -147,6 +154,14 @@ pub async fn cache_watches(bench: Bench) {
             })
             .collect();
         assert_eq!(shown, state, "at {at}");
+    }
+}
+
+fn named(namespace: &str, name: &str) -> WatchScope {
+    WatchScope::Field {
+        namespace: namespace.into(),
+        field: "metadata.name".into(),
+        value: name.into(),
     }
 }
 
