@@ -160,13 +160,13 @@ fn group_length(objects: &[Arc<Cached>]) -> usize {
     objects.len()
 }
 
-/// FNV-1a of the end of a key, where keys differ.
+/// FNV-1a of the end of a key, where keys differ; mixed, as its last bytes hardly reach some bits.
 fn hash(key: &str) -> u64 {
     let end = &key.as_bytes()[key.len().saturating_sub(12)..];
     let hash = end.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    hash >> 32
+    (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48
 }
 
 fn encoder() -> Compress {
