@@ -4,7 +4,6 @@
 //! - `ring`: the newest events; `lanes`: who wants which; `watcher`: readers of them.
 //! - `feeder`: how changes get from the store in here; `refill`: changes from before the cache.
 //! - `history`: states of the past. - `terms`: objects by label and field. - `stats`: for metrics.
-//! - `round`: how fresh the store is.
 //!
 //! Whoever needs a change first applies it: a writer that has been acknowledged, a reader that wants the latest state,
 //! or the cache's own task. Against an in-process store nobody ever waits for another task.
@@ -15,7 +14,6 @@ mod history;
 mod lanes;
 mod refill;
 mod ring;
-mod round;
 mod stats;
 mod terms;
 #[cfg(test)]
@@ -34,7 +32,6 @@ use bytes::Bytes;
 use history::Kept;
 use refill::Refilled;
 use ring::Ring;
-use round::Rounds;
 use stats::Counts;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -89,7 +86,6 @@ struct Inner {
     /// Changed only with `feed` held, before `published`.
     terms: RwLock<Terms>,
     counts: Counts,
-    rounds: Mutex<Rounds>,
     retired: AtomicBool,
     task: OnceLock<tokio::task::AbortHandle>,
 }
@@ -117,7 +113,6 @@ impl Cache {
             refilled: Mutex::default(),
             terms: RwLock::default(),
             counts: Counts::default(),
-            rounds: Mutex::default(),
             retired: AtomicBool::new(false),
             task: OnceLock::new(),
         }));
@@ -160,10 +155,9 @@ impl Cache {
         }
     }
 
-    /// A state that includes every write acknowledged before the call, by whomever. Where the store has to be asked how
-    /// far it is, readers of one time share the question.
+    /// A state that includes every write acknowledged before the call, by whomever.
     pub async fn fresh(&self) -> Result<Snapshot> {
-        let revision = self.store_revision().await?;
+        let revision = self.0.store.revision().await?;
         self.at_least(revision).await
     }
 

@@ -198,10 +198,6 @@ impl Store for Embedded {
         Box::pin(ready(Ok(Revision(self.0.feed.revision()))))
     }
 
-    fn revision_now(&self) -> Option<Revision> {
-        Some(Revision(self.0.feed.revision()))
-    }
-
     fn last_change(&self, prefix: &str) -> Option<Revision> {
         Some(Revision(self.0.reader.index().last_change(prefix)))
     }

@@ -197,10 +197,6 @@ impl Store for Memory {
         Box::pin(ready(Ok(Revision(self.0.feed.revision()))))
     }
 
-    fn revision_now(&self) -> Option<Revision> {
-        Some(Revision(self.0.feed.revision()))
-    }
-
     fn last_change(&self, prefix: &str) -> Option<Revision> {
         Some(Revision(lock(&self.0.state).index.last_change(prefix)))
     }

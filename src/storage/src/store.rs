@@ -181,11 +181,6 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// The latest revision: no write acknowledged before the call has a higher one.
     fn revision(&self) -> BoxFuture<'_, Result<Revision>>;
 
-    /// [`Store::revision`] where it is known without asking anyone.
-    fn revision_now(&self) -> Option<Revision> {
-        None
-    }
-
     /// The last revision known to have changed something under `prefix`, or one after it; `None` where the store cannot
     /// tell from memory. A watch from there misses nothing. O(keys under the prefix).
     fn last_change(&self, prefix: &str) -> Option<Revision> {
