@@ -94,11 +94,16 @@ fn own_address() -> Option<String> {
 
 /// Starts both servers and registers the extension API.
 pub fn registered() -> Result<Option<(Server, Kubectl, Extension)>> {
+    registered_with(&[])
+}
+
+/// The same, with further flags.
+pub fn registered_with(flags: &[&str]) -> Result<Option<(Server, Kubectl, Extension)>> {
     let (Some(program), Some(address)) = (kubectl(), own_address()) else {
         fairlead_tests::skip("this needs kubectl and an address besides loopback");
         return Ok(None);
     };
-    let server = Server::start(&["--enable-aggregator-routing=true"])?;
+    let server = Server::start(&[&["--enable-aggregator-routing=true"], flags].concat())?;
     let k = Kubectl::new(program, &server);
     let extension = Extension::start(&server, 0)?;
     k.feed(&["apply", "-f", "-"], &extension.manifest(&address)?)?;

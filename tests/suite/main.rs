@@ -3,6 +3,7 @@
 mod aggregation;
 mod chart;
 mod controllers;
+mod degradation;
 mod hostile;
 mod kubectl;
 mod lifecycle;

@@ -3,6 +3,7 @@
 //! Source of the messages: google/gnostic-models openapiv2/OpenAPIv2.proto and openapiv3/OpenAPIv3.proto (proto3: zero
 //! values are not written).
 
+mod common;
 mod v2;
 mod v3;
 

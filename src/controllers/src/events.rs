@@ -1,16 +1,18 @@
 //! [`Feed`]: the changes of many resources in one channel, with enough said to know when nothing is missing.
 
 use crate::Context;
+use crate::remote::{RemoteEvent, RemoteObjects, RemoteResource};
+use fairlead_api::Node;
 use fairlead_discovery::snapshot::Serves;
 use fairlead_resource::client::Cached;
 use fairlead_resource::request::{EventKind, WatchEvent, WatchStream};
 use fairlead_resource::{ResourceDefinition, Verb};
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::task::unconstrained;
+use tokio::task::{JoinHandle, unconstrained};
 
 /// One watch of one resource, for as long as its definition is served.
 pub type SourceId = u64;
@@ -22,6 +24,12 @@ pub enum Event {
         source: SourceId,
         deleted: bool,
         object: Arc<Cached>,
+    },
+    /// The same, of another API server's resource. Only its metadata is sure to be there.
+    RemoteChange {
+        source: SourceId,
+        deleted: bool,
+        object: Node,
     },
     /// The watch broke off: until [`Event::Complete`] anything may be missing.
     Broken(SourceId),
@@ -38,6 +46,7 @@ pub struct Feed {
     context: Context,
     events: mpsc::Sender<Event>,
     running: HashMap<String, Running>,
+    remote: HashMap<String, RunningRemote>,
     next: SourceId,
     flush: watch::Sender<u64>,
 }
@@ -48,10 +57,23 @@ struct Running {
     stop: watch::Sender<bool>,
 }
 
+struct RunningRemote {
+    resource: Arc<RemoteResource>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for RunningRemote {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 /// How many events may wait for the one who reads them.
 const CHANNEL: usize = 1024;
 /// Between a watch that broke off and the next.
 const PAUSE: Duration = Duration::from_millis(500);
+/// The same for other API servers.
+const REMOTE_PAUSE: Duration = Duration::from_secs(1);
 
 /// One definition of each stored resource that `fits`: that of the stored version where it is served, so that nothing
 /// has to be converted; else the first in discovery's order.
@@ -86,6 +108,7 @@ impl Feed {
             context,
             events,
             running: HashMap::new(),
+            remote: HashMap::new(),
             next: 0,
             flush: watch::Sender::new(0),
         };
@@ -133,6 +156,29 @@ impl Feed {
         started
     }
 
+    /// Follows exactly these resources of other API servers from now on. Answers the sources that are new. One that is
+    /// dropped says so as others do.
+    pub fn follow_remote(
+        &mut self,
+        wanted: HashMap<String, Arc<RemoteResource>>,
+        objects: &Arc<dyn RemoteObjects>,
+    ) -> Vec<(SourceId, Arc<RemoteResource>)> {
+        self.remote
+            .retain(|prefix, running| wanted.get(prefix).is_some_and(|r| *r == running.resource));
+        let mut started = Vec::new();
+        for (prefix, resource) in wanted {
+            if self.remote.contains_key(&prefix) {
+                continue;
+            }
+            self.next += 1;
+            let following = follow_remote(self.next, resource.clone(), objects.clone(), self.events.clone());
+            let task = fairlead_telemetry::task::spawn("controller-remote-watch", following);
+            started.push((self.next, resource.clone()));
+            self.remote.insert(prefix, RunningRemote { resource, task });
+        }
+        started
+    }
+
     /// The source of a resource that is followed.
     pub fn source(&self, prefix: &str) -> Option<SourceId> {
         self.running.get(prefix).map(|r| r.source)
@@ -142,6 +188,57 @@ impl Feed {
     pub fn flush(&self) -> u64 {
         self.flush.send_modify(|n| *n += 1);
         *self.flush.borrow()
+    }
+}
+
+/// Tells when it ends, however it does.
+struct Ends {
+    source: SourceId,
+    events: mpsc::Sender<Event>,
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let (source, events) = (self.source, self.events.clone());
+        if let Err(mpsc::error::TrySendError::Full(event)) = events.try_send(Event::Ended(source)) {
+            fairlead_telemetry::task::spawn("controller-remote-watch", async move {
+                let _nobody_reads = events.send(event).await;
+            });
+        }
+    }
+}
+
+async fn follow_remote(
+    source: SourceId,
+    resource: Arc<RemoteResource>,
+    objects: Arc<dyn RemoteObjects>,
+    events: mpsc::Sender<Event>,
+) {
+    let ends = Ends { source, events };
+    loop {
+        let mut stream = objects.follow(resource.clone());
+        while let Some(event) = stream.next().await {
+            let told = match event {
+                RemoteEvent::Changed(object) => Event::RemoteChange {
+                    source,
+                    deleted: false,
+                    object,
+                },
+                RemoteEvent::Deleted(object) => Event::RemoteChange {
+                    source,
+                    deleted: true,
+                    object,
+                },
+                RemoteEvent::Complete => Event::Complete(source),
+            };
+            if ends.events.send(told).await.is_err() {
+                return;
+            }
+        }
+        if ends.events.send(Event::Broken(source)).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(REMOTE_PAUSE).await;
     }
 }
 

@@ -8,11 +8,13 @@
 
 use crate::Context;
 use crate::events::{Event, Feed, SourceId, followed, stored};
+use crate::remote::{self, RemoteObjects};
+use fairlead_api::Node;
 use fairlead_resource::ResourceDefinition;
 use fairlead_resource::client::{Cached, parse};
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use graph::{Deletion, Graph, Object, Uid};
+use graph::{Deletion, Graph, Home, Object, Uid};
 use memchr::memmem;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -30,11 +32,12 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// Runs until the drain.
-pub async fn run(mut context: Context) {
+pub async fn run(mut context: Context, remote: Arc<dyn RemoteObjects>) {
     let (mut feed, mut events) = Feed::new(context.clone());
     let mut collector = Collector::new(Tools {
         client: context.client.clone(),
         router: context.router.clone(),
+        remote,
     });
     let mut drain = context.drain.clone();
     collector.follow(&mut feed, &context);
@@ -61,7 +64,7 @@ pub async fn run(mut context: Context) {
 
 /// A watch, as far as it has got.
 struct Source {
-    definition: Arc<ResourceDefinition>,
+    home: Home,
     complete: bool,
     /// Whether it has been complete once.
     known: bool,
@@ -109,13 +112,18 @@ impl Collector {
     /// Follows what is served now, and looks again at objects whose owners' kinds were not known.
     fn follow(&mut self, feed: &mut Feed, context: &Context) {
         let collected = |definition: &ResourceDefinition| followed(definition) && definition.hooks.garbage_collected();
-        for (id, definition) in feed.follow(stored(context, collected)) {
-            let unseen = self.objects_of(&definition.storage.prefix);
+        let local = feed.follow(stored(context, collected)).into_iter();
+        let local = local.map(|(id, definition)| (id, Home::Here(definition)));
+        let followed = remote::followed(&context.router.load());
+        let remote = feed.follow_remote(followed, &self.tools.remote).into_iter();
+        let remote = remote.map(|(id, resource)| (id, Home::There(resource)));
+        for (id, home) in local.chain(remote) {
+            let unseen = self.objects_of(home.prefix());
             let known = !unseen.is_empty();
             self.sources.insert(
                 id,
                 Source {
-                    definition,
+                    home,
                     complete: false,
                     known,
                     flushed: 0,
@@ -132,7 +140,7 @@ impl Collector {
     fn objects_of(&self, prefix: &str) -> HashSet<Uid> {
         self.graph
             .iter()
-            .filter(|(_, o)| o.definition.storage.prefix == prefix)
+            .filter(|(_, o)| o.home.prefix() == prefix)
             .map(|(uid, _)| uid.clone())
             .collect()
     }
@@ -146,8 +154,13 @@ impl Collector {
                 deleted,
                 object,
             } => self.change(source, deleted, &object),
+            Event::RemoteChange {
+                source,
+                deleted,
+                object,
+            } => self.remote_change(source, deleted, &object),
             Event::Broken(id) => {
-                let Some(prefix) = self.sources.get(&id).map(|s| s.definition.storage.prefix.clone()) else {
+                let Some(prefix) = self.sources.get(&id).map(|s| s.home.prefix().to_owned()) else {
                     return;
                 };
                 let unseen = self.objects_of(&prefix);
@@ -172,7 +185,7 @@ impl Collector {
         };
         source.complete = true;
         let again = std::mem::replace(&mut source.known, true);
-        let kind = graph::kind(&source.definition);
+        let (kind, prefix) = (source.home.kind(), source.home.prefix().to_owned());
         for uid in std::mem::take(&mut source.unseen) {
             let namespace = self
                 .graph
@@ -192,13 +205,25 @@ impl Collector {
                 .collect();
             doubtful.into_iter().for_each(|uid| self.queue(uid));
         }
+        // What could not be done while they could not be reached is due now.
+        let due: Vec<(Instant, Uid)> = self
+            .later
+            .iter()
+            .filter(|(_, uid)| self.graph.get(uid).is_some_and(|o| o.home.prefix() == prefix))
+            .cloned()
+            .collect();
+        for waiting in due {
+            self.later.remove(&waiting);
+            self.failures.remove(&waiting.1);
+            self.queue(waiting.1);
+        }
     }
 
     /// Forgets objects that are no longer served; that says nothing about what they own.
     fn ended(&mut self, id: SourceId) {
         let Some(source) = self.sources.remove(&id) else { return };
-        let prefix = &source.definition.storage.prefix;
-        if self.sources.values().any(|s| s.definition.storage.prefix == *prefix) {
+        let prefix = source.home.prefix();
+        if self.sources.values().any(|s| s.home.prefix() == prefix) {
             return;
         }
         for uid in self.objects_of(prefix) {
@@ -221,7 +246,36 @@ impl Collector {
             return;
         }
         let node = concerned.then(|| parse(&cached.json).ok()).flatten();
-        let object = Object::read(&source.definition, cached, node.as_ref());
+        let object = Object::read(&source.home, &cached.key, node.as_ref());
+        self.put(uid, object);
+    }
+
+    fn remote_change(&mut self, id: SourceId, deleted: bool, metadata: &Node) {
+        let Some(source) = self.sources.get_mut(&id) else {
+            return;
+        };
+        let uid: Uid = metadata.uid().into();
+        if uid.is_empty() {
+            return;
+        }
+        source.unseen.remove(&uid);
+        if deleted {
+            self.gone(&uid, metadata.namespace());
+            return;
+        }
+        let key: Arc<str> = match metadata.namespace() {
+            "" => metadata.name().into(),
+            namespace => format!("{namespace}/{}", metadata.name()).into(),
+        };
+        let object = Object::read(&source.home, &key, Some(metadata));
+        // A backend cannot pass its objects off as somebody else's.
+        let foreign = |known: &Object| known.home.prefix() != object.home.prefix();
+        if !self.graph.get(&uid).is_some_and(foreign) {
+            self.put(uid, object);
+        }
+    }
+
+    fn put(&mut self, uid: Uid, object: Object) {
         let (owners, deletion) = (object.owners.clone(), object.deletion);
         let before = self.graph.put(&uid, object);
         let (owners_before, deletion_before) = match before {
@@ -283,10 +337,12 @@ impl Collector {
     // === work ===
 
     fn begin_work(&mut self, feed: &Feed) {
-        if self.sources.values().any(|s| !s.complete) {
+        // Other API servers are not waited for: one that does not answer would keep everybody's garbage.
+        let here = || self.sources.values().filter(|s| matches!(s.home, Home::Here(_)));
+        if here().any(|s| !s.complete) {
             return;
         }
-        let told = self.sources.values().map(|s| s.flushed).min().unwrap_or(u64::MAX);
+        let told = here().map(|s| s.flushed).min().unwrap_or(u64::MAX);
         while self.behind.front().is_some_and(|(number, _)| *number <= told)
             && let Some((_, uid)) = self.behind.pop_front()
         {

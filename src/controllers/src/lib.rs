@@ -4,7 +4,7 @@
 //! - [`garbage`]: deletes what has lost its owners, orphans what shall stay.
 //! - [`every_namespace`]: keeps the default service account and the root CA in every namespace.
 //! - [`cluster_roles`]: gathers the rules of aggregating roles. [`quota`]: counts what quotas limit.
-//! - [`events`]: follows many resources as definitions come and go.
+//! - [`events`]: follows many resources as definitions come and go. [`remote`]: those of other API servers.
 
 pub mod cluster_roles;
 pub mod events;
@@ -12,6 +12,7 @@ pub mod every_namespace;
 pub mod garbage;
 pub mod namespace;
 pub mod quota;
+pub mod remote;
 
 use fairlead_api::Clock;
 use fairlead_discovery::{Route, Router};

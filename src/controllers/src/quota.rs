@@ -176,7 +176,7 @@ impl State {
                 }
             }
             Event::Ended(id) => drop(self.sources.remove(&id)),
-            Event::Flushed(..) => {}
+            Event::Flushed(..) | Event::RemoteChange { .. } => {}
         }
     }
 

@@ -5,7 +5,7 @@ use crate::objects::{self, Part};
 use crate::rules::RuleTable;
 use crate::{names, validation};
 use fairlead_api::{FieldErrors, Node, Status, StatusResult};
-use fairlead_resource::{Engine, HookContext, Hooks, Request};
+use fairlead_resource::{Engine, HookContext, Hooks, Request, Verb};
 use fairlead_schema::{RuleEvaluator, Schema};
 use futures_util::future::BoxFuture;
 use std::sync::{Arc, Weak};
@@ -33,6 +33,10 @@ impl CustomHooks {
 }
 
 impl Hooks for CustomHooks {
+    fn advertised(&self, verb: Verb) -> bool {
+        self.terminating.is_none() || !matches!(verb, Verb::Create | Verb::Patch | Verb::Update)
+    }
+
     fn permit<'a>(
         &'a self,
         object: &'a Node,

@@ -1,11 +1,15 @@
 //! Aggregated discovery: `apidiscovery.k8s.io/v2 APIGroupDiscoveryList` (KEP-3352), gathered from per-version parts.
 
 use crate::document::{Document, hash};
-use crate::legacy::verbs;
+use crate::legacy::{advertised, set_names, verbs};
 use crate::snapshot::{Group, Serves, VersionEntry};
-use fairlead_api::{GroupVersionKind, Node, json};
+use fairlead_api::{GroupVersionKind, Node, Timestamp, json};
 use fairlead_resource::{ResourceDefinition, Subresource};
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+/// Begins the annotation of a group that tells since when a version of it is shown from memory; the version follows.
+pub const LAST_KNOWN: &str = "gateway.fairlead.dev/last-known-";
 
 /// The document of `groups`, in their order.
 pub(crate) fn list<'a>(groups: impl Iterator<Item = &'a Arc<Group>>) -> Document {
@@ -21,6 +25,14 @@ pub(crate) fn list<'a>(groups: impl Iterator<Item = &'a Arc<Group>>) -> Document
             out.extend_from_slice(br#""name":"#);
             json::write_str(&group.name, &mut out);
         }
+        let memories = memories(group);
+        if !memories.is_zero() {
+            if !group.name.is_empty() {
+                out.push(b',');
+            }
+            out.extend_from_slice(br#""annotations":"#);
+            json::write(&memories, &mut out);
+        }
         out.extend_from_slice(br#"},"versions":["#);
         for (i, version) in group.versions.iter().filter(served).enumerate() {
             if i > 0 {
@@ -35,11 +47,27 @@ pub(crate) fn list<'a>(groups: impl Iterator<Item = &'a Arc<Group>>) -> Document
     Document::new(out.into(), etag)
 }
 
+/// Of versions whose backends do not answer: when each was last known to be as it is shown.
+fn memories(group: &Group) -> Node {
+    let mut memories = Node::map();
+    for version in &group.versions {
+        if let Serves::Remote(remote) = &version.serves
+            && remote.stale
+            && let Some(learnt) = remote.learnt
+        {
+            let seconds = learnt.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+            let at = Timestamp::from_unix_seconds(i64::try_from(seconds).unwrap_or(0));
+            memories.set(&format!("{LAST_KNOWN}{}", version.group_version.version), at.rfc3339());
+        }
+    }
+    memories
+}
+
 /// An `APIVersionDiscovery`.
 fn part(entry: &VersionEntry) -> Node {
     let (resources, stale) = match &entry.serves {
         Serves::Local(definitions) => (definitions.iter().map(|d| resource(d)).collect(), false),
-        Serves::Remote(remote) => (remote.resources.clone(), remote.stale || remote.learnt.is_none()),
+        Serves::Remote(remote) => (remote.resources.to_vec(), remote.shown_stale()),
     };
     let mut node = Node::map();
     node.set("version", entry.group_version.version.clone());
@@ -63,29 +91,8 @@ fn resource(definition: &ResourceDefinition) -> Node {
         },
     );
     node.set("singularResource", definition.singular.clone());
-    node.set("verbs", verbs(&definition.verbs));
-    if !definition.short_names.is_empty() {
-        node.set(
-            "shortNames",
-            definition
-                .short_names
-                .iter()
-                .cloned()
-                .map(Node::from)
-                .collect::<Vec<_>>(),
-        );
-    }
-    if !definition.categories.is_empty() {
-        node.set(
-            "categories",
-            definition
-                .categories
-                .iter()
-                .cloned()
-                .map(Node::from)
-                .collect::<Vec<_>>(),
-        );
-    }
+    node.set("verbs", advertised(definition));
+    set_names(&mut node, definition);
     if !definition.subresources.is_empty() {
         let subresources = definition
             .subresources

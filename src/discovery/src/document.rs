@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use fairlead_api::{Node, json};
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha512};
 use std::fmt::Write;
 use std::sync::{Arc, OnceLock};
 
@@ -39,11 +39,12 @@ impl Document {
     }
 }
 
-/// The upper-case hexadecimal SHA-256 of `bytes`, as in entity tags and hashed URLs.
+/// COMPAT: the upper-case hexadecimal SHA-512 of `bytes`, as in entity tags and hashed URLs (kube-openapi
+/// pkg/handler3/handler.go): a document that is passed on unchanged keeps the URL its own server gives it.
 pub fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
+    Sha512::digest(bytes)
         .iter()
-        .fold(String::with_capacity(64), |mut text, byte| {
+        .fold(String::with_capacity(128), |mut text, byte| {
             write!(text, "{byte:02X}").expect("writing to a String cannot fail");
             text
         })

@@ -66,29 +66,8 @@ fn resource(gv: &GroupVersion, definition: &ResourceDefinition) -> Node {
     node.set("singularName", definition.singular.clone());
     node.set("namespaced", definition.namespaced());
     set_kind(&mut node, gv, &definition.gvk());
-    node.set("verbs", verbs(&definition.verbs));
-    if !definition.short_names.is_empty() {
-        node.set(
-            "shortNames",
-            definition
-                .short_names
-                .iter()
-                .cloned()
-                .map(Node::from)
-                .collect::<Vec<_>>(),
-        );
-    }
-    if !definition.categories.is_empty() {
-        node.set(
-            "categories",
-            definition
-                .categories
-                .iter()
-                .cloned()
-                .map(Node::from)
-                .collect::<Vec<_>>(),
-        );
-    }
+    node.set("verbs", advertised(definition));
+    set_names(&mut node, definition);
     if !definition.storage.version_hash.is_empty() {
         node.set("storageVersionHash", definition.storage.version_hash.clone());
     }
@@ -104,6 +83,68 @@ fn set_kind(node: &mut Node, gv: &GroupVersion, kind: &GroupVersionKind) {
         }
         node.set("version", kind.version.clone());
     }
+}
+
+/// The other names of a resource, where it has any: the same in all documents.
+pub(crate) fn set_names(node: &mut Node, definition: &ResourceDefinition) {
+    for (key, names) in [
+        ("shortNames", &definition.short_names),
+        ("categories", &definition.categories),
+    ] {
+        if !names.is_empty() {
+            node.set(key, names.iter().cloned().map(Node::from).collect::<Vec<_>>());
+        }
+    }
+}
+
+/// The list of a group-version whose backend does not answer, made of what it said before (`APIResourceDiscovery`).
+pub(crate) fn remembered_list(gv: &GroupVersion, known: &[Node]) -> Node {
+    let mut resources = Vec::new();
+    for resource in known {
+        let name = resource.str("resource");
+        let namespaced = resource.str("scope") == "Namespaced";
+        let mut node = remembered(gv, resource, name.to_owned(), namespaced);
+        node.set("singularName", resource.str("singularResource"));
+        for key in ["shortNames", "categories"] {
+            if let Some(names) = resource.get(key) {
+                node.set(key, names.clone());
+            }
+        }
+        resources.push(node);
+        for sub in resource.list("subresources") {
+            let name = format!("{name}/{}", sub.str("subresource"));
+            resources.push(remembered(gv, sub, name, namespaced));
+        }
+    }
+    let mut list = node!({"kind": "APIResourceList", "apiVersion": "v1"});
+    list.set("groupVersion", gv.to_string());
+    list.set("resources", resources);
+    list
+}
+
+fn remembered(gv: &GroupVersion, known: &Node, name: String, namespaced: bool) -> Node {
+    let kind = |key: &str| known.str_at(&["responseKind", key]).to_owned();
+    let mut node = node!({"singularName": ""});
+    node.set("name", name);
+    node.set("namespaced", namespaced);
+    // An empty group and version mean those of the list.
+    let own = kind("group").is_empty() && kind("version").is_empty();
+    let kind = match own {
+        true => gv.kind(&kind("kind")),
+        false => GroupVersionKind::new(&kind("group"), &kind("version"), &kind("kind")),
+    };
+    set_kind(&mut node, gv, &kind);
+    node.set(
+        "verbs",
+        known.get("verbs").cloned().unwrap_or_else(|| Node::List(Vec::new())),
+    );
+    node
+}
+
+/// The verbs of a resource itself that clients are told of.
+pub(crate) fn advertised(definition: &ResourceDefinition) -> Vec<Node> {
+    let told = definition.verbs.iter().filter(|v| definition.hooks.advertised(**v));
+    told.map(|v| Node::from(v.as_str())).collect()
 }
 
 pub(crate) fn verbs(verbs: &[Verb]) -> Vec<Node> {

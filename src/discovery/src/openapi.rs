@@ -1,11 +1,16 @@
 //! OpenAPI v2 and v3 of everything served here, printed from resource definitions.
 //!
-//! - [`operations`]: paths and operations of a resource, the same for both versions. - [`v3`], [`v2`]: the printers.
+//! - [`operations`]: paths and operations of a resource, the same for both versions. - [`v3`], [`v2`]: the printers; `print`:
+//!   what they have in common.
+//! - [`merge`]: parts of v2 joined to one document. - [`library`]: what parts share.
 //! - [`custom`]: component schemas of custom resources. Those of built-in kinds come through [`Components`].
 
 pub mod custom;
+pub mod library;
+pub mod merge;
 mod operations;
 mod parameters;
+mod print;
 pub mod v2;
 pub mod v3;
 

@@ -1,6 +1,8 @@
 //! [`RoutingSnapshot`]: every group-version and who serves it.
 
 use crate::document::Document;
+use crate::openapi::library::Library;
+use crate::openapi::merge::{Part, Renamed};
 use crate::openapi::{self, Components};
 use crate::{aggregated, legacy};
 use arc_swap::ArcSwap;
@@ -9,6 +11,7 @@ use compact_str::CompactString;
 use fairlead_api::{GroupVersion, Node, order};
 use fairlead_resource::ResourceDefinition;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
@@ -23,6 +26,9 @@ pub struct RoutingSnapshot {
     groups: Vec<Arc<Group>>,
     versions: HashMap<GroupVersion, Arc<VersionEntry>>,
     documents: Documents,
+    library: Arc<Library>,
+    /// Plurals of definitions that a remote registration has taken the group-version of.
+    hidden: BTreeMap<GroupVersion, Vec<CompactString>>,
 }
 
 /// Documents over several groups, made on first use.
@@ -31,7 +37,7 @@ pub(crate) struct Documents {
     pub(crate) group_list: OnceLock<Document>,
     pub(crate) aggregated_core: OnceLock<Document>,
     pub(crate) aggregated: OnceLock<Document>,
-    pub(crate) openapi_v2: OnceLock<Document>,
+    pub(crate) openapi_v2: OnceLock<openapi::v2::Whole>,
     pub(crate) openapi_v3_index: OnceLock<Document>,
 }
 
@@ -50,6 +56,7 @@ pub struct VersionEntry {
     pub(crate) resource_list: OnceLock<Document>,
     pub(crate) aggregated: OnceLock<Bytes>,
     pub(crate) openapi_v3: OnceLock<Document>,
+    pub(crate) openapi_v2: OnceLock<Arc<Part>>,
 }
 
 pub enum Serves {
@@ -66,15 +73,48 @@ pub struct RemoteGroupVersion {
     pub group: CompactString,
     pub version: CompactString,
     /// `APIResourceDiscovery` objects (the aggregated form).
-    pub resources: Vec<Node>,
+    pub resources: Arc<Vec<Node>>,
     /// Whether `resources` is the backend's answer of before it stopped answering.
     pub stale: bool,
+    /// Whether clients shall know the kinds of a backend that does not answer.
+    pub last_known: bool,
     /// When `resources` was learnt; `None` before the first answer.
     pub learnt: Option<SystemTime>,
+    /// When the backend last confirmed it, in Unix seconds; moves on while nothing changes.
+    pub confirmed: Arc<AtomicI64>,
     /// The backend's OpenAPI v3 document of this group-version and its hash.
     pub openapi_v3: Option<(Bytes, String)>,
-    /// The backend's whole OpenAPI v2 document.
-    pub openapi_v2: Option<Arc<Node>>,
+    /// An OpenAPI v2 document with the group-version's paths, and all they refer to.
+    pub openapi_v2: Option<Bytes>,
+    /// What operators are told of it.
+    pub origin: Origin,
+}
+
+/// Where a remote group-version comes from, for reports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// `NAMESPACE/SERVICE:PORT`.
+    pub service: String,
+    /// How its resources were learnt, and each OpenAPI version; empty where they were not.
+    pub discovery: &'static str,
+    pub openapi_v2: &'static str,
+    pub openapi_v3: &'static str,
+    /// Why it is stale, or what of its documents could not be used.
+    pub problems: Vec<String>,
+    /// Group-versions of others that the backend speaks of. Nothing of them is taken over.
+    pub claims: Vec<String>,
+}
+
+impl RemoteGroupVersion {
+    /// Whether discovery tells clients not to rely on it.
+    pub fn shown_stale(&self) -> bool {
+        self.learnt.is_none() || (self.stale && !self.last_known)
+    }
+
+    /// Whether it is shown although its backend does not answer.
+    pub fn from_memory(&self) -> bool {
+        self.stale && self.last_known && self.learnt.is_some()
+    }
 }
 
 /// An APIService, as far as routing is concerned.
@@ -149,6 +189,10 @@ impl RoutingSnapshot {
                 entries.insert(gv.clone(), entry.reusing(previous));
             }
         }
+        let taken = |gv: &GroupVersion| entries.get(gv).is_some_and(|e| matches!(e.serves, Serves::Remote(_)));
+        let hidden = local.iter().filter(|(gv, _)| taken(gv));
+        let hidden = hidden.map(|(gv, all)| (gv.clone(), all.iter().map(|d| d.plural.clone()).collect()));
+        let hidden = hidden.collect();
         let mut groups: BTreeMap<CompactString, Vec<Arc<VersionEntry>>> = BTreeMap::new();
         for entry in entries.values() {
             groups
@@ -172,6 +216,8 @@ impl RoutingSnapshot {
             groups,
             versions: entries.into_iter().collect(),
             documents: Documents::default(),
+            library: previous.map(|p| p.library.clone()).unwrap_or_default(),
+            hidden,
         }
     }
 
@@ -207,6 +253,11 @@ impl RoutingSnapshot {
         })
     }
 
+    /// Plurals of definitions that a remote registration has taken the group-version of, by group-version.
+    pub fn hidden(&self) -> &BTreeMap<GroupVersion, Vec<CompactString>> {
+        &self.hidden
+    }
+
     /// The local definition of a kind, in any version that `version` allows (empty: the preferred one).
     pub fn kind(&self, group: &str, version: &str, kind: &str) -> Option<&Arc<ResourceDefinition>> {
         self.group(group)?
@@ -233,17 +284,17 @@ impl RoutingSnapshot {
             .map(|group| Document::plain(&legacy::group_with_type(group)))
     }
 
-    /// `/apis/GROUP/VERSION` of a group served here: `APIResourceList`.
+    /// `/apis/GROUP/VERSION`: the `APIResourceList` of a group-version served here, or of one whose backend does not
+    /// answer and that shall stay known.
     pub fn resource_list(&self, group: &str, version: &str) -> Option<&Document> {
         let entry = self.version(group, version)?;
-        let Serves::Local(definitions) = &entry.serves else {
-            return None;
+        let gv = &entry.group_version;
+        let make: &dyn Fn() -> Node = match &entry.serves {
+            Serves::Local(definitions) if !definitions.is_empty() => &|| legacy::resource_list(gv, definitions),
+            Serves::Remote(remote) if remote.from_memory() => &|| legacy::remembered_list(gv, &remote.resources),
+            Serves::Local(_) | Serves::Remote(_) => return None,
         };
-        if definitions.is_empty() {
-            return None;
-        }
-        let make = || Document::plain(&legacy::resource_list(&entry.group_version, definitions));
-        Some(entry.resource_list.get_or_init(make))
+        Some(entry.resource_list.get_or_init(|| Document::plain(&make())))
     }
 
     /// `/api` or `/apis` as `APIGroupDiscoveryList`.
@@ -258,9 +309,27 @@ impl RoutingSnapshot {
 
     /// `/openapi/v2`.
     pub fn openapi_v2(&self, components: &dyn Components) -> &Document {
-        self.documents
-            .openapi_v2
-            .get_or_init(|| Document::tagged(&openapi::v2::document(&self.groups, components)))
+        &self.whole_v2(components).document
+    }
+
+    /// Definitions that have another name in `/openapi/v2` than in their own server's document.
+    pub fn renamed(&self, components: &dyn Components) -> &[Renamed] {
+        &self.whole_v2(components).renamed
+    }
+
+    fn whole_v2(&self, components: &dyn Components) -> &openapi::v2::Whole {
+        self.documents.openapi_v2.get_or_init(|| {
+            let part = |entry: &VersionEntry| {
+                let make = || match &entry.serves {
+                    Serves::Local(definitions) => {
+                        openapi::v2::local(&entry.group_version, definitions, &self.library, components)
+                    }
+                    Serves::Remote(remote) => openapi::v2::remote(remote),
+                };
+                entry.openapi_v2.get_or_init(|| Arc::new(make())).clone()
+            };
+            openapi::v2::document(&self.groups, &self.library, components, &part)
+        })
     }
 
     /// `/openapi/v3`: the paths of all documents, each with its hash.
@@ -305,12 +374,16 @@ impl RoutingSnapshot {
         match &entry.serves {
             Serves::Local(definitions) if definitions.is_empty() => None,
             Serves::Local(definitions) => {
-                let make = || Document::tagged(&openapi::v3::document(&entry.group_version, definitions, components));
+                let make = || {
+                    let gv = &entry.group_version;
+                    Document::tagged(&openapi::v3::document(gv, definitions, &self.library, components))
+                };
                 Some(entry.openapi_v3.get_or_init(make).clone())
             }
             Serves::Remote(remote) => {
                 let (json, hash) = remote.openapi_v3.clone()?;
-                Some(Document::new(json, Some(format!("\"{hash}\""))))
+                let make = || Document::new(json, Some(format!("\"{hash}\"")));
+                Some(entry.openapi_v3.get_or_init(make).clone())
             }
         }
     }
@@ -345,6 +418,7 @@ impl VersionEntry {
             resource_list: OnceLock::new(),
             aggregated: OnceLock::new(),
             openapi_v3: OnceLock::new(),
+            openapi_v2: OnceLock::new(),
         }
     }
 

@@ -3,9 +3,10 @@
 use crate::caches::CacheSet;
 use crate::objects::CachedObjects;
 use dashmap::DashMap;
-use fairlead_api::{Node, Status, StatusResult};
+use fairlead_api::{Clock, Node, Status, StatusResult};
 use fairlead_auth::ObjectSource as Objects;
-use fairlead_discovery::{RemoteGroupVersion, Route, Router};
+use fairlead_discovery::openapi::Components;
+use fairlead_discovery::{RemoteGroupVersion, Route, Router, RoutingSnapshot, report};
 use fairlead_gateway::objects::{API_SERVICES, ApiServices, BACKEND_POLICIES, BackendPolicies, ObjectSource, Resource};
 use fairlead_gateway::{Gateway, RequestContext};
 use fairlead_resource::{Client, ResourceDefinition};
@@ -140,12 +141,18 @@ impl ApiServices for EngineApiServices {
 }
 
 /// Requests of the chain, handed to the gateway.
-pub struct GatewayRemote(pub Gateway);
+pub struct GatewayRemote {
+    pub gateway: Gateway,
+    pub clock: Arc<dyn Clock>,
+}
 
 impl Remote for GatewayRemote {
     fn proxy(&self, request: Identified, backend: Arc<RemoteGroupVersion>) -> BoxFuture<'static, Response> {
-        let gateway = self.0.clone();
+        let gateway = self.gateway.clone();
         Box::pin(async move {
+            if backend.from_memory() {
+                return remembered(&request, &backend);
+            }
             let Identified { known, user, .. } = request;
             let labels = Labels::of(&known.info, &known.parts.method, false);
             let context = RequestContext {
@@ -162,4 +169,17 @@ impl Remote for GatewayRemote {
             }
         })
     }
+
+    fn report(&self, snapshot: &RoutingSnapshot, components: &dyn Components) -> Option<Node> {
+        Some(report::report(snapshot, components, self.clock.now()))
+    }
+}
+
+/// Clients know the kind, and nobody is there to ask for its objects.
+fn remembered(request: &Identified, backend: &RemoteGroupVersion) -> Response {
+    let status = Status::unavailable(format!(
+        "the API server of {}/{} does not answer; what it serves is shown as it was last known",
+        backend.group, backend.version
+    ));
+    fairlead_server::encode::status(&status, &request.known.parts.headers, &request.known.query)
 }

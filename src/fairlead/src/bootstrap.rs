@@ -1,6 +1,7 @@
 //! The objects every server has: made at start where they are missing, brought up to date where they changed.
 
 use crate::access::Access;
+use crate::authentication_info::Required;
 use crate::config::Config;
 use crate::health::Steps;
 use anyhow::{Result, bail};
@@ -73,7 +74,7 @@ impl Bootstrap {
         self.service(config, address).await?;
         steps.finish("bootstrap-controller");
         steps.finish("start-kubernetes-service-cidr-controller");
-        self.authentication_info(access).await?;
+        self.authentication_info(config, access, clock).await?;
         steps.finish("start-cluster-authentication-info-controller");
         let tracking = node!({
             "apiVersion": "v1", "kind": "ConfigMap",
@@ -288,22 +289,11 @@ impl Bootstrap {
     }
 
     /// The ConfigMap by which API servers behind this one learn whom to trust.
-    async fn authentication_info(&self, access: &Access) -> Result<()> {
-        let list = |values: &[String]| json::to_string(&Node::List(values.iter().map(|v| v.as_str().into()).collect()));
-        let header = &access.request_header;
-        let info = node!({
-            "apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
-            "data": {
-                "client-ca-file": access.client_ca_pem,
-                "requestheader-client-ca-file": header.ca_pem,
-                "requestheader-allowed-names": list(&header.allowed_names),
-                "requestheader-username-headers": list(&header.headers.username),
-                "requestheader-uid-headers": list(&header.headers.uid),
-                "requestheader-group-headers": list(&header.headers.group),
-                "requestheader-extra-headers-prefix": list(&header.headers.extra_prefix),
-            },
-        });
+    async fn authentication_info(&self, config: &Config, access: &Access, clock: &dyn Clock) -> Result<()> {
+        let required = Required::new(config, access);
+        let empty = required.config_map(None, clock.now());
+        let stored = self.get(&core("configmaps"), empty.namespace(), empty.name()).await;
+        let info = required.config_map(stored.as_ref(), clock.now());
         self.replace(&core("configmaps"), info).await
     }
 

@@ -3,6 +3,7 @@
 use crate::access::{Access, CreateByUpdate};
 use crate::admission::{self, Late, Outside};
 use crate::aggregation::{EngineApiServices, GatewayObjects, GatewayRemote};
+use crate::authentication_info::{self, Required};
 use crate::bootstrap::Bootstrap;
 use crate::caches::CacheSet;
 use crate::config::Config;
@@ -13,7 +14,7 @@ use crate::objects::CachedObjects;
 use crate::routes::Routes;
 use crate::scheme::{AllKinds, BuiltinKinds};
 use crate::store::{self, Opened};
-use crate::{controllers, custom, files, version};
+use crate::{conflicts, controllers, custom, files, version};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use fairlead_api::json;
@@ -162,7 +163,7 @@ pub async fn start(config: Config) -> Result<Running> {
         .run(&config, &access, address, &*clock, &steps)
         .await?;
     let policies = api_services.clone();
-    let mut registrar = Registrar::new(gateway_objects.clone(), api_services, routes.wanted());
+    let mut registrar = Registrar::new(gateway_objects.clone(), api_services.clone(), routes.wanted());
     registrar.reconcile().await;
     steps.finish("kube-apiserver-autoregistration");
     custom::start(&lifecycle, &router, &engine, &kinds.0).await?;
@@ -174,6 +175,20 @@ pub async fn start(config: Config) -> Result<Running> {
         task::spawn("gateway", gateway.clone().run(stop(&drain))),
         task::spawn("backend-policies", gateway.clone().run_policies(policies, stop(&drain))),
         task::spawn("registrar", registrar.run(stop(&drain))),
+        task::spawn(
+            "conflicts",
+            conflicts::run(routes.clone(), gateway_objects.clone(), api_services, clock.clone()),
+        ),
+        task::spawn(
+            "authentication-info",
+            authentication_info::run(
+                Required::new(&config, &access),
+                gateway_objects.clone(),
+                client.clone(),
+                router.clone(),
+                clock.clone(),
+            ),
+        ),
         task::spawn("count-objects", caches.clone().count(families.clone())),
     ];
     loops.extend(upkeep.into_iter().map(|(name, upkeep)| task::spawn(name, upkeep)));
@@ -190,7 +205,10 @@ pub async fn start(config: Config) -> Result<Running> {
     let services = Services {
         router,
         engine,
-        remote: Arc::new(GatewayRemote(gateway)),
+        remote: Arc::new(GatewayRemote {
+            gateway,
+            clock: clock.clone(),
+        }),
         protobuf: kinds.0.protobuf.clone(),
         components: Arc::new(kinds),
         authenticator: access.authenticator.clone(),
@@ -289,7 +307,10 @@ fn gateway(
             forbidden: vec![own],
         },
         static_addresses: config.backends.addresses.clone(),
-        policy: Policy::standard(Tuning::default(), Vec::new()),
+        policy: Policy {
+            discovery: config.aggregated_discovery,
+            ..Policy::standard(Tuning::default(), Vec::new())
+        },
         probing: Probing::default(),
         system_roots: fairlead_gateway::tls::system_roots(),
         identity: Some(shown),

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use etcd::EtcdSettings;
 use fairlead_auth::authentication::request_header::IdentityHeaders;
 use fairlead_builtin::Enabled;
+use fairlead_gateway::policy::DiscoveryMode;
 use fairlead_gateway::resolve::Target;
 use fairlead_server::listener::DEFAULT_MAX_STREAMS;
 use fairlead_server::tls::CertificateFiles;
@@ -47,6 +48,8 @@ pub struct Config {
     pub backends: Backends,
     /// `--runtime-config`.
     pub enabled: Enabled,
+    /// What clients are shown of aggregated API servers that do not answer.
+    pub aggregated_discovery: DiscoveryMode,
     pub event_ttl: Duration,
     pub allow_privileged: bool,
     /// Seconds: not ready, unreachable.
@@ -215,6 +218,11 @@ impl Config {
             enabled: Enabled::parse(flags.list("runtime-config").iter().map(String::as_str))
                 .map_err(anyhow::Error::msg)
                 .context("--runtime-config")?,
+            aggregated_discovery: match flags.text("aggregated-discovery") {
+                "Upstream" => DiscoveryMode::Upstream,
+                "LastKnown" => DiscoveryMode::LastKnown,
+                other => bail!("--aggregated-discovery: {other:?} is neither Upstream nor LastKnown"),
+            },
             event_ttl: flags.duration("event-ttl"),
             allow_privileged: !flags.given("allow-privileged") || flags.bool("allow-privileged"),
             tolerations: (

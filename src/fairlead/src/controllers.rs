@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::remote_content::GatewayContent;
+use crate::remote_objects::GatewayRemoteObjects;
 use crate::routes::Routes;
 use anyhow::{Result, bail};
 use fairlead_api::Clock;
@@ -86,7 +87,10 @@ pub fn start(config: &Config, acted: &Acted<'_>) -> Vec<JoinHandle<()>> {
             let remote = Arc::new(GatewayContent::new(acted.gateway.clone()));
             task::spawn(NAMESPACE, namespace::run(context(), remote))
         }
-        GARBAGE_COLLECTOR => task::spawn(GARBAGE_COLLECTOR, garbage::run(context())),
+        GARBAGE_COLLECTOR => {
+            let remote = Arc::new(GatewayRemoteObjects::new(acted.gateway.clone()));
+            task::spawn(GARBAGE_COLLECTOR, garbage::run(context(), remote))
+        }
         SERVICE_ACCOUNT => task::spawn(
             SERVICE_ACCOUNT,
             every_namespace::run(context(), every_namespace::default_service_account()),

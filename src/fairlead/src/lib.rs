@@ -2,18 +2,22 @@
 //!
 //! - [`flags`]: raw text. [`config`]: what it means, checked. [`compose`]: from there to a running server.
 //! - [`identity`], [`pki`], [`kubeconfig`]: certificates and keys. [`access`]: who may do what. [`admission`]: what may be written.
-//! - [`store`]: where objects are stored. [`caches`], [`objects`]: stored objects for everyone who reads them. [`bootstrap`]: those every server has.
-//! - [`routes`], [`custom`], [`aggregation`]: what is served, by whom. [`controllers`], [`remote_content`]: the loops beside it.
+//! - [`store`]: where objects are stored. [`caches`], [`objects`]: stored objects for everyone who reads them.
+//!   [`bootstrap`], [`authentication_info`]: those every server has.
+//! - [`routes`], [`custom`], [`aggregation`], [`conflicts`]: what is served, by whom. [`controllers`],
+//!   [`remote_content`], [`remote_objects`]: the loops beside it.
 //! - [`testing`]: a server for tests.
 
 pub mod access;
 pub mod admission;
 pub mod aggregation;
+pub mod authentication_info;
 pub mod bootstrap;
 pub mod cache_metrics;
 pub mod caches;
 pub mod compose;
 pub mod config;
+pub mod conflicts;
 pub mod controllers;
 pub mod conversion;
 pub mod custom;
@@ -27,6 +31,7 @@ pub mod objects;
 pub mod observer;
 pub mod pki;
 pub mod remote_content;
+pub mod remote_objects;
 pub mod routes;
 pub mod scheme;
 pub mod store;

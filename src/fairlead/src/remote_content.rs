@@ -203,7 +203,7 @@ fn can(resource: &Node, verb: &str) -> bool {
 }
 
 /// A path segment or query value.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
     text.bytes()
         .map(|b| {

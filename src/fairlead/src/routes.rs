@@ -3,8 +3,11 @@
 use crate::caches::CacheSet;
 use compact_str::CompactString;
 use fairlead_api::{GroupVersion, Node};
-use fairlead_discovery::{Registration, RemoteGroupVersion, Router, RoutingSnapshot};
+use fairlead_discovery::{Origin, Registration, RemoteGroupVersion, Router, RoutingSnapshot};
+use fairlead_gateway::discovery::Dialect;
 use fairlead_gateway::objects::{API_SERVICES, ObjectSource};
+use fairlead_gateway::openapi;
+use fairlead_gateway::policy::DiscoveryMode;
 use fairlead_gateway::registration::{self, Managed};
 use fairlead_gateway::{Freshness, Gateway, RemoteGroup};
 use fairlead_resource::ResourceDefinition;
@@ -213,13 +216,31 @@ fn remote_version(name: &str, gv: &GroupVersion, group: Option<&RemoteGroup>) ->
         ..RemoteGroupVersion::default()
     };
     if let Some(group) = group {
+        let of = |known: &Option<openapi::Known>| known.as_ref().map_or("", |k| k.origin.as_str());
+        let problems = group.problem.iter().map(ToString::to_string);
         version.resources = group.resources.clone();
         version.stale = group.freshness == Freshness::Stale;
+        version.last_known = group.shown == DiscoveryMode::LastKnown;
         version.learnt = group
             .learnt
+            .at()
             .map(|t| UNIX_EPOCH + Duration::from_secs(t.unix_seconds().max(0).unsigned_abs()));
-        version.openapi_v3 = group.openapi.v3.as_ref().map(|d| (d.bytes.clone(), d.hash.clone()));
-        version.openapi_v2 = group.openapi.v2.clone();
+        version.confirmed = group.learnt.shared();
+        let v3 = group.openapi.v3.as_ref().map(|known| &known.document);
+        version.openapi_v3 = v3.map(|d| (d.bytes.clone(), d.hash.clone()));
+        version.openapi_v2 = group.openapi.v2.as_ref().map(|known| known.document.bytes.clone());
+        version.origin = Origin {
+            service: group.service.to_string(),
+            discovery: match group.dialect {
+                Dialect::Unknown => "",
+                Dialect::Aggregated => "aggregated",
+                Dialect::Legacy => "legacy",
+            },
+            openapi_v2: of(&group.openapi.v2),
+            openapi_v3: of(&group.openapi.v3),
+            problems: problems.chain(group.openapi.problems.iter().cloned()).collect(),
+            claims: group.claims.iter().map(ToString::to_string).collect(),
+        };
     }
     version
 }

@@ -20,7 +20,7 @@ pub struct ApiService {
 }
 
 /// How to reach a backend.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Remote {
     pub service: ServiceReference,
     /// PEM; empty for the system's roots.

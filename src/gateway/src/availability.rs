@@ -32,7 +32,8 @@ impl Default for Probing {
         Probing {
             timeout: Duration::from_secs(5),
             suspicious_timeout: Duration::from_secs(2),
-            interval: Duration::from_secs(10),
+            // Between two, questions about discovery tell of trouble; see `learning`.
+            interval: Duration::from_secs(30),
             first_pause: Duration::from_millis(100),
             max_pause: Duration::from_secs(5),
         }

@@ -172,6 +172,11 @@ impl Backend {
         });
     }
 
+    /// Makes it be looked at soon: somebody has a reason to think that it does not answer.
+    pub fn suspect(&self) {
+        self.trouble.notify_one();
+    }
+
     /// Resolves when an endpoint has failed under a request since the last call.
     pub async fn troubled(&self) {
         self.trouble.notified().await;

@@ -10,6 +10,7 @@ use fairlead_api::UserInfo;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,32 @@ pub struct Fetched {
     pub status: StatusCode,
     pub etag: String,
     pub bytes: Bytes,
+}
+
+/// What is remembered of a document to know whether it has changed.
+#[derive(Debug, Default)]
+pub struct Seen {
+    pub etag: String,
+    digest: Option<[u8; 32]>,
+}
+
+impl Seen {
+    /// Whether an answer, 200 or 304, differs from the one before; it is remembered. Backends without ETags are told
+    /// by what they send.
+    pub fn is_new(&mut self, fetched: &Fetched) -> bool {
+        if fetched.status == StatusCode::NOT_MODIFIED {
+            return false;
+        }
+        let digest: [u8; 32] = Sha256::digest(&fetched.bytes).into();
+        let new = self.digest != Some(digest);
+        self.digest = Some(digest);
+        self.etag.clone_from(&fetched.etag);
+        new
+    }
+
+    pub fn is_something(&self) -> bool {
+        self.digest.is_some()
+    }
 }
 
 /// What Go's client says when its time is over.

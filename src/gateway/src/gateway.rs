@@ -5,7 +5,8 @@ use crate::apiservice::{ApiService, Available, ConditionStatus, is_available, se
 use crate::availability::{self, Probing};
 use crate::backend::{Backend, Shared};
 use crate::body::{Body, BoxError};
-use crate::discovery::{RemoteGroup, RemoteGroups};
+use crate::discovery::RemoteGroups;
+use crate::learning::Learning;
 use crate::metrics::Metrics;
 use crate::objects::{
     API_SERVICES, ApiServices, BACKEND_POLICIES, BackendPolicies, ENDPOINT_SLICES, ObjectSource, SERVICES,
@@ -68,12 +69,11 @@ struct Inner {
     synced_policies: AtomicU64,
     /// Held while `backends` is made.
     syncing: Mutex<()>,
-    groups: ArcSwap<RemoteGroups>,
-    groups_changed: watch::Sender<u64>,
+    learning: Arc<Learning>,
 }
 
-/// How long what was learnt of a healthy backend is believed.
-const LEARN_INTERVAL: Duration = Duration::from_secs(60);
+/// Between two looks at everything without another reason.
+const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 /// Between two checks of a backend, however much trouble there is.
 const MIN_PAUSE: Duration = Duration::from_millis(200);
 /// Between a status that could not be written and the next try.
@@ -94,10 +94,13 @@ impl Gateway {
             routing: config.routing,
             policy: Arc::new(config.addresses),
         };
+        let metrics = Metrics::new(families);
+        let learning = Learning::new(clock.clone(), metrics.clone());
         Gateway(Arc::new(Inner {
+            learning: Arc::new(learning),
             shared: Shared {
                 resolver,
-                metrics: Metrics::new(families),
+                metrics,
                 system_roots: config.system_roots,
                 identity: ArcSwap::from_pointee(config.identity),
             },
@@ -113,8 +116,6 @@ impl Gateway {
             synced: AtomicU64::new(0),
             synced_policies: AtomicU64::new(0),
             syncing: Mutex::default(),
-            groups: ArcSwap::default(),
-            groups_changed: watch::Sender::new(0),
         }))
     }
 
@@ -153,12 +154,12 @@ impl Gateway {
 
     /// What is known of remote groups, for the merge.
     pub fn remote_groups(&self) -> Arc<RemoteGroups> {
-        self.0.groups.load_full()
+        self.0.learning.groups()
     }
 
     /// A number that changes whenever `remote_groups` does.
     pub fn group_changes(&self) -> watch::Receiver<u64> {
-        self.0.groups_changed.subscribe()
+        self.0.learning.changes()
     }
 
     /// Shows backends another certificate from now on.
@@ -173,6 +174,14 @@ impl Gateway {
         let mut stop = std::pin::pin!(stop);
         let mut registered = self.0.registered.clone();
         let mut policies = self.0.policies.clone();
+        let inner = self.0.clone();
+        let backends = move || {
+            inner.sync();
+            inner.backends.load_full()
+        };
+        let learning = self.0.learning.clone();
+        let learning = learning.run(backends, registered.clone(), policies.clone());
+        let _learning = Watched(vec![spawn("remote discovery", learning)]);
         let mut tasks: HashMap<CompactString, Watched> = HashMap::new();
         let mut measured: HashSet<CompactString> = HashSet::new();
         loop {
@@ -184,12 +193,10 @@ impl Gateway {
             for name in backends.keys() {
                 if !tasks.contains_key(name) {
                     let watching = spawn("apiservice availability", self.0.clone().watch(name.clone()));
-                    let learning = spawn("apiservice discovery", self.0.clone().learn(name.clone()));
                     let checking = spawn("apiservice health", self.0.clone().check_endpoints(name.clone()));
-                    tasks.insert(name.clone(), Watched([watching, learning, checking]));
+                    tasks.insert(name.clone(), Watched(vec![watching, checking]));
                 }
             }
-            self.0.forget(&backends);
             let written = self.0.write_local_conditions().await;
             let present = self
                 .0
@@ -202,7 +209,7 @@ impl Gateway {
                 self.0.shared.metrics.forget(gone);
             }
             measured = present;
-            let retry = Instant::now() + if written { LEARN_INTERVAL } else { WRITE_PAUSE };
+            let retry = Instant::now() + if written { LOOK_INTERVAL } else { WRITE_PAUSE };
             tokio::select! {
                 changed = registered.changed() => if changed.is_err() { return },
                 Ok(()) = policies.changed() => {}
@@ -237,8 +244,8 @@ impl Gateway {
     }
 }
 
-/// The tasks of one backend. They end when this is dropped.
-struct Watched([JoinHandle<()>; 3]);
+/// Tasks that end when this is dropped.
+struct Watched(Vec<JoinHandle<()>>);
 
 impl Drop for Watched {
     fn drop(&mut self) {
@@ -310,21 +317,6 @@ impl Inner {
         }
     }
 
-    /// Drops what is known of groups whose APIService is gone.
-    fn forget(&self, backends: &HashMap<CompactString, Arc<Backend>>) {
-        let gone: Vec<CompactString> = self
-            .groups
-            .load()
-            .keys()
-            .filter(|name| !backends.contains_key(*name))
-            .cloned()
-            .collect();
-        if gone.is_empty() {
-            return;
-        }
-        self.change_groups(|groups| groups.retain(|name, _| !gone.contains(name)));
-    }
-
     /// Groups served here are always available. Returns whether all conditions are written.
     async fn write_local_conditions(&self) -> bool {
         let mut all = true;
@@ -356,6 +348,7 @@ impl Inner {
             let verdict = availability::check(&backend, self.source.as_ref(), timeout).await;
             let available = verdict.is_true();
             backend.set_available(verdict.clone());
+            self.learning.judged();
             let written = self.write(&object, &verdict).await;
             let pause = match (available, written) {
                 (_, false) => WRITE_PAUSE,
@@ -416,121 +409,11 @@ impl Inner {
                     () = &mut checking => return,
                     _ = registered.changed() => self.sync(),
                     // It may have been made again for another reason.
-                    () = tokio::time::sleep(LEARN_INTERVAL) => {}
+                    () = tokio::time::sleep(LOOK_INTERVAL) => {}
                 }
             }
         }
     }
-
-    /// Learns what a backend serves whenever it becomes available and from time to time; until its task is aborted.
-    async fn learn(self: Arc<Inner>, name: CompactString) {
-        loop {
-            let Some(backend) = self.backends.load().get(&name).cloned() else {
-                return;
-            };
-            let mut verdicts = backend.verdicts();
-            let mut registered = self.registered.clone();
-            let is_current = || {
-                self.backends
-                    .load()
-                    .get(&name)
-                    .is_some_and(|b| Arc::ptr_eq(b, &backend))
-            };
-            while is_current() {
-                let available = verdicts.borrow_and_update().is_true();
-                let pause = tokio::select! {
-                    pause = self.show(&backend, available) => pause,
-                    // No longer available, perhaps: what is under way may never end.
-                    _ = verdicts.changed() => {
-                        verdicts.mark_changed();
-                        continue;
-                    }
-                };
-                let until = Instant::now() + pause;
-                loop {
-                    tokio::select! {
-                        _ = verdicts.changed() => {
-                            verdicts.mark_changed();
-                            break;
-                        }
-                        _ = registered.changed() => if !is_current() { break },
-                        () = sleep_until(until) => break,
-                    }
-                }
-            }
-        }
-    }
-
-    /// One round of learning; returns when the next is due.
-    async fn show(&self, backend: &Arc<Backend>, available: bool) -> Duration {
-        let name = &backend.api_service.name;
-        let known = self.groups.load().get(name).cloned();
-        let known = known.filter(|k| k.group_version == backend.api_service.group_version);
-        let known = known.unwrap_or_else(|| Arc::new(RemoteGroup::unknown(backend)));
-        let now = self.clock.now();
-        let age = known.learnt.map_or(0, |at| now.unix_seconds() - at.unix_seconds());
-        self.shared
-            .metrics
-            .set_discovery_age(name, Duration::from_secs(u64::try_from(age).unwrap_or(0)));
-        if !available {
-            self.show_group(backend, known.stale());
-            return LEARN_INTERVAL;
-        }
-        match known.learn(backend, now).await {
-            Ok(learnt) => {
-                self.show_group(backend, learnt.clone());
-                let with_openapi = learnt.learn_openapi(backend).await;
-                if !with_openapi.openapi.same(&learnt.openapi) {
-                    let reason = if learnt.openapi.v2.is_none() { "add" } else { "update" };
-                    self.shared.metrics.openapi_v2_changed(name, reason);
-                }
-                self.show_group(backend, with_openapi);
-                LEARN_INTERVAL
-            }
-            Err(error) => {
-                tracing::warn!(apiservice = name.as_str(), %error, "discovery failed");
-                self.show_group(backend, known.stale());
-                self.probing.max_pause
-            }
-        }
-    }
-
-    fn show_group(&self, backend: &Backend, group: RemoteGroup) {
-        // The APIService may have been deleted or changed while its backend was asked.
-        let current = self
-            .backends
-            .load()
-            .get(&backend.api_service.name)
-            .is_some_and(|b| b.api_service.group_version == group.group_version);
-        if !current {
-            return;
-        }
-        let same = self
-            .groups
-            .load()
-            .get(&group.api_service)
-            .is_some_and(|old| old.shows_same(&group));
-        let name = group.api_service.clone();
-        let group = Arc::new(group);
-        let put = |groups: &mut RemoteGroups| drop(groups.insert(name.clone(), group.clone()));
-        if same {
-            // Only the time has changed: nobody needs to know.
-            self.groups.rcu(|groups| with(groups, put));
-        } else {
-            self.change_groups(put);
-        }
-    }
-
-    fn change_groups(&self, change: impl Fn(&mut RemoteGroups)) {
-        self.groups.rcu(|groups| with(groups, &change));
-        self.groups_changed.send_modify(|n| *n += 1);
-    }
-}
-
-fn with(groups: &RemoteGroups, change: impl Fn(&mut RemoteGroups)) -> RemoteGroups {
-    let mut groups = groups.clone();
-    change(&mut groups);
-    groups
 }
 
 /// What one backend's task waits for.

@@ -5,7 +5,7 @@
 //! - On the request path: [`mod@proxy`] → [`headers`], [`uri`], [`upgrade`] → [`layers`] → [`routes`] → [`retry`] →
 //!   [`pool`] → [`endpoint`] → [`connect`], [`tls`]; [`outlier`], [`latency`] and [`patient`] judge what comes back.
 //! - [`policy`] is what all of these go by, [`policies`] which of them holds, [`policy_status`] what is told of it.
-//! - Beside it: [`active`], [`availability`], [`discovery`], [`openapi`], [`registration`]; [`webhook`] calls admission and
+//! - Beside it: [`active`], [`availability`], [`learning`] → [`discovery`], [`openapi`]; [`registration`]; [`webhook`] calls admission and
 //!   conversion webhooks.
 //! - [`objects`] are the traits through which cluster objects are read and written.
 
@@ -22,6 +22,7 @@ pub mod gateway;
 pub mod headers;
 pub mod latency;
 pub mod layers;
+pub mod learning;
 pub mod metrics;
 pub mod objects;
 pub mod openapi;

@@ -1,6 +1,6 @@
 //! [`Hooks`]: what a schema cannot say about a resource.
 
-use crate::definition::ResourceDefinition;
+use crate::definition::{ResourceDefinition, Verb};
 use crate::request::{Request, Response};
 use compact_str::CompactString;
 use fairlead_api::{Clock, FieldErrors, Node, StatusResult, UserInfo};
@@ -88,6 +88,11 @@ pub trait Hooks: Send + Sync {
     /// Whether a delete answers with the object instead of a Status.
     fn returns_deleted_object(&self) -> bool {
         false
+    }
+
+    /// Whether discovery tells of a verb that the resource has.
+    fn advertised(&self, _verb: Verb) -> bool {
+        true
     }
 
     /// Whether deletes take propagation policies: the garbage collector knows this kind.

@@ -8,7 +8,7 @@ use crate::request::Known;
 use crate::request_info::RequestInfo;
 use crate::router::{Shared, failure};
 use fairlead_api::{Status, json, node};
-use fairlead_discovery::RoutingSnapshot;
+use fairlead_discovery::{RoutingSnapshot, report};
 use fairlead_telemetry::health::Endpoint;
 use fairlead_telemetry::{process, text};
 use http::header::CACHE_CONTROL;
@@ -32,6 +32,7 @@ pub async fn serve(shared: &Shared, snapshot: &RoutingSnapshot, known: &Known) -
         "/version" | "/version/" => version(shared, known),
         _ if path.starts_with("/version/") => failure(&Status::no_such_resource(), known),
         "/metrics" => metrics(shared),
+        "/debug/aggregation" => aggregation(shared, snapshot, known),
         "/metrics/slis" => encode::whole(200, text::CONTENT_TYPE, slis(shared).await.into(), false),
         "/.well-known/openid-configuration" | "/openid/v1/jwks" => openid(shared, known),
         _ => crate::openapi::serve(shared, snapshot, known).unwrap_or_else(encode::page_not_found),
@@ -83,6 +84,22 @@ fn metrics(shared: &Shared) -> Response {
     text::write(&shared.services.families.gather(), &mut out);
     process::write(&mut out);
     encode::whole(200, text::CONTENT_TYPE, out.into(), false)
+}
+
+/// Who serves each group-version: JSON, or a table for people (`?format=text`, or a client that accepts only text).
+fn aggregation(shared: &Shared, snapshot: &RoutingSnapshot, known: &Known) -> Response {
+    if known.parts.method != Method::GET {
+        return failure(&Status::method_not_allowed(), known);
+    }
+    let Some(found) = shared.services.remote.report(snapshot, &*shared.services.components) else {
+        return encode::page_not_found();
+    };
+    let accept = crate::request::header(&known.parts.headers, http::header::ACCEPT);
+    if known.query("format") == Some("text") || accept.starts_with("text/plain") {
+        return encode::whole(200, "text/plain; charset=utf-8", report::text(&found).into(), false);
+    }
+    let json = encode::indented(&json::to_vec(&found));
+    encode::whole(200, "application/json", json.into(), false)
 }
 
 /// Health as metrics: `kubernetes_healthcheck` of every check.

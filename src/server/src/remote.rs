@@ -2,7 +2,9 @@
 
 use crate::body::Response;
 use crate::request::Identified;
-use fairlead_discovery::RemoteGroupVersion;
+use fairlead_api::Node;
+use fairlead_discovery::openapi::Components;
+use fairlead_discovery::{RemoteGroupVersion, RoutingSnapshot};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
@@ -10,6 +12,11 @@ use std::sync::Arc;
 pub trait Remote: Send + Sync {
     /// The answer of the backend, or one that says why there is none. Bodies are streamed both ways.
     fn proxy(&self, request: Identified, backend: Arc<RemoteGroupVersion>) -> BoxFuture<'static, Response>;
+
+    /// Who serves what and how well that is known; `None` where nobody keeps track.
+    fn report(&self, _: &RoutingSnapshot, _: &dyn Components) -> Option<Node> {
+        None
+    }
 }
 
 /// A server that knows no other.

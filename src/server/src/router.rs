@@ -80,6 +80,9 @@ async fn route(shared: Arc<Shared>, request: Identified) -> Response {
                 fairlead_discovery::snapshot::Serves::Local(_) => None,
             });
             match remote {
+                Some(backend) if backend.from_memory() => {
+                    documents::resources(&shared, &snapshot, &request.known, group, version)
+                }
                 Some(backend) => shared.services.remote.proxy(request, backend).await,
                 None => documents::resources(&shared, &snapshot, &request.known, group, version),
             }

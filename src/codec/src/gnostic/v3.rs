@@ -1,6 +1,7 @@
 //! The messages of OpenAPI v3.
 
 use super::Form::{Any, Each, Flag, Message as M, Number, OrFlag, OrReference, Special, Text, Texts, Whole, Within};
+use super::common::{CONTACT, EXTERNAL_DOCS, LICENSE, TAG};
 use super::{Form, Message, named};
 use crate::protobuf::wire::{FIXED64, VARINT, Writer};
 use fairlead_api::Node;
@@ -32,34 +33,6 @@ static INFO: Message = Message {
     ],
     entries: None,
     extensions: 7,
-};
-
-static CONTACT: Message = Message {
-    fields: &[(1, "name", Text), (2, "url", Text), (3, "email", Text)],
-    entries: None,
-    extensions: 4,
-};
-
-static LICENSE: Message = Message {
-    fields: &[(1, "name", Text), (2, "url", Text)],
-    entries: None,
-    extensions: 3,
-};
-
-static TAG: Message = Message {
-    fields: &[
-        (1, "name", Text),
-        (2, "description", Text),
-        (3, "externalDocs", M(&EXTERNAL_DOCS)),
-    ],
-    entries: None,
-    extensions: 4,
-};
-
-static EXTERNAL_DOCS: Message = Message {
-    fields: &[(1, "description", Text), (2, "url", Text)],
-    entries: None,
-    extensions: 3,
 };
 
 static SERVER: Message = Message {

@@ -1,8 +1,8 @@
 //! [`Graph`]: who owns whom. Only objects that have owners, or wait for their dependents, are in it.
 
+use crate::remote::RemoteResource;
 use fairlead_api::{GroupVersion, Node};
 use fairlead_resource::ResourceDefinition;
-use fairlead_resource::client::Cached;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -11,11 +11,18 @@ pub type Uid = Arc<str>;
 
 /// An object, as far as ownership is concerned.
 pub struct Object {
-    pub definition: Arc<ResourceDefinition>,
+    pub home: Home,
     /// `namespace/name`, or `name`.
     pub key: Arc<str>,
     pub owners: Vec<Owner>,
     pub deletion: Deletion,
+}
+
+/// Where objects of a resource are kept.
+#[derive(Clone)]
+pub enum Home {
+    Here(Arc<ResourceDefinition>),
+    There(Arc<RemoteResource>),
 }
 
 /// An owner reference. What names the owner besides its uid is kept as a hash: it is read again from the object
@@ -136,15 +143,15 @@ impl Graph {
 
 impl Object {
     /// Reads what matters. `node` is `None` for an object whose bytes show that nothing does.
-    pub fn read(definition: &Arc<ResourceDefinition>, cached: &Cached, node: Option<&Node>) -> Object {
+    pub fn read(home: &Home, key: &Arc<str>, node: Option<&Node>) -> Object {
         let (mut owners, mut deletion) = (Vec::new(), Deletion::No);
         if let Some(node) = node {
             owners = node.owner_references().iter().map(Owner::read).collect();
             deletion = Deletion::of(node);
         }
         Object {
-            definition: definition.clone(),
-            key: cached.key.clone(),
+            home: home.clone(),
+            key: key.clone(),
             owners,
             deletion,
         }
@@ -186,9 +193,29 @@ impl Deletion {
     }
 }
 
-/// As in [`Owner::kind`].
-pub fn kind(definition: &ResourceDefinition) -> u64 {
-    hash(&[definition.group.as_str(), definition.kind.as_str()])
+impl Home {
+    /// Names the resource among all.
+    pub fn prefix(&self) -> &str {
+        match self {
+            Home::Here(definition) => &definition.storage.prefix,
+            Home::There(resource) => &resource.prefix,
+        }
+    }
+
+    pub fn kind_name(&self) -> &str {
+        match self {
+            Home::Here(definition) => &definition.kind,
+            Home::There(resource) => &resource.kind,
+        }
+    }
+
+    /// As in [`Owner::kind`].
+    pub fn kind(&self) -> u64 {
+        match self {
+            Home::Here(definition) => hash(&[definition.group.as_str(), definition.kind.as_str()]),
+            Home::There(resource) => hash(&[resource.group.as_str(), resource.kind.as_str()]),
+        }
+    }
 }
 
 fn hash(parts: &[&str]) -> u64 {

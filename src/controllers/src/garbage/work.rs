@@ -2,10 +2,11 @@
 //!
 //! Source of the rules: kubernetes/kubernetes pkg/controller/garbagecollector (garbagecollector.go, operations.go, patch.go).
 
-use super::graph::{Deletion, Object, Uid};
-use fairlead_api::{GroupVersion, Node, Status, StatusResult, node};
+use super::graph::{Deletion, Home, Object, Uid};
+use crate::remote::{self, RemoteObjects};
+use fairlead_api::{GroupResource, GroupVersion, Node, Status, StatusResult, node};
 use fairlead_discovery::Router;
-use fairlead_resource::{Client, ResourceDefinition};
+use fairlead_resource::Client;
 use futures_util::{StreamExt, stream};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 /// Where an object is.
 #[derive(Clone)]
 pub struct Place {
-    pub definition: Arc<ResourceDefinition>,
+    pub home: Home,
     pub namespace: String,
     pub name: String,
     pub uid: Uid,
@@ -44,6 +45,7 @@ pub enum Outcome {
 pub struct Tools {
     pub client: Client,
     pub router: Router,
+    pub remote: Arc<dyn RemoteObjects>,
 }
 
 /// How often a write is tried again at once when somebody else changed the object.
@@ -68,7 +70,7 @@ impl From<Status> for Trouble {
 impl Place {
     pub fn of(uid: &Uid, object: &Object) -> Place {
         Place {
-            definition: object.definition.clone(),
+            home: object.home.clone(),
             namespace: object.namespace().into(),
             name: object.name().into(),
             uid: uid.clone(),
@@ -162,7 +164,7 @@ pub async fn orphan(tools: Tools, owner: Place, dependents: Vec<Place>) -> Outco
                     other => return other,
                 }
             }
-            Err(Status::modified(&place.definition.group_resource(), &place.name))
+            Err(Status::modified(&group_resource(&place.home), &place.name))
         }
     };
     let results: Vec<StatusResult<()>> = stream::iter(dependents.into_iter().map(one))
@@ -202,14 +204,14 @@ pub async fn release(tools: Tools, place: Place, finalizer: &str) -> Outcome {
 }
 
 fn failed(place: &Place, status: &Status) -> Outcome {
-    let (kind, namespace, name) = (&place.definition.kind, &place.namespace, &place.name);
+    let (kind, namespace, name) = (place.home.kind_name(), &place.namespace, &place.name);
     tracing::warn!(%kind, namespace, name, %status, "garbage collection will try again");
     Outcome::Failed
 }
 
 /// The object as it is now; `None` when it is gone, or another has its name.
 async fn current(tools: &Tools, place: &Place) -> StatusResult<Option<Node>> {
-    match tools.client.get(&place.definition, &place.namespace, &place.name).await {
+    match get(tools, &place.home, &place.namespace, &place.name).await {
         Ok(object) => Ok(Some(object).filter(|o| o.uid() == &*place.uid)),
         Err(status) if status.code() == 404 => Ok(None),
         Err(status) => Err(status),
@@ -219,25 +221,49 @@ async fn current(tools: &Tools, place: &Place) -> StatusResult<Option<Node>> {
 /// The owner that a reference means, as it is now; `None` when it is gone.
 async fn owner(tools: &Tools, dependent: &Place, reference: &Node) -> Result<Option<Node>, Trouble> {
     let gv = GroupVersion::parse(reference.str("apiVersion")).ok_or(Trouble::UnknownKind)?;
+    let home = home_of(tools, &gv, reference.str("kind")).ok_or(Trouble::UnknownKind)?;
+    let namespaced = match &home {
+        Home::Here(definition) => definition.namespaced(),
+        Home::There(resource) => resource.namespaced,
+    };
+    let namespace = match (namespaced, dependent.namespace.as_str()) {
+        (true, "") => return Err(Trouble::WrongScope),
+        (true, namespace) => namespace,
+        (false, _) => "",
+    };
+    match get(tools, &home, namespace, reference.str("name")).await {
+        Ok(found) => Ok(Some(found).filter(|f| f.uid() == reference.str("uid"))),
+        Err(status) if status.code() == 404 => Ok(None),
+        Err(status) => Err(status.into()),
+    }
+}
+
+/// Where objects of a kind are.
+fn home_of(tools: &Tools, gv: &GroupVersion, kind: &str) -> Option<Home> {
     let snapshot = tools.router.load();
-    let kind = reference.str("kind");
-    let named = snapshot
-        .kind(&gv.group, &gv.version, kind)
-        .ok_or(Trouble::UnknownKind)?;
+    let Some(named) = snapshot.kind(&gv.group, &gv.version, kind) else {
+        let resource = remote::of_kind(&snapshot, &gv.group, &gv.version, kind)?;
+        return Some(Home::There(Arc::new(resource)));
+    };
     // The stored version needs no conversion.
     let stored = &named.storage.kind;
     let definition = snapshot
         .kind(&stored.group, &stored.version, &stored.kind)
         .unwrap_or(named);
-    let namespace = match (definition.namespaced(), dependent.namespace.as_str()) {
-        (true, "") => return Err(Trouble::WrongScope),
-        (true, namespace) => namespace,
-        (false, _) => "",
-    };
-    match tools.client.get(definition, namespace, reference.str("name")).await {
-        Ok(found) => Ok(Some(found).filter(|f| f.uid() == reference.str("uid"))),
-        Err(status) if status.code() == 404 => Ok(None),
-        Err(status) => Err(status.into()),
+    Some(Home::Here(definition.clone()))
+}
+
+async fn get(tools: &Tools, home: &Home, namespace: &str, name: &str) -> StatusResult<Node> {
+    match home {
+        Home::Here(definition) => tools.client.get(definition, namespace, name).await,
+        Home::There(resource) => tools.remote.get(resource, namespace, name).await,
+    }
+}
+
+fn group_resource(home: &Home) -> GroupResource {
+    match home {
+        Home::Here(definition) => definition.group_resource(),
+        Home::There(resource) => GroupResource::new(&resource.group, &resource.plural),
     }
 }
 
@@ -246,11 +272,15 @@ async fn delete(tools: &Tools, place: &Place, object: &Node, policy: &str) -> St
     let mut options = node!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": policy});
     options.set_at(&["preconditions", "uid"], object.uid());
     options.set_at(&["preconditions", "resourceVersion"], object.resource_version());
-    tools
-        .client
-        .delete(&place.definition, &place.namespace, &place.name, &options)
-        .await
-        .map(drop)
+    let Place { namespace, name, .. } = place;
+    match &place.home {
+        Home::Here(definition) => tools
+            .client
+            .delete(definition, namespace, name, &options)
+            .await
+            .map(drop),
+        Home::There(resource) => tools.remote.delete(resource, namespace, name, &options).await,
+    }
 }
 
 /// Takes owner references off.
@@ -287,8 +317,9 @@ async fn patch(tools: &Tools, place: &Place, object: &Node, field: &str, list: V
         &["metadata", field],
         if list.is_empty() { Node::Null } else { Node::List(list) },
     );
-    tools
-        .client
-        .merge_patch(&place.definition, &place.namespace, &place.name, "", &patch)
-        .await
+    let Place { namespace, name, .. } = place;
+    match &place.home {
+        Home::Here(definition) => tools.client.merge_patch(definition, namespace, name, "", &patch).await,
+        Home::There(resource) => tools.remote.patch(resource, namespace, name, &patch).await,
+    }
 }

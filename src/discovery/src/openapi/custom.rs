@@ -20,24 +20,20 @@ pub fn name(group: &str, version: &str, kind: &str) -> String {
 pub(super) fn schemas(
     definitions: &[Arc<ResourceDefinition>],
     version: Version,
-    components: &dyn Components,
+    words: &Words,
 ) -> BTreeMap<String, Node> {
     let mut schemas = BTreeMap::new();
-    if !definitions.iter().any(|d| d.is_custom()) {
-        return schemas;
-    }
-    let words = Words::of(components);
     for definition in definitions.iter().filter(|d| d.is_custom()) {
         let own = name(&definition.group, &definition.version, &definition.kind);
-        schemas.insert(own.clone(), object(definition, version, &words));
+        schemas.insert(own.clone(), object(definition, version, words));
         let list = name(&definition.group, &definition.version, &definition.list_kind);
-        schemas.insert(list, list_schema(definition, &own, version, &words));
+        schemas.insert(list, list_schema(definition, &own, version, words));
     }
     schemas
 }
 
 /// What is said of the fields that every object and every list has: what is said of those of built-in kinds.
-struct Words {
+pub(super) struct Words {
     api_version: String,
     kind: String,
     metadata: String,
@@ -47,7 +43,7 @@ struct Words {
 }
 
 impl Words {
-    fn of(components: &dyn Components) -> Words {
+    pub(super) fn of(components: &dyn Components) -> Words {
         let schema = |name: &str| components.schema(name, Version::V3).unwrap_or_default();
         let (object, status) = (
             schema("io.k8s.api.core.v1.ConfigMap"),

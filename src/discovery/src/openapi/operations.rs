@@ -1,7 +1,7 @@
 //! Which operations a resource has, as OpenAPI describes them: the model both versions are printed from.
 
 use super::parameters::{self, NAME, NAMESPACE, PRETTY, PROXY_PATH, Parameter};
-use fairlead_api::GroupVersionKind;
+use fairlead_api::{GroupVersion, GroupVersionKind};
 use fairlead_resource::{ResourceDefinition, Subresource, Verb};
 
 /// One path and what can be done there.
@@ -448,6 +448,19 @@ pub(super) fn document(path: &str, id: String, tag: String, schema: &str) -> Pat
             answer: Answer::Schema(format!("{META}.{schema}")),
         }],
     )
+}
+
+/// What is served at `/apis/GROUP/`.
+pub(super) fn group_document(group: &str) -> PathItem {
+    let id = format!("get{}APIGroup", group_title(group));
+    document(&format!("/apis/{group}/"), id, tag(group, ""), "APIGroup")
+}
+
+/// What is served at `/apis/GROUP/VERSION/`.
+pub(super) fn resources_document(gv: &GroupVersion) -> PathItem {
+    let id = format!("get{}{}APIResources", group_title(&gv.group), title(&gv.version));
+    let path = format!("{}/", root(&gv.group, &gv.version));
+    document(&path, id, tag(&gv.group, &gv.version), "APIResourceList")
 }
 
 /// `rbac.authorization.k8s.io` → `RbacAuthorization`; the core group → `Core`.

@@ -1,201 +1,181 @@
 //! The OpenAPI v2 document: all groups in one.
 
-use super::operations::{self, Answer, Body, META, Operation, PathItem};
-use super::parameters::{self, Parameter, Place};
-use super::{Components, Version, custom, kind_node, reachable, reference, strings};
-use crate::snapshot::{Group, Serves};
-use fairlead_api::{Node, node};
+use super::library::Library;
+use super::merge::{self, Entry, Part, Renamed, Section};
+use super::operations::{self, Body, META, Operation, PathItem};
+use super::parameters::{self, Parameter};
+use super::{Components, Version, custom, print, reference, strings};
+use crate::document::{Document, hash};
+use crate::snapshot::{Group, RemoteGroupVersion, Serves, VersionEntry};
+use bytes::Bytes;
+use compact_str::CompactString;
+use fairlead_api::{GroupVersion, Map, Node, json, node};
+use fairlead_resource::ResourceDefinition;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The document of everything served here.
-pub fn document(groups: &[Arc<Group>], components: &dyn Components) -> Node {
-    let mut items: Vec<PathItem> = Vec::new();
-    let mut own = std::collections::BTreeMap::new();
-    for group in groups {
-        let built_in = group.is_built_in();
-        for version in &group.versions {
-            let Serves::Local(definitions) = &version.serves else {
-                continue;
-            };
-            let gv = &version.group_version;
-            items.extend(definitions.iter().flat_map(|d| operations::paths(d)));
-            own.extend(custom::schemas(definitions, Version::V2, components));
-            if built_in {
-                let id = format!(
-                    "get{}{}APIResources",
-                    operations::group_title(&gv.group),
-                    operations::title(&gv.version)
-                );
-                let root = format!("{}/", operations::root(&gv.group, &gv.version));
-                items.push(operations::document(
-                    &root,
-                    id,
-                    operations::tag(&gv.group, &gv.version),
-                    "APIResourceList",
-                ));
-            }
-        }
-        if built_in && !group.name.is_empty() {
-            let id = format!("get{}APIGroup", operations::group_title(&group.name));
-            let path = format!("/apis/{}/", group.name);
-            items.push(operations::document(
-                &path,
-                id,
-                operations::tag(&group.name, ""),
-                "APIGroup",
-            ));
-        }
-    }
-    items.extend(roots());
-    let mut used = Vec::new();
-    let mut paths = Node::map();
-    for item in &items {
-        paths.set(&item.path, path_item(item, &mut used));
-    }
-    let mut names = Vec::new();
-    super::references(&paths, Version::V2.prefix(), &mut names);
-    names.extend([format!("{META}.Patch"), format!("{META}.DeleteOptions")]);
-    let schema = |name: &str| own.get(name).cloned().or_else(|| components.schema(name, Version::V2));
-    let mut definitions = Node::map();
-    for (name, node) in reachable(names, Version::V2, &schema) {
-        definitions.set(&name, node);
-    }
-    let mut document = node!({
-        "swagger": "2.0",
-        "info": {"title": "Kubernetes", "version": "1.36"},
-        "securityDefinitions": {"BearerToken": {
-            "type": "apiKey", "name": "authorization", "in": "header", "description": "Bearer Token authentication",
-        }},
-        "security": [{"BearerToken": []}],
-    });
-    for remote in remotes(groups) {
-        merge(&remote, &mut paths, &mut definitions);
-    }
-    document.set("paths", paths);
-    document.set("definitions", definitions);
-    document.set("parameters", shared_definitions(used));
-    document
+/// The whole document, and what had to be renamed in it.
+pub(crate) struct Whole {
+    pub document: Document,
+    pub renamed: Vec<Renamed>,
 }
 
-/// The parts of other servers' documents that belong to the group-versions they serve.
-fn remotes(groups: &[Arc<Group>]) -> Vec<Node> {
-    let mut parts = Vec::new();
-    for version in groups.iter().flat_map(|g| &g.versions) {
-        let Serves::Remote(remote) = &version.serves else {
-            continue;
+/// Joins the parts of all group-versions, which `part` gives. Those of built-in and custom groups come first and keep
+/// their names.
+pub(crate) fn document(
+    groups: &[Arc<Group>],
+    library: &Library,
+    components: &dyn Components,
+    part: &dyn Fn(&VersionEntry) -> Arc<Part>,
+) -> Whole {
+    let versions = || groups.iter().flat_map(|g| &g.versions);
+    let local = versions().filter(|v| matches!(v.serves, Serves::Local(_)));
+    let remote = versions().filter(|v| matches!(v.serves, Serves::Remote(_)));
+    let mut parts = vec![(CompactString::default(), Arc::new(roots(groups, library, components)))];
+    parts.extend(local.chain(remote).map(|version| {
+        let owner = match &version.serves {
+            Serves::Local(_) => CompactString::default(),
+            Serves::Remote(remote) => remote.api_service.clone(),
         };
-        let Some(document) = &remote.openapi_v2 else { continue };
-        let own = format!("/apis/{}/{}/", remote.group, remote.version);
-        let mut paths = Node::map();
-        for (path, item) in document
-            .get("paths")
+        (owner, part(version))
+    }));
+    let size: usize = parts.iter().map(|(_, part)| part.paths.len() * 5 / 4).sum();
+    let mut out = Vec::with_capacity(size);
+    out.extend_from_slice(br#"{"swagger":"2.0","info":{"title":"Kubernetes","version":"1.36"},"#);
+    let renamed = merge::merge(parts.iter().map(|(owner, part)| (owner.as_str(), &**part)), &mut out);
+    out.extend_from_slice(
+        br#","security":[{"BearerToken":[]}],"securityDefinitions":{"BearerToken":{"description":"Bearer Token authentication","in":"header","name":"authorization","type":"apiKey"}}}"#,
+    );
+    let etag = Some(format!("\"{}\"", hash(&out)));
+    Whole {
+        document: Document::new(out.into(), etag),
+        renamed,
+    }
+}
+
+/// The share of a group-version served here.
+pub(crate) fn local(
+    gv: &GroupVersion,
+    definitions: &[Arc<ResourceDefinition>],
+    library: &Library,
+    components: &dyn Components,
+) -> Part {
+    let mut items: Vec<PathItem> = definitions.iter().flat_map(|d| operations::paths(d)).collect();
+    if definitions.iter().any(|d| !d.is_custom()) {
+        items.push(operations::resources_document(gv));
+    }
+    let own = match definitions.iter().any(|d| d.is_custom()) {
+        true => custom::schemas(definitions, Version::V2, library.words(components)),
+        false => BTreeMap::new(),
+    };
+    finish(&items, own, library, components)
+}
+
+/// The share of a group-version that another server serves: what it says of its own paths, and what these lead to.
+pub(crate) fn remote(remote: &RemoteGroupVersion) -> Part {
+    let document = remote.openapi_v2.as_ref().and_then(|bytes| json::parse(bytes).ok());
+    let Some(document) = document else {
+        return Part::default();
+    };
+    let own = match remote.group.as_str() {
+        "" => format!("/api/{}/", remote.version),
+        group => format!("/apis/{group}/{}/", remote.version),
+    };
+    let entries = |section: &str| {
+        document
+            .get(section)
             .and_then(Node::as_map)
             .into_iter()
-            .flat_map(|m| m.iter())
-        {
-            if path.starts_with(&own) {
-                paths.set(path, item.clone());
-            }
-        }
-        let mut names = Vec::new();
-        super::references(&paths, Version::V2.prefix(), &mut names);
-        let schema = |name: &str| document.get("definitions").and_then(|d| d.get(name)).cloned();
-        let mut part = Node::map();
-        part.set("paths", paths);
-        part.set(
-            "definitions",
-            Node::Map(reachable(names, Version::V2, &schema).into_iter().collect()),
-        );
-        parts.push(part);
+            .flat_map(Map::iter)
+    };
+    let paths: Vec<(&str, &Node)> = entries("paths")
+        .map(|(path, item)| (path.as_str(), item))
+        .filter(|(path, _)| path.starts_with(&own))
+        .collect();
+    let mut part = Part {
+        paths: joined(paths.iter().copied()),
+        ..Part::default()
+    };
+    let mut names = Vec::new();
+    for (_, item) in &paths {
+        super::references(item, Version::V2.prefix(), &mut names);
     }
-    parts
+    for (name, parameter) in entries("parameters") {
+        super::references(parameter, Version::V2.prefix(), &mut names);
+        part.parameters
+            .insert(name.clone(), Arc::new(Entry::new(parameter.clone())));
+    }
+    let definitions = document.get("definitions");
+    let mut waiting: Vec<CompactString> = names.into_iter().map(CompactString::from).collect();
+    while let Some(name) = waiting.pop() {
+        if part.definitions.contains_key(&name) {
+            continue;
+        }
+        if let Some(definition) = definitions.and_then(|d| d.get(&name)) {
+            let entry = Entry::new(definition.clone());
+            waiting.extend(entry.references.iter().cloned());
+            part.definitions.insert(name, Arc::new(entry));
+        }
+    }
+    part
 }
 
-/// Adds a part. A definition that differs from one of the same name gets a name of its own, as upstream's merge does
-/// (kube-openapi pkg/aggregator): `Name_v2`, `Name_v3` …
-fn merge(part: &Node, paths: &mut Node, definitions: &mut Node) {
-    let mut renames: Vec<(String, String)> = Vec::new();
-    for (name, schema) in part
-        .get("definitions")
-        .and_then(Node::as_map)
-        .into_iter()
-        .flat_map(|m| m.iter())
-    {
-        match definitions.get(name) {
-            Some(known) if !same(known, schema) => {
-                let free = (2..)
-                    .map(|n| format!("{name}_v{n}"))
-                    .find(|n| definitions.get(n).is_none());
-                renames.extend(free.map(|free| (name.to_string(), free)));
-            }
-            _ => {}
-        }
+/// Prints paths, and gathers what they refer to.
+fn finish(items: &[PathItem], own: BTreeMap<String, Node>, library: &Library, components: &dyn Components) -> Part {
+    let mut used = Vec::new();
+    let printed: Vec<(&str, Node)> = items
+        .iter()
+        .map(|i| (i.path.as_str(), path_item(i, &mut used)))
+        .collect();
+    let mut names = Vec::new();
+    for (_, node) in &printed {
+        super::references(node, Version::V2.prefix(), &mut names);
     }
-    for (name, schema) in part
-        .get("definitions")
-        .and_then(Node::as_map)
-        .into_iter()
-        .flat_map(|m| m.iter())
-    {
-        let mut schema = schema.clone();
-        rename(&mut schema, &renames);
-        let target = renames
-            .iter()
-            .find(|(old, _)| *old == name.as_str())
-            .map_or(name.as_str(), |(_, new)| new);
-        if definitions.get(target).is_none() {
-            definitions.set(target, schema);
-        }
+    let mut waiting: Vec<CompactString> = names.into_iter().map(CompactString::from).collect();
+    let mut definitions = Section::new();
+    for (name, node) in own {
+        let entry = Arc::new(Entry::new(node));
+        waiting.extend(entry.references.iter().cloned());
+        definitions.insert(name.into(), entry);
     }
-    for (path, item) in part
-        .get("paths")
-        .and_then(Node::as_map)
-        .into_iter()
-        .flat_map(|m| m.iter())
-    {
-        let mut item = item.clone();
-        rename(&mut item, &renames);
-        paths.set(path, item);
+    library.add_reachable(waiting, &mut definitions, components);
+    Part {
+        paths: joined(printed.iter().map(|(path, node)| (*path, node))),
+        definitions,
+        parameters: used.iter().map(|p| library.parameter(p, parameter_node)).collect(),
     }
 }
 
-/// Whether two schemas say the same, whatever their words.
-fn same(a: &Node, b: &Node) -> bool {
-    match (a, b) {
-        (Node::Map(x), Node::Map(y)) => {
-            let said = |(key, value): &(&fairlead_api::Key, &Node)| {
-                !(key.as_str() == "description" && value.as_str().is_some())
-                    && key.as_str() != "x-kubernetes-group-version-kind"
-            };
-            let (x, y): (Vec<_>, Vec<_>) = (x.iter().filter(said).collect(), y.iter().filter(said).collect());
-            x.len() == y.len() && x.iter().zip(&y).all(|((k, v), (l, w))| k == l && same(v, w))
+fn joined<'a>(items: impl Iterator<Item = (&'a str, &'a Node)>) -> Bytes {
+    let mut out = Vec::new();
+    for (i, (path, item)) in items.enumerate() {
+        if i > 0 {
+            out.push(b',');
         }
-        (Node::List(x), Node::List(y)) => x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(x, y)),
-        _ => a == b,
+        json::write_str(path, &mut out);
+        out.push(b':');
+        json::write(item, &mut out);
     }
+    out.into()
 }
 
-fn rename(node: &mut Node, renames: &[(String, String)]) {
-    match node {
-        Node::Map(map) => {
-            for (key, value) in map.iter_mut() {
-                match value {
-                    Node::String(text) if key == "$ref" => {
-                        let known = text.strip_prefix(Version::V2.prefix());
-                        if let Some((_, new)) = renames.iter().find(|(old, _)| Some(old.as_str()) == known) {
-                            *text = format!("{}{new}", Version::V2.prefix()).into();
-                        }
-                    }
-                    _ => rename(value, renames),
-                }
-            }
-        }
-        Node::List(items) => items.iter_mut().for_each(|item| rename(item, renames)),
-        _ => {}
+/// The paths that belong to no group-version, and the parameters that everybody refers to.
+fn roots(groups: &[Arc<Group>], library: &Library, components: &dyn Components) -> Part {
+    let mut items = root_items();
+    let built_in = groups.iter().filter(|g| !g.name.is_empty() && g.is_built_in());
+    items.extend(built_in.map(|group| operations::group_document(&group.name)));
+    let mut part = finish(&items, BTreeMap::new(), library, components);
+    let mut names = Vec::new();
+    for (name, node) in bodies() {
+        super::references(&node, Version::V2.prefix(), &mut names);
+        part.parameters.insert(name.into(), Arc::new(Entry::new(node)));
     }
+    let names = names.into_iter().map(CompactString::from).collect();
+    library.add_reachable(names, &mut part.definitions, components);
+    part
 }
 
-fn roots() -> Vec<PathItem> {
+fn root_items() -> Vec<PathItem> {
     let mut version = super::v3::plain(
         "/version/",
         "getCodeVersion",
@@ -230,82 +210,39 @@ fn roots() -> Vec<PathItem> {
     ]
 }
 
-/// Parameters that every operation of a path has.
-pub(super) fn shared(operations: &[Operation]) -> Vec<Parameter> {
-    let Some((first, rest)) = operations.split_first() else {
-        return Vec::new();
-    };
-    let everywhere = |p: &&Parameter| rest.iter().all(|o| o.parameters.contains(p));
-    first.parameters.iter().filter(everywhere).copied().collect()
-}
-
 fn path_item(item: &PathItem, used: &mut Vec<Parameter>) -> Node {
-    let mut node = Node::map();
-    let shared = shared(&item.operations);
-    for operation in &item.operations {
-        node.set(operation.method, operation_node(operation, &shared, used));
-    }
-    let mut parameters = [item.parameters.clone(), shared].concat();
-    if !parameters.is_empty() {
-        parameters.sort_by_key(|p| p.name);
-        node.set(
-            "parameters",
-            parameters.iter().map(|p| parameter(p, used)).collect::<Vec<_>>(),
-        );
-    }
-    node
+    // The two printers take turns with what they note.
+    let used = std::cell::RefCell::new(used);
+    print::path_item(
+        item,
+        |operation, own| operation_node(operation, own, &mut used.borrow_mut()),
+        |p| parameter(p, &mut used.borrow_mut()),
+    )
 }
 
-fn operation_node(operation: &Operation, shared: &[Parameter], used: &mut Vec<Parameter>) -> Node {
-    let mut node = Node::map();
-    node.set("description", operation.description.as_str());
+fn operation_node(operation: &Operation, own: &[&Parameter], used: &mut Vec<Parameter>) -> Node {
+    let mut node = print::operation(operation, |response| {
+        response.set("schema", print::answer_schema(operation, Version::V2));
+    });
     if !operation.consumes.is_empty() {
         node.set("consumes", strings(operation.consumes.iter().copied()));
     }
     node.set("produces", strings(operation.produces.iter().copied()));
     node.set("schemes", strings(["https"]));
-    node.set("tags", strings([operation.tag.as_str()]));
-    node.set("operationId", operation.id.as_str());
-    let mut own = Vec::new();
+    let mut parameters = Vec::new();
     match &operation.body {
         Body::None => {}
         Body::Object(name) => {
             let mut body = node!({"name": "body", "in": "body", "required": true});
             body.set("schema", reference(name, Version::V2));
-            own.push(body);
+            parameters.push(body);
         }
-        Body::Patch(_) => own.push(shared_reference(parameters::PATCH_BODY)),
-        Body::DeleteOptions => own.push(shared_reference(parameters::DELETE_BODY)),
+        Body::Patch(_) => parameters.push(shared_reference(parameters::PATCH_BODY)),
+        Body::DeleteOptions => parameters.push(shared_reference(parameters::DELETE_BODY)),
     }
-    own.extend(
-        operation
-            .parameters
-            .iter()
-            .filter(|p| !shared.contains(p))
-            .map(|p| parameter(p, used)),
-    );
-    if !own.is_empty() {
-        node.set("parameters", own);
-    }
-    let mut responses = Node::map();
-    for code in operation.codes {
-        let mut response = node!({"description": super::v3::code_text(*code)});
-        response.set(
-            "schema",
-            match &operation.answer {
-                Answer::Schema(name) => reference(name, Version::V2),
-                Answer::Text => node!({"type": "string"}),
-            },
-        );
-        responses.set(&code.to_string(), response);
-    }
-    responses.set("401", node!({"description": "Unauthorized"}));
-    node.set("responses", responses);
-    if !operation.action.is_empty() {
-        node.set("x-kubernetes-action", operation.action);
-    }
-    if let Some(kind) = &operation.kind {
-        node.set("x-kubernetes-group-version-kind", kind_node(kind));
+    parameters.extend(own.iter().map(|p| parameter(p, used)));
+    if !parameters.is_empty() {
+        node.set("parameters", parameters);
     }
     node
 }
@@ -327,30 +264,17 @@ fn parameter(p: &Parameter, used: &mut Vec<Parameter>) -> Node {
 }
 
 fn parameter_node(p: &Parameter) -> Node {
-    let mut node = node!({"uniqueItems": true});
-    node.set("name", p.name);
+    let mut node = print::parameter(p);
     node.set("type", p.type_name);
-    node.set("description", p.description);
-    match p.place {
-        Place::Path => {
-            node.set("in", "path");
-            node.set("required", true);
-        }
-        Place::Query => node.set("in", "query"),
-    }
+    node.set("uniqueItems", true);
     node
 }
 
-fn shared_definitions(used: Vec<Parameter>) -> Node {
-    let mut node = Node::map();
-    for p in used {
-        node.set(&format!("{}-{}", p.name, p.shared), parameter_node(&p));
-    }
+/// The bodies of patches and deletes, which operations refer to as parameters.
+fn bodies() -> [(&'static str, Node); 2] {
     let mut patch = node!({"name": "body", "in": "body", "required": true});
     patch.set("schema", reference(&format!("{META}.Patch"), Version::V2));
-    node.set(parameters::PATCH_BODY, patch);
     let mut delete = node!({"name": "body", "in": "body"});
     delete.set("schema", reference(&format!("{META}.DeleteOptions"), Version::V2));
-    node.set(parameters::DELETE_BODY, delete);
-    node
+    [(parameters::PATCH_BODY, patch), (parameters::DELETE_BODY, delete)]
 }

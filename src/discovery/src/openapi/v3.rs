@@ -1,31 +1,30 @@
 //! OpenAPI v3 documents: one a group-version (KEP-2896).
 
+use super::library::Library;
 use super::operations::{self, Answer, Body, CUSTOM, META, Operation, PathItem};
-use super::parameters::{Parameter, Place};
-use super::{Components, Version, custom, kind_node, reachable, reference};
+use super::parameters::Parameter;
+use super::{Components, Version, custom, kind_node, print, reachable, reference};
 use fairlead_api::{GroupVersion, Node, node};
 use fairlead_resource::ResourceDefinition;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The document of a group-version served here.
-pub fn document(gv: &GroupVersion, definitions: &[Arc<ResourceDefinition>], components: &dyn Components) -> Node {
+pub(crate) fn document(
+    gv: &GroupVersion,
+    definitions: &[Arc<ResourceDefinition>],
+    library: &Library,
+    components: &dyn Components,
+) -> Node {
     let custom = definitions.iter().any(|d| d.is_custom());
     let mut items: Vec<PathItem> = definitions.iter().flat_map(|d| operations::paths(d)).collect();
     if !custom {
-        let title = format!(
-            "get{}{}APIResources",
-            operations::group_title(&gv.group),
-            operations::title(&gv.version)
-        );
-        let root = format!("{}/", operations::root(&gv.group, &gv.version));
-        items.push(operations::document(
-            &root,
-            title,
-            operations::tag(&gv.group, &gv.version),
-            "APIResourceList",
-        ));
+        items.push(operations::resources_document(gv));
     }
-    let own = custom::schemas(definitions, Version::V3, components);
+    let own = match custom {
+        true => custom::schemas(definitions, Version::V3, library.words(components)),
+        false => BTreeMap::new(),
+    };
     finish(items, custom, &|name| {
         let schema = own
             .get(name)
@@ -80,8 +79,7 @@ pub fn root_document(path: &str, components: &dyn Components) -> Option<Node> {
         ),
         _ => {
             let group = path.strip_prefix("apis/").filter(|g| !g.contains('/'))?;
-            let id = format!("get{}APIGroup", operations::group_title(group));
-            operations::document(&format!("/apis/{group}/"), id, operations::tag(group, ""), "APIGroup")
+            operations::group_document(group)
         }
     };
     Some(finish(vec![item], false, &|name| components.schema(name, Version::V3)))
@@ -111,7 +109,7 @@ pub(super) fn plain(path: &str, id: &str, tag: &str, produces: &'static str, sch
 fn finish(items: Vec<PathItem>, custom: bool, schema: &dyn Fn(&str) -> Option<Node>) -> Node {
     let mut paths = Node::map();
     for item in &items {
-        paths.set(&item.path, path_item(item));
+        paths.set(&item.path, print::path_item(item, operation_node, parameter));
     }
     let mut names = Vec::new();
     super::references(&paths, Version::V3.prefix(), &mut names);
@@ -139,60 +137,19 @@ fn finish(items: Vec<PathItem>, custom: bool, schema: &dyn Fn(&str) -> Option<No
     document
 }
 
-/// Parameters that all operations share move to the path.
-fn path_item(item: &PathItem) -> Node {
-    let mut node = Node::map();
-    let shared = super::v2::shared(&item.operations);
-    for operation in &item.operations {
-        node.set(operation.method, operation_node(operation, &shared));
-    }
-    let mut parameters = [item.parameters.clone(), shared].concat();
-    parameters.sort();
-    if !parameters.is_empty() {
-        parameters.sort_by_key(|p| p.name);
-        node.set("parameters", parameters.iter().map(parameter).collect::<Vec<_>>());
-    }
-    node
-}
-
-fn operation_node(operation: &Operation, shared: &[Parameter]) -> Node {
-    let mut node = node!({});
-    node.set("tags", vec![Node::from(operation.tag.as_str())]);
-    node.set("description", operation.description.as_str());
-    node.set("operationId", operation.id.as_str());
-    let own: Vec<Node> = operation
-        .parameters
-        .iter()
-        .filter(|p| !shared.contains(p))
-        .map(parameter)
-        .collect();
+fn operation_node(operation: &Operation, own: &[&Parameter]) -> Node {
+    let mut node = print::operation(operation, |response| {
+        let mut content = Node::map();
+        for media_type in operation.produces {
+            content.set_at(&[media_type, "schema"], print::answer_schema(operation, Version::V3));
+        }
+        response.set("content", content);
+    });
     if !own.is_empty() {
-        node.set("parameters", own);
+        node.set("parameters", own.iter().map(|p| parameter(p)).collect::<Vec<_>>());
     }
     if let Some(body) = body(operation) {
         node.set("requestBody", body);
-    }
-    let mut responses = Node::map();
-    for code in operation.codes {
-        let mut content = Node::map();
-        for media_type in operation.produces {
-            let schema = match &operation.answer {
-                Answer::Schema(name) => reference(name, Version::V3),
-                Answer::Text => node!({"type": "string"}),
-            };
-            content.set_at(&[media_type, "schema"], schema);
-        }
-        let mut response = node!({"description": code_text(*code)});
-        response.set("content", content);
-        responses.set(&code.to_string(), response);
-    }
-    responses.set("401", node!({"description": "Unauthorized"}));
-    node.set("responses", responses);
-    if !operation.action.is_empty() {
-        node.set("x-kubernetes-action", operation.action);
-    }
-    if let Some(kind) = &operation.kind {
-        node.set("x-kubernetes-group-version-kind", kind_node(kind));
     }
     node
 }
@@ -217,23 +174,7 @@ fn body(operation: &Operation) -> Option<Node> {
 }
 
 fn parameter(p: &Parameter) -> Node {
-    let mut node = node!({"schema": {"type": p.type_name, "uniqueItems": true}});
-    node.set("name", p.name);
-    node.set("description", p.description);
-    match p.place {
-        Place::Path => {
-            node.set("in", "path");
-            node.set("required", true);
-        }
-        Place::Query => node.set("in", "query"),
-    }
+    let mut node = print::parameter(p);
+    node.set("schema", node!({"type": p.type_name, "uniqueItems": true}));
     node
-}
-
-pub(super) fn code_text(code: u16) -> &'static str {
-    match code {
-        200 => "OK",
-        201 => "Created",
-        _ => "Accepted",
-    }
 }

@@ -193,6 +193,7 @@ pub static FLAGS: &[Flag] = &[
     flag("backend-allow-loopback", Kind::Bool, "false", Effect::Acts, "Whether backends may listen on this machine's loopback addresses; for development."),
     flag("data-dir", Kind::Text, "fairlead-data", Effect::Acts, "Where everything is stored that must outlive the process."),
     flag("kubeconfig-out", Kind::Text, "", Effect::Acts, "Where the administrator's kubeconfig is written; admin.kubeconfig under --data-dir if not set."),
+    flag("aggregated-discovery", Kind::Text, "Upstream", Effect::Acts, "What discovery shows of aggregated API servers that do not answer: Upstream, that they are stale, or LastKnown, their kinds as they were."),
     flag("ready-file", Kind::Text, "", Effect::Acts, "A file that is written when the server is ready."),
     flag("controllers", Kind::List, "*", Effect::Acts, "Which built-in loops run: * for all, -name leaves one out, empty for none."),
 ];

@@ -1,0 +1,246 @@
+//! [`OpenApis`]: the OpenAPI documents of one place, for all its members.
+
+use super::super::Learning;
+use crate::backend::Backend;
+use crate::discovery::RemoteGroup;
+use crate::fetch::Seen;
+use crate::openapi::{self, DocumentError, Known, OpenApi, Origin, convert, v2, v3};
+use crate::pool::Pool;
+use fairlead_api::{GroupVersion, Node, json};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What was seen of a place's documents.
+#[derive(Default)]
+pub(super) struct OpenApis {
+    index: Seen,
+    v2: Seen,
+    /// When v2 is asked for without another reason.
+    v2_due: Option<Instant>,
+    /// Something else has changed: v2 may have, too, now or a moment later.
+    news: u8,
+    known: bool,
+}
+
+/// How often v2 is asked for where the index of v3 tells of changes.
+const V2_PAUSE: Duration = Duration::from_secs(60);
+
+/// A member's documents as they become known.
+struct Member {
+    known: RemoteGroup,
+    next: OpenApi,
+    problems: Vec<String>,
+}
+
+impl OpenApis {
+    /// Whether they were asked for since members came or went.
+    pub(super) fn is_known(&self) -> bool {
+        self.known
+    }
+
+    pub(super) fn forget(&mut self) {
+        *self = OpenApis::default();
+    }
+
+    /// Discovery has changed: documents will have, too.
+    pub(super) fn expect_news(&mut self) {
+        self.news = 2;
+    }
+
+    /// Asks for what may have changed. Answers how much had to be read that did not tell whether it is new.
+    pub(super) async fn round(&mut self, learning: &Learning, pool: &Pool, up: &[Arc<Backend>]) -> usize {
+        let mut members: Vec<Member> = up.iter().map(|backend| Member::new(learning.known(backend))).collect();
+        let has_index = self.learn_v3(pool, &mut members).await;
+        let due = self.news > 0 || !has_index || self.v2_due.is_none_or(|at| at <= Instant::now());
+        let mut read = 0;
+        if due {
+            self.news = self.news.saturating_sub(1);
+            self.v2_due = Some(Instant::now() + V2_PAUSE);
+            read = self.learn_v2(pool, &mut members).await;
+        }
+        self.known = true;
+        let mut learnt = Vec::new();
+        for member in members {
+            let name = member.known.api_service.clone();
+            let (had_v2, before) = (member.known.openapi.v2.is_some(), member.known.openapi.clone());
+            if let Some(group) = member.completed().await {
+                if !group.openapi.same(&before) {
+                    let reason = if had_v2 { "update" } else { "add" };
+                    learning.metrics.openapi_v2_changed(&name, reason);
+                }
+                learnt.push(group);
+            }
+        }
+        learning.show(learnt);
+        read
+    }
+
+    /// Asks for the index and for those documents whose hash it says is new. Answers whether there is an index.
+    async fn learn_v3(&mut self, pool: &Pool, members: &mut [Member]) -> bool {
+        let Ok(fetched) = openapi::index(pool, &self.index.etag).await else {
+            return self.index.is_something();
+        };
+        if fetched.status.as_u16() == 304 && self.index.is_something() {
+            return true;
+        }
+        let index = match fetched.status.as_u16() {
+            200 if !self.index.is_new(&fetched) => return true,
+            200 => openapi::read_index(&fetched.bytes),
+            404 | 403 | 406 => None,
+            _ => return self.index.is_something(),
+        };
+        let Some(index) = index else {
+            self.index = Seen::default();
+            members.iter_mut().for_each(Member::drop_v3);
+            return false;
+        };
+        self.news = 2;
+        for member in members {
+            let gv = member.known.group_version.clone();
+            let Some(url) = openapi::path_in_index(&index, &gv) else {
+                member.drop_v3();
+                continue;
+            };
+            // A URL without a hash says nothing about what is there.
+            if url == member.next.v3_url && url.contains("hash=") {
+                continue;
+            }
+            let Ok(fetched) = openapi::document_v3(pool, &url).await else {
+                // To be tried again with the next index.
+                self.index = Seen::default();
+                continue;
+            };
+            if !fetched.status.is_success() {
+                member.drop_v3();
+                continue;
+            }
+            let read = openapi::reading(move || v3::read(&fetched.bytes, &gv).map(|(known, _)| known)).await;
+            match read {
+                Some(Ok(known)) => {
+                    member.next.v3 = Some(known);
+                    member.next.v3_url = url;
+                }
+                Some(Err(error)) => {
+                    member.drop_v3();
+                    member.problem(&error);
+                }
+                None => {}
+            }
+        }
+        true
+    }
+
+    async fn learn_v2(&mut self, pool: &Pool, members: &mut [Member]) -> usize {
+        let Ok(fetched) = openapi::document_v2(pool, &self.v2.etag).await else {
+            return 0;
+        };
+        match fetched.status.as_u16() {
+            304 if self.v2.is_something() => return 0,
+            200 => {}
+            404 | 403 | 406 => {
+                self.v2 = Seen::default();
+                members.iter_mut().for_each(Member::drop_v2);
+                return 0;
+            }
+            _ => return 0,
+        }
+        let size = fetched.bytes.len();
+        if !self.v2.is_new(&fetched) {
+            return size;
+        }
+        let versions: Vec<GroupVersion> = members.iter().map(|m| m.known.group_version.clone()).collect();
+        let cut = openapi::reading(move || {
+            let document = v2::parse(&fetched.bytes)?;
+            let cut = |gv: &GroupVersion| v2::cut(&document, gv).map(|cut| v2::written(&cut));
+            Ok::<_, DocumentError>(versions.iter().map(cut).collect::<Vec<_>>())
+        });
+        match cut.await {
+            Some(Ok(all)) => {
+                for (member, known) in members.iter_mut().zip(all) {
+                    member.drop_v2();
+                    member.next.v2 = known.or(member.next.v2.take());
+                }
+            }
+            Some(Err(error)) => {
+                for member in members {
+                    member.drop_v2();
+                    member.problem(&error);
+                }
+            }
+            None => {}
+        }
+        size
+    }
+}
+
+impl Member {
+    fn new(known: RemoteGroup) -> Member {
+        Member {
+            next: known.openapi.clone(),
+            known,
+            problems: Vec::new(),
+        }
+    }
+
+    fn drop_v3(&mut self) {
+        self.next.v3 = self.next.v3.take().filter(|known| known.origin == Origin::Derived);
+        self.next.v3_url.clear();
+    }
+
+    fn drop_v2(&mut self) {
+        self.next.v2 = self.next.v2.take().filter(|known| known.origin == Origin::Derived);
+    }
+
+    fn problem(&mut self, error: &DocumentError) {
+        self.problems.push(error.to_string());
+    }
+
+    /// The group with its new documents, each made of the other where the backend has only one; `None` where nothing
+    /// has changed.
+    async fn completed(mut self) -> Option<RemoteGroup> {
+        let own = |known: &Option<Known>| known.clone().filter(|k| k.origin != Origin::Derived);
+        let of_backend = |openapi: &OpenApi| (own(&openapi.v2), own(&openapi.v3));
+        // What could not be made once is not tried again before something changes.
+        let tried = !self.known.openapi.problems.is_empty();
+        let derivable = self.next.v2.is_none() != self.next.v3.is_none() && !tried;
+        let changed = of_backend(&self.next) != of_backend(&self.known.openapi);
+        if !changed && !derivable && self.problems.is_empty() {
+            return (self.next.v3_url != self.known.openapi.v3_url).then_some(RemoteGroup {
+                openapi: self.next,
+                ..self.known
+            });
+        }
+        if changed || derivable {
+            (self.next.v2, self.next.v3) = of_backend(&self.next);
+            let (next, gv) = (self.next.clone(), self.known.group_version.clone());
+            let derived = openapi::reading(move || derive(next, &gv)).await;
+            match derived {
+                Some(Ok(derived)) => self.next = derived,
+                Some(Err(error)) => self.problem(&error),
+                None => {}
+            }
+        }
+        self.next.problems = Arc::new(self.problems);
+        Some(RemoteGroup {
+            openapi: self.next,
+            ..self.known
+        })
+    }
+}
+
+/// Makes the version that is missing of the other.
+fn derive(mut openapi: OpenApi, gv: &GroupVersion) -> Result<OpenApi, DocumentError> {
+    match (&openapi.v2, &openapi.v3) {
+        (Some(v2), None) => {
+            let node: Node = json::parse(&v2.document.bytes).unwrap_or_default();
+            openapi.v3 = Some(convert::v3_from_v2(&node)?);
+        }
+        (None, Some(v3)) => {
+            let (_, model) = v3::read(&v3.document.bytes, gv)?;
+            openapi.v2 = Some(convert::v2_from_v3(&model)?);
+        }
+        _ => {}
+    }
+    Ok(openapi)
+}
