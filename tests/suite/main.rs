@@ -4,6 +4,7 @@ mod aggregation;
 mod chart;
 mod controllers;
 mod degradation;
+mod etcd;
 mod hostile;
 mod kubectl;
 mod lifecycle;

@@ -14,7 +14,7 @@ use crate::objects::CachedObjects;
 use crate::routes::Routes;
 use crate::scheme::{AllKinds, BuiltinKinds};
 use crate::store::{self, Opened};
-use crate::{conflicts, controllers, custom, files, version};
+use crate::{conflicts, controllers, custom, files, shared, version};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use fairlead_api::json;
@@ -191,6 +191,18 @@ pub async fn start(config: Config) -> Result<Running> {
         ),
         task::spawn("count-objects", caches.clone().count(families.clone())),
     ];
+    if config.etcd.is_some() {
+        if let Some(services) = caches.of("", "services") {
+            loops.push(task::spawn(
+                "shared-ranges",
+                shared::ranges(services, allocators.clone()),
+            ));
+        }
+        if let Some(stored) = caches.of(custom::GROUP, custom::PLURAL) {
+            let following = shared::definitions(stored, lifecycle.clone(), engine.clone());
+            loops.push(task::spawn("shared-definitions", following));
+        }
+    }
     loops.extend(upkeep.into_iter().map(|(name, upkeep)| task::spawn(name, upkeep)));
     let acted = controllers::Acted {
         engine: &engine,

@@ -14,8 +14,8 @@ use fairlead_schema::Schema;
 use std::sync::{Arc, OnceLock};
 
 /// The resource that custom definitions are objects of.
-const GROUP: &str = "apiextensions.k8s.io";
-const PLURAL: &str = "customresourcedefinitions";
+pub const GROUP: &str = "apiextensions.k8s.io";
+pub const PLURAL: &str = "customresourcedefinitions";
 
 /// The lifecycle, publishing to the routes once there are any.
 pub fn lifecycle(routes: Arc<OnceLock<Routes>>, clock: Arc<dyn Clock>, late: Late) -> Arc<Lifecycle> {

@@ -34,6 +34,7 @@ pub mod remote_content;
 pub mod remote_objects;
 pub mod routes;
 pub mod scheme;
+pub mod shared;
 pub mod store;
 pub mod testing;
 pub mod version;

@@ -254,7 +254,7 @@ impl std::fmt::Debug for Member {
 }
 
 /// Clients of one member alone.
-async fn clients(url: &str, tls: Option<&Tls>) -> Result<Arc<Clients>> {
+pub(super) async fn clients(url: &str, tls: Option<&Tls>) -> Result<Arc<Clients>> {
     let bad = |error: &dyn std::fmt::Display| Error::Unavailable(format!("etcd at {url}: {error}"));
     // As etcd's own client: without a scheme, having certificates means to use them.
     let address = match url.contains("://") {

@@ -1,5 +1,7 @@
 //! What the suite cannot know of: real servers that die, freeze and come back, leases, compaction among several.
 
+mod chaos;
+
 use super::compactor::{Term, turn};
 use super::server::Cluster;
 use super::{Etcd, EtcdConfig};
@@ -14,8 +16,12 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn connect(cluster: &Cluster) -> Etcd {
+    connect_to(cluster.urls()).await
+}
+
+async fn connect_to(servers: Vec<String>) -> Etcd {
     let config = EtcdConfig {
-        servers: cluster.urls(),
+        servers,
         ..EtcdConfig::default()
     };
     Etcd::connect(config, PATIENCE).await.unwrap()
