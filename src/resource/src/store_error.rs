@@ -16,7 +16,9 @@ pub fn status(error: Error, resource: &GroupResource, operation: &str) -> Status
             tracing::warn!(%error, resource = %resource, operation, "the store failed");
             Status::server_timeout(resource, operation, RETRY_SECONDS)
         }
-        Error::Corrupt(what) => Status::internal(what),
+        Error::Full(why) => Status::unavailable(format!("the store is full, only deletes are possible: {why}"))
+            .with_retry_after(RETRY_SECONDS),
+        Error::Corrupt(message) | Error::Transform { message, .. } => Status::internal(message),
     }
 }
 

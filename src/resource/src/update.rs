@@ -90,17 +90,20 @@ pub async fn run(call: &mut Call<'_>, mut write: Write) -> StatusResult<Response
             }
         };
         let (object, claim, created) = match attempt {
-            Attempt::Same(cached) if current || write.options.dry_run => {
+            Attempt::Same(cached) if write.options.dry_run => {
                 return view::respond_view(call, 200, cached).await;
             }
             Attempt::Same(cached) => {
-                let fresh = refresh(call, &key).await?;
-                current = true;
-                if same(Some(&cached), fresh.as_ref()) {
-                    return view::respond_view(call, 200, cached).await;
+                if !current {
+                    let fresh = refresh(call, &key).await?;
+                    current = true;
+                    if !same(Some(&cached), fresh.as_ref()) {
+                        existing = fresh;
+                        continue;
+                    }
                 }
-                existing = fresh;
-                continue;
+                let cached = freshen(call, &cached).await?;
+                return view::respond_view(call, 200, cached).await;
             }
             Attempt::Remove { object, claim } => match remove(call, &key, existing.as_ref(), &object, &write).await? {
                 true => {
@@ -150,6 +153,12 @@ async fn refresh(call: &Call<'_>, key: &str) -> StatusResult<Option<Arc<Cached>>
         Ok(snapshot) => Ok(snapshot.get(key).cloned()),
         Err(error) => Err(store_error::status(error, &call.group_resource(), "update")),
     }
+}
+
+/// What an update that changes nothing may still change: how the object is encrypted.
+async fn freshen(call: &Call<'_>, cached: &Arc<Cached>) -> StatusResult<Arc<Cached>> {
+    let freshened = call.cache().freshen(cached, create::lifetime(call)).await;
+    freshened.map_err(|error| store_error::status(error, &call.group_resource(), "update"))
 }
 
 fn same(one: Option<&Arc<Cached>>, other: Option<&Arc<Cached>>) -> bool {

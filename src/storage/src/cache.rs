@@ -124,7 +124,7 @@ impl Cache {
     /// Waits until the first load has finished.
     ///
     /// # Errors
-    /// [`Error::Corrupt`], or whatever has kept the load from finishing for ten seconds.
+    /// [`Error::Corrupt`], [`Error::Transform`], or whatever has kept the load from finishing for ten seconds.
     pub async fn ready(&self) -> Result<()> {
         let loaded = tokio::time::timeout(LOADING, async {
             loop {
@@ -132,7 +132,9 @@ impl Cache {
                 told.as_mut().enable();
                 match &*lock(&self.0.load) {
                     Load::Done => return Ok(()),
-                    Load::Running(Some(error @ Error::Corrupt(_))) => return Err(error.clone()),
+                    Load::Running(Some(error @ (Error::Corrupt(_) | Error::Transform { passing: false, .. }))) => {
+                        return Err(error.clone());
+                    }
                     Load::Running(_) => {}
                 }
                 told.await;
@@ -230,6 +232,24 @@ impl Cache {
         let result = self.put(key, value, Expect::Unchanged(expect), lifetime).await;
         self.report("update", started, result.is_ok());
         result
+    }
+
+    /// Writes an object again, as it is, where its bytes in the store are not what would be written now: another key
+    /// encrypts. Answers the object as it then is; the same one where there was nothing to do, or where somebody else
+    /// has written meanwhile.
+    ///
+    /// # Errors
+    /// Those of [`Store::outdated`] and [`Store::put`].
+    pub async fn freshen(&self, object: &Arc<Cached>, lifetime: Option<Duration>) -> Result<Arc<Cached>> {
+        let stored = self.stored_key(&object.key);
+        let outdated = self.0.store.outdated(&stored).await?;
+        let Some(entry) = outdated.filter(|entry| entry.mod_revision == object.revision) else {
+            return Ok(object.clone());
+        };
+        match self.update(&object.key, entry.value, object.revision, lifetime).await {
+            Err(Error::Conflict { .. }) => Ok(object.clone()),
+            result => result,
+        }
     }
 
     /// Deletes the object last written at `expect`. Answers its last state, at the revision of the delete.

@@ -4,15 +4,24 @@
 //! the disk are made durable together. The keys and their revisions are in memory (`index`), values only in
 //! the file. Why SQLite, and why so: `docs/decisions/001-embedded-store.md`.
 //!
-//! - `file`: opening, checking and describing the file. - `reader`: reads, on connections of their own.
+//! - `file`: opening, checking and describing the file; `rows`, `guard`, `log`: how damage is found.
+//! - `reader`: reads, on connections of their own.
+//! - `backup`: copies of a store in use, and stores made of copies.
 //! - `writer`: the writing thread; `upkeep`: what it does besides.
 
+mod backup;
 mod file;
+mod guard;
+mod log;
 mod reader;
+mod rows;
+mod space;
 #[cfg(test)]
 mod tests;
 mod upkeep;
 mod writer;
+
+pub use backup::{BUMP, Backup, Summary, restore, verify};
 
 use crate::feed::Feed;
 use crate::memory::expiry;
@@ -74,14 +83,15 @@ impl Embedded {
     /// is used by another process.
     pub fn open(dir: &Path, config: EmbeddedConfig) -> Result<Embedded> {
         let opened = file::open(dir, config.max_bytes)?;
-        let feed = Arc::new(Feed::new(opened.index.revision));
-        let reader = Arc::new(Reader::new(opened.path.clone(), opened.index));
+        let feed = Arc::new(Feed::new(opened.contents.index.revision));
+        let reader = Arc::new(Reader::new(opened.path.clone(), opened.contents.index));
         let failed = Arc::new(OnceLock::new());
         let queued = Arc::new(AtomicUsize::new(0));
         let jobs = writer::start(writer::Parts {
             connection: opened.connection,
             lock: opened.lock,
-            expiring: opened.expiring,
+            expiring: opened.contents.expiring,
+            guard: opened.contents.guard,
             reader: reader.clone(),
             feed: feed.clone(),
             failed: failed.clone(),
@@ -109,11 +119,11 @@ impl Embedded {
         }
     }
 
-    /// Writes a consistent copy of the store into a new file, while it is in use. Put into an empty directory as
-    /// `store.db`, the copy is a store.
-    pub async fn backup(&self, to: &Path) -> Result<()> {
-        let to = to.to_owned();
-        self.0.reader.clone().blocking(move |reader| reader.backup(&to)).await
+    /// Bytes the store's files take on the disk, the log included.
+    pub fn size(&self) -> u64 {
+        let path = self.0.reader.path();
+        let length = |path: &Path| path.metadata().map_or(0, |file| file.len());
+        length(path) + length(&file::log_of(path))
     }
 
     /// Deletes what has outlived its lifetime, without waiting for the next look at the clock.

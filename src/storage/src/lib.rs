@@ -3,12 +3,14 @@
 //! - [`store`]: the contract: operations, guarantees, failure.
 //! - [`embedded`]: the durable store in this process; [`memory`]: the one that dies with it; [`etcd`]: the shared one.
 //! - [`compaction`]: the loop that forgets history.
+//! - [`encryption`]: values encrypted at rest, over any store.
 //! - [`cache`]: the watch cache; [`cached`]: an object as the cache keeps it.
 
 pub mod cache;
 pub mod cached;
 pub mod compaction;
 pub mod embedded;
+pub mod encryption;
 pub mod etcd;
 mod feed;
 mod index;
@@ -23,6 +25,7 @@ mod testing;
 pub use cache::{Cache, CacheConfig, CacheEvent, Listed, Snapshot, Stats, Term, WatchScope, Watcher};
 pub use cached::{Cached, Cells, Decode, Forms, Header};
 pub use embedded::{Embedded, EmbeddedConfig};
+pub use encryption::Encryption;
 pub use etcd::{Etcd, EtcdConfig};
 pub use memory::Memory;
 pub use store::{Entry, Error, Expect, Past, Revision, Store, StoreObserver};

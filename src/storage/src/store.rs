@@ -107,7 +107,10 @@ pub enum Error {
     /// The revision asked for lies ahead of the store.
     #[error("the revision lies ahead of the store, which is at {}", current.0)]
     Future { current: Revision },
-    /// Nothing was written: no space, a closed store, an unreachable server before anything was sent.
+    /// Nothing was written: there is no room. Deletes may go on.
+    #[error("the store is full: {0}")]
+    Full(String),
+    /// Nothing was written: a closed store, an unreachable server before anything was sent.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
     /// The write may or may not have happened.
@@ -116,6 +119,10 @@ pub enum Error {
     /// The data at rest is damaged; `0` names what and where.
     #[error("the store is damaged: {0}")]
     Corrupt(String),
+    /// A value cannot be encrypted or decrypted; the message names its key. Nothing was written. `passing`: the plugin
+    /// that holds the keys may know better later.
+    #[error("{message}")]
+    Transform { message: String, passing: bool },
 }
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -192,6 +199,16 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// cannot tell what changes replaced. O(keys under the prefix + changes).
     fn past<'a>(&'a self, prefix: &'a str, to: Revision, bytes: usize) -> BoxFuture<'a, Result<Option<Past>>> {
         _ = (prefix, to, bytes);
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    /// The entry of `key` where the store would write the same value in other bytes by now: sealed by an old key. Only
+    /// stores that encrypt know.
+    ///
+    /// # Errors
+    /// As [`Store::get`], and [`Error::Transform`].
+    fn outdated<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Entry>>> {
+        _ = key;
         Box::pin(std::future::ready(Ok(None)))
     }
 

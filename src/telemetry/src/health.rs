@@ -18,6 +18,8 @@ pub enum Scope {
     Live,
     /// `/readyz`.
     Ready,
+    /// `/readyz` and `/healthz`.
+    Serving,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +158,7 @@ impl Scope {
             Scope::All => true,
             Scope::Live => endpoint != Endpoint::Readyz,
             Scope::Ready => endpoint == Endpoint::Readyz,
+            Scope::Serving => endpoint != Endpoint::Livez,
         }
     }
 }

@@ -1,19 +1,21 @@
 //! The file of an embedded store: its format, opening it, and reading the keys back.
 
+use crate::embedded::guard::Guard;
+use crate::embedded::{backup, log, rows};
 use crate::index::Index;
 use crate::store::{Error, Result, StoreKey};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Marks the file as ours: "fair".
 const APPLICATION: i64 = 0x6661_6972;
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 pub(super) const PAGE_BYTES: u64 = 4096;
 
-/// `created` is 0 in tombstones; `before` is the version before, 0 for none; `expires` is in unix seconds, 0 for
-/// never; `sum` is [`checksum`]. The value comes last so that reading the keys does not read long values.
+/// See [`rows::Head`] and [`Guard`]. The value comes last so that reading the heads does not read long values.
 const TABLES: &str = "
     CREATE TABLE revisions (
         revision INTEGER PRIMARY KEY,
@@ -22,10 +24,17 @@ const TABLES: &str = "
         before   INTEGER NOT NULL,
         expires  INTEGER NOT NULL,
         sum      INTEGER NOT NULL,
+        seal     INTEGER NOT NULL,
         value    BLOB    NOT NULL
     ) STRICT;
-    CREATE TABLE state (name TEXT PRIMARY KEY, number INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-    INSERT INTO state VALUES ('compacted', 0);
+    CREATE TABLE guard (
+        id        INTEGER PRIMARY KEY,
+        compacted INTEGER NOT NULL,
+        sealed    INTEGER NOT NULL,
+        rows      INTEGER NOT NULL,
+        seals     INTEGER NOT NULL,
+        sum       INTEGER NOT NULL
+    ) STRICT;
 ";
 
 /// An open store, before it is put to use.
@@ -34,24 +43,62 @@ pub(super) struct Opened {
     pub path: PathBuf,
     /// Held as long as the store is open. The system lets go of it when the process dies.
     pub lock: File,
+    pub contents: Contents,
+}
+
+/// What a store's rows come to.
+#[derive(Default)]
+pub(super) struct Contents {
     pub index: Index,
     pub expiring: BTreeSet<(u64, StoreKey, u64)>,
+    /// Counts all rows.
+    pub guard: Guard,
 }
 
 pub(super) fn open(dir: &Path, max_bytes: Option<u64>) -> Result<Opened> {
     make_dir(dir).map_err(|error| unusable(dir, &error))?;
     let lock = lock(dir)?;
+    backup::remove_unfinished(dir);
     let path = dir.join("store.db");
-    let connection = connect(&path, max_bytes).map_err(|error| at_open(&path, &error))?;
-    let mut index = Index::default();
-    let expiring = read_keys(&connection, &mut index).map_err(|error| at_open(&path, &error))?;
+    let was_here = lock.metadata().is_ok_and(|file| file.len() > 0);
+    if was_here && !path.metadata().is_ok_and(|file| file.len() > 0) {
+        return Err(Error::Corrupt(format!(
+            "\"{}\" is missing or empty, but there was a store: restore a backup, or remove the directory to begin anew",
+            path.display()
+        )));
+    }
+    log::check(&log_of(&path))?;
+    let (connection, contents) = (|| {
+        let connection = connect(&path, max_bytes)?;
+        let contents = read_heads(&connection)?;
+        Ok((connection, contents))
+    })()
+    .map_err(|error: Error| in_file(&path, error))?;
+    if !was_here {
+        // From now on a store that is not there has been lost.
+        let marked = (&lock).write_all(b"store\n").and_then(|()| lock.sync_all());
+        marked.map_err(|error| unusable(dir, &error))?;
+    }
     Ok(Opened {
         connection,
         path,
         lock,
-        index,
-        expiring,
+        contents,
     })
+}
+
+/// The log beside a store's file.
+pub(super) fn log_of(path: &Path) -> PathBuf {
+    path.with_extension("db-wal")
+}
+
+/// Says which file is damaged.
+pub(super) fn in_file(path: &Path, error: Error) -> Error {
+    match error {
+        Error::Corrupt(text) => Error::Corrupt(format!("\"{}\": {text}", path.display())),
+        Error::Unavailable(text) => Error::Unavailable(format!("\"{}\": {text}", path.display())),
+        other => other,
+    }
 }
 
 /// A connection that only reads.
@@ -60,26 +107,6 @@ pub(super) fn connect_reader(path: &Path) -> rusqlite::Result<Connection> {
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.execute_batch("PRAGMA cache_size = -512; PRAGMA busy_timeout = 5000;")?;
     Ok(connection)
-}
-
-/// Detects damage to a row that leaves the file's structure intact.
-pub(super) fn checksum(key: &str, value: &[u8]) -> i64 {
-    let mut sum = 0xcbf2_9ce4_8422_2325_u64 ^ (key.len() as u64);
-    for part in [key.as_bytes(), value] {
-        let mut words = part.chunks_exact(8);
-        for word in &mut words {
-            let word = <[u8; 8]>::try_from(word).expect("chunks are of eight bytes");
-            sum = (sum ^ u64::from_le_bytes(word))
-                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-                .rotate_left(29);
-        }
-        for byte in words.remainder() {
-            sum = (sum ^ u64::from(*byte))
-                .wrapping_mul(0x0000_0100_0000_01b3)
-                .rotate_left(9);
-        }
-    }
-    sum.cast_signed()
 }
 
 /// What an error of the database means when nothing was being written.
@@ -102,7 +129,7 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     )
 }
 
-fn make_dir(dir: &Path) -> std::io::Result<()> {
+pub(super) fn make_dir(dir: &Path) -> std::io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
@@ -114,7 +141,7 @@ fn make_dir(dir: &Path) -> std::io::Result<()> {
     }
 }
 
-fn lock(dir: &Path) -> Result<File> {
+pub(super) fn lock(dir: &Path) -> Result<File> {
     let file = File::options().create(true).append(true).open(dir.join("lock"));
     let file = file.map_err(|error| unusable(dir, &error))?;
     match file.try_lock() {
@@ -127,24 +154,28 @@ fn lock(dir: &Path) -> Result<File> {
     }
 }
 
-fn unusable(dir: &Path, error: &std::io::Error) -> Error {
+pub(super) fn unusable(dir: &Path, error: &std::io::Error) -> Error {
     Error::Unavailable(format!("\"{}\" cannot be used: {error}", dir.display()))
 }
 
-fn at_open(path: &Path, error: &rusqlite::Error) -> Error {
-    let text = format!("\"{}\": {error}", path.display());
-    if is_damage(error) {
-        Error::Corrupt(text)
-    } else {
-        Error::Unavailable(text)
+fn connect(path: &Path, max_bytes: Option<u64>) -> Result<Connection> {
+    let connection = Connection::open(path).map_err(|error| reading(&error))?;
+    settings(&connection, max_bytes).map_err(|error| reading(&error))?;
+    prepare_tables(&connection)?;
+    if log_of(path).metadata().is_ok_and(|log| log.len() > 0)
+        && let Err(error) = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    {
+        // What the last process left behind a torn commit must not be taken for damage one day: see `log`.
+        tracing::warn!(%error, "the log of the last process could not be taken in");
     }
+    Ok(connection)
 }
 
-fn connect(path: &Path, max_bytes: Option<u64>) -> rusqlite::Result<Connection> {
-    let connection = Connection::open(path)?;
+fn settings(connection: &Connection, max_bytes: Option<u64>) -> rusqlite::Result<()> {
     // `auto_vacuum` can only be chosen before the first table. Checkpoints are the writing thread's business.
     connection.execute_batch(
         "PRAGMA auto_vacuum = INCREMENTAL;
+         PRAGMA cell_size_check = ON;
          PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;
          PRAGMA wal_autocheckpoint = 0;
@@ -155,42 +186,82 @@ fn connect(path: &Path, max_bytes: Option<u64>) -> rusqlite::Result<Connection> 
     if let Some(bytes) = max_bytes {
         connection.pragma_update(None, "max_page_count", (bytes / PAGE_BYTES).cast_signed())?;
     }
-    let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-    let format: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    match (application, format) {
-        (0, 0) if tables == 0 => {
-            connection.execute_batch(&format!(
-                "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {FORMAT}; COMMIT"
-            ))?;
-        }
-        (APPLICATION, FORMAT) => {}
-        _ => {
-            let what = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB);
-            let text = format!("not a store of this version (application {application:#x}, format {format})");
-            return Err(rusqlite::Error::SqliteFailure(what, Some(text)));
-        }
-    }
-    Ok(connection)
+    Ok(())
 }
 
-/// Reads everything but the values. Touches every page of the table, so that a damaged one is found now.
-fn read_keys(connection: &Connection, index: &mut Index) -> rusqlite::Result<BTreeSet<(u64, StoreKey, u64)>> {
-    let compacted = "SELECT number FROM state WHERE name = 'compacted'";
-    index.compacted = connection.query_row(compacted, [], |row| row.get(0))?;
-    index.revision = index.revision.max(index.compacted);
-    let mut expiring = Vec::new();
-    let mut statement =
-        connection.prepare("SELECT revision, created, before, expires, key FROM revisions ORDER BY revision")?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let (revision, created, before, expires) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
-        let key = index.shared_key(row.get_ref(4)?.as_str().map_err(rusqlite::Error::from)?);
-        index.apply(&key, revision, created, before);
-        if expires > 0 {
-            expiring.push((expires, key, revision));
+/// Whether a file is a store of this version, before it is read.
+pub(super) fn check_marks(connection: &Connection) -> Result<()> {
+    match marks(connection)? {
+        (APPLICATION, FORMAT, _) => Ok(()),
+        (application, format, _) => Err(foreign(application, format)),
+    }
+}
+
+fn marks(connection: &Connection) -> Result<(i64, i64, i64)> {
+    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    let read = || {
+        let tables = number("SELECT count(*) FROM sqlite_schema")?;
+        Ok((number("PRAGMA application_id")?, number("PRAGMA user_version")?, tables))
+    };
+    read().map_err(|error: rusqlite::Error| reading(&error))
+}
+
+fn foreign(application: i64, format: i64) -> Error {
+    Error::Corrupt(format!(
+        "not a store of this version (application {application:#x}, format {format})"
+    ))
+}
+
+/// Makes the tables of an empty file, and knows a file of ours by its marks.
+fn prepare_tables(connection: &Connection) -> Result<()> {
+    match marks(connection)? {
+        (0, 0, 0) => (|| {
+            connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES}"))?;
+            Guard::default().write(connection)?;
+            connection.execute_batch(&format!(
+                "PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {FORMAT}; COMMIT"
+            ))
+        })()
+        .map_err(|error: rusqlite::Error| reading(&error)),
+        (APPLICATION, FORMAT, _) => Ok(()),
+        (application, format, _) => Err(foreign(application, format)),
+    }
+}
+
+/// Reads everything but the values, and checks it.
+pub(super) fn read_heads(connection: &Connection) -> Result<Contents> {
+    let guard = Guard::read(connection)?;
+    let mut contents = Contents {
+        guard: Guard {
+            compacted: guard.compacted,
+            ..Guard::default()
+        },
+        ..Contents::default()
+    };
+    let (mut expiring, mut sealed) = (Vec::new(), Guard::default());
+    let mut statement = rows::prepare(
+        connection,
+        &format!("SELECT {} FROM revisions ORDER BY revision", rows::HEAD),
+    )?;
+    let mut rows = statement.query([]).map_err(|error| reading(&error))?;
+    while let Some(row) = rows.next().map_err(|error| reading(&error))? {
+        let head = rows::head(row)?;
+        let seal = head.seal();
+        if head.revision <= guard.sealed {
+            sealed.add(head.revision, seal);
+        }
+        contents.guard.add(head.revision, seal);
+        let key = contents.index.shared_key(head.key);
+        contents.index.apply(&key, head.revision, head.created, head.before);
+        if head.expires > 0 {
+            expiring.push((head.expires, key, head.revision));
         }
     }
-    expiring.retain(|(_, key, revision)| index.slot(key).is_some_and(|slot| slot.modified == *revision));
-    Ok(expiring.into_iter().collect())
+    guard.check(&sealed)?;
+    contents.index.compacted = guard.compacted;
+    contents.index.revision = contents.index.revision.max(guard.compacted).max(guard.sealed);
+    let newest = |key: &StoreKey, revision| contents.index.slot(key).is_some_and(|slot| slot.modified == revision);
+    expiring.retain(|(_, key, revision)| newest(key, *revision));
+    contents.expiring = expiring.into_iter().collect();
+    Ok(contents)
 }

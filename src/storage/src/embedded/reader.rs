@@ -1,12 +1,12 @@
 //! [`Reader`]: reads of an embedded store, on connections of their own, beside the writing thread.
 
-use crate::embedded::file::{checksum, connect_reader, reading};
+use crate::embedded::file::{connect_reader, in_file, reading};
+use crate::embedded::rows::{change, links, prepare, row, whole};
 use crate::feed::{History, lock};
-use crate::index::{Index, Row, version_at};
-use crate::store::{Batch, Change, Entry, Error, Past, Range, Result, Revision};
-use bytes::Bytes;
+use crate::index::{Index, version_at};
+use crate::store::{Batch, Entry, Error, Past, Range, Result, Revision};
 use futures_util::future::BoxFuture;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -138,14 +138,17 @@ impl Reader {
         }
     }
 
-    pub fn backup(&self, to: &Path) -> Result<()> {
+    /// Copies everything that is durable now into a new file.
+    pub fn copy(&self, to: &Path) -> Result<()> {
         self.with(|connection| {
-            let to = to.to_string_lossy();
-            connection
-                .execute("VACUUM INTO ?1", [&to])
-                .map_err(|error| reading(&error))?;
-            Ok(())
+            let copied = connection.execute("VACUUM INTO ?1", [&to.to_string_lossy()]);
+            copied.map(drop).map_err(|error| reading(&error))
         })
+    }
+
+    /// The store's file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     fn changes_between(&self, prefix: &str, after: u64, to: u64) -> Result<Batch> {
@@ -155,10 +158,10 @@ impl Reader {
                 revision: Revision(to),
             };
             let mut bytes = 0;
-            let mut statement = connection.prepare_cached(AFTER).map_err(|error| reading(&error))?;
+            let mut statement = prepare(connection, AFTER)?;
             let mut rows = statement.query((after, to)).map_err(|error| reading(&error))?;
             while let Some(found) = rows.next().map_err(|error| reading(&error))? {
-                let row = checked(found)?;
+                let row = whole(found)?;
                 if !row.key.starts_with(prefix) {
                     continue;
                 }
@@ -199,9 +202,9 @@ impl Reader {
         let idle = lock(&self.idle).pop();
         let connection = match idle {
             Some(connection) => connection,
-            None => connect_reader(&self.path).map_err(|error| reading(&error))?,
+            None => connect_reader(&self.path).map_err(|error| in_file(&self.path, reading(&error)))?,
         };
-        let result = read(&connection);
+        let result = read(&connection).map_err(|error| in_file(&self.path, error));
         let mut idle = lock(&self.idle);
         if idle.len() < IDLE && connection.is_autocommit() {
             idle.push(connection);
@@ -217,62 +220,5 @@ impl History for Reader {
     }
 }
 
-const AFTER: &str = "SELECT revision, key, created, before, expires, sum, value FROM revisions \
+const AFTER: &str = "SELECT revision, key, created, before, expires, sum, seal, value FROM revisions \
      WHERE revision > ?1 AND revision <= ?2 ORDER BY revision";
-const ONE: &str = "SELECT revision, key, created, before, expires, sum, value FROM revisions WHERE revision = ?1";
-
-/// One row, checked; `None` where it has been compacted.
-pub(super) fn row(connection: &Connection, revision: u64) -> Result<Option<Row>> {
-    let mut statement = connection.prepare_cached(ONE).map_err(|error| reading(&error))?;
-    let mut rows = statement.query([revision]).map_err(|error| reading(&error))?;
-    rows.next().map_err(|error| reading(&error))?.map(checked).transpose()
-}
-
-/// A row's `(before, created)`.
-fn links(connection: &Connection, revision: u64) -> Result<Option<(u64, u64)>> {
-    let links = connection
-        .prepare_cached("SELECT before, created FROM revisions WHERE revision = ?1")
-        .and_then(|mut one| {
-            one.query_row([revision], |row| Ok((row.get(0)?, row.get(1)?)))
-                .optional()
-        });
-    links.map_err(|error| reading(&error))
-}
-
-fn change(connection: &Connection, of: &Row) -> Result<Change> {
-    let (value, previous) = match of.is_tombstone() {
-        true => (None, row(connection, of.before)?.map(|row| row.entry())),
-        false => (Some(of.value.clone()), None),
-    };
-    Ok(Change {
-        revision: Revision(of.revision),
-        key: of.key.clone(),
-        value,
-        previous,
-    })
-}
-
-fn checked(found: &rusqlite::Row<'_>) -> Result<Row> {
-    let parsed = (|| {
-        let value = found.get_ref(6)?.as_blob().map_err(rusqlite::Error::from)?;
-        let key = found.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
-        let row = Row {
-            revision: found.get(0)?,
-            key: key.into(),
-            created: found.get(2)?,
-            before: found.get(3)?,
-            expires: found.get(4)?,
-            value: Bytes::copy_from_slice(value),
-        };
-        let sum: i64 = found.get(5)?;
-        Ok::<_, rusqlite::Error>((row, sum))
-    })();
-    let (row, sum) = parsed.map_err(|error| reading(&error))?;
-    if checksum(&row.key, &row.value) != sum {
-        return Err(Error::Corrupt(format!(
-            "revision {} of \"{}\" does not match its checksum",
-            row.revision, row.key
-        )));
-    }
-    Ok(row)
-}

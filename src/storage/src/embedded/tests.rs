@@ -1,6 +1,6 @@
 //! The embedded store beyond what every store does: restarts, damage, full disks, crashes.
 
-use crate::embedded::{Embedded, EmbeddedConfig};
+use crate::embedded::{BUMP, Backup, Embedded, EmbeddedConfig, restore, verify};
 use crate::store::{Error, Expect, Revision, Store};
 use crate::suite::{Bench, suite, until};
 use crate::testing::{HandClock, bytes};
@@ -167,7 +167,7 @@ async fn a_full_disk_refuses_writes_and_recovers() {
             Err(error) => break error,
         }
     };
-    assert!(matches!(refused, Error::Unavailable(_)), "{refused:?}");
+    assert!(matches!(refused, Error::Full(_)), "{refused:?}");
     store.health().await.unwrap();
     let revision = store.revision().await.unwrap();
     assert_eq!(revision.0, written + 1);
@@ -193,17 +193,105 @@ async fn a_full_disk_refuses_writes_and_recovers() {
 }
 
 #[tokio::test]
-async fn a_backup_is_a_store() {
+async fn a_store_that_is_gone_is_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    open(dir.path()).close().await;
+    let path = dir.path().join("store.db");
+    let gone = || {
+        Embedded::open(dir.path(), EmbeddedConfig::new(HandClock::at(0)))
+            .unwrap_err()
+            .to_string()
+    };
+    std::fs::write(&path, "").unwrap();
+    assert!(gone().contains("store.db\" is missing or empty"));
+    std::fs::remove_file(&path).unwrap();
+    assert!(gone().contains("store.db\" is missing or empty"));
+    assert!(!path.exists());
+}
+
+fn saved(backup: &mut Backup, dir: &Path) -> std::path::PathBuf {
+    let path = dir.join("backup.db");
+    std::io::copy(&mut backup.file, &mut std::fs::File::create(&path).unwrap()).unwrap();
+    path
+}
+
+#[tokio::test]
+async fn a_backup_is_one_revision_and_restores_above_it() {
     let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let store = open(dir.path());
+    for i in 0..20 {
+        store.put_owned(format!("/before/{i}")).await;
+    }
+    store.compact(Revision(5)).await.unwrap();
     let writes = (0..50).map(|i| store.put_owned(format!("/k/{i}")));
-    let to = copy.path().join("store.db");
-    let (backup, _) = tokio::join!(store.backup(&to), join_all(writes));
-    backup.unwrap();
-    let copied = open(copy.path());
-    let range = copied.range("/k/", "", 100, None).await.unwrap();
-    assert_eq!(range.entries.len() as u64 + 1, range.revision.0);
-    copied.put("/k/new", bytes("1"), Expect::Absent, None).await.unwrap();
+    let (backup, _) = tokio::join!(store.backup(), join_all(writes));
+    let mut backup = backup.unwrap();
+    let file = saved(&mut backup, copy.path());
+    assert_eq!(verify(&file).unwrap(), backup.summary);
+    assert_eq!(
+        dir.path()
+            .read_dir()
+            .unwrap()
+            .filter(|e| { e.as_ref().unwrap().file_name().to_string_lossy().starts_with("backup") })
+            .count(),
+        0
+    );
+
+    let target = copy.path().join("new");
+    let restored = restore(&file, &target).unwrap();
+    let last = backup.summary.revision.0;
+    assert_eq!(restored.revision, Revision(last + BUMP));
+    let again = restore(&file, &target).unwrap_err();
+    assert!(again.to_string().contains("is not empty"), "{again}");
+    let copied = open(&target);
+    let range = copied.range("/", "", 100, None).await.unwrap();
+    assert_eq!(range.revision, Revision(last + BUMP));
+    // Revision-consistent: as many objects as revisions, all from before the backup's.
+    assert_eq!(range.entries.len() as u64 + 1, last);
+    assert!(range.entries.iter().all(|entry| entry.mod_revision.0 <= last));
+    assert!(matches!(
+        copied.watch("/", Revision(last)).await,
+        Err(Error::Compacted { .. })
+    ));
+    let put = copied.put("/k/new", bytes("1"), Expect::Absent, None).await.unwrap();
+    assert_eq!(put, Revision(last + BUMP + 1));
+}
+
+#[tokio::test]
+async fn a_damaged_backup_is_refused_and_nothing_is_made() {
+    let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = open(dir.path());
+    for i in 0..40 {
+        store
+            .put(&format!("/k/{i}"), bytes(&"v".repeat(i * 40)), Expect::Absent, None)
+            .await
+            .unwrap();
+    }
+    let file = saved(&mut store.backup().await.unwrap(), copy.path());
+    let good = std::fs::read(&file).unwrap();
+    let target = copy.path().join("new");
+    for cut in [0, 100, good.len() / 2, good.len() - 1] {
+        std::fs::write(&file, &good[..cut]).unwrap();
+        let error = restore(&file, &target).unwrap_err().to_string();
+        assert!(error.contains("backup.db") && !target.exists(), "{error}");
+    }
+    for (at, bit) in (0..good.len()).step_by(431).zip((0..8).cycle()) {
+        let mut bad = good.clone();
+        bad[at] ^= 1 << bit;
+        std::fs::write(&file, &bad).unwrap();
+        match restore(&file, &target) {
+            Err(error) => assert!(error.to_string().contains("backup.db") && !target.exists(), "{error}"),
+            // What SQLite does not use says nothing.
+            Ok(_) => {
+                let copied = open(&target);
+                let range = copied.range("/k/", "", 100, None).await.unwrap();
+                assert!(range.entries.iter().all(|e| e.value.iter().all(|byte| *byte == b'v')));
+                assert_eq!(range.entries.len(), 40);
+                copied.close().await;
+                std::fs::remove_dir_all(&target).unwrap();
+            }
+        }
+    }
 }
 
 #[tokio::test]

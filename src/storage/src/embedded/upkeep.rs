@@ -1,5 +1,6 @@
 //! What the writing thread of an embedded store does besides writing: expiry, compaction, checkpoints.
 
+use crate::embedded::guard::Guard;
 use crate::embedded::reader::Reader;
 use crate::embedded::writer::{BATCH, Write, Writer, refused, run, unconfirmed};
 use crate::memory::{Expiring, unix_seconds};
@@ -18,7 +19,12 @@ const VACUUM_KEEP: u64 = 2048;
 
 impl Writer {
     pub(super) fn has_upkeep(&self) -> bool {
-        self.parts.failed.get().is_none() && (self.compacting || self.unsaved > CHECKPOINT_IDLE)
+        self.parts.failed.get().is_none() && (self.compacting || self.unsaved > self.enough_to_save())
+    }
+
+    /// On a full disk, what the log holds twice is room.
+    fn enough_to_save(&self) -> u64 {
+        if self.space.is_short() { 0 } else { CHECKPOINT_IDLE }
     }
 
     /// Keeps the log from growing without end while there is always something to write.
@@ -68,11 +74,17 @@ impl Writer {
         if revision <= compacted {
             return Ok(());
         }
-        let update = "UPDATE state SET number = ?1 WHERE name = 'compacted'";
-        self.parts
-            .connection
-            .execute(update, [revision])
-            .map_err(|error| refused(&error))?;
+        let guard = Guard {
+            compacted: revision,
+            ..self.parts.guard
+        };
+        let mut written = guard.write(&self.parts.connection).map_err(|error| refused(&error));
+        if let Err(Error::Full(_)) = written {
+            self.space.give_way();
+            written = guard.write(&self.parts.connection).map_err(|error| refused(&error));
+        }
+        written?;
+        self.parts.guard = guard;
         self.parts.reader.index_mut().compacted = revision;
         self.compacting = true;
         Ok(())
@@ -86,28 +98,35 @@ impl Writer {
         if self.compacting {
             let deleted = self.compact_some();
             self.compacting = deleted.unwrap_or(false);
-        } else if self.unsaved > CHECKPOINT_IDLE {
+        } else if self.unsaved > self.enough_to_save() {
             if let Err(error) = self.vacuum_some() {
                 tracing::warn!(%error, "free pages could not be given back");
             }
-            self.checkpoint("PASSIVE");
+            self.checkpoint(if self.space.is_short() { "TRUNCATE" } else { "PASSIVE" });
         }
     }
 
     /// Whether more is left. What fails here is found again at the next start.
     fn compact_some(&mut self) -> Result<bool> {
+        let mut guard = self.parts.guard;
         let result = (|| {
             run(&self.parts.connection, "BEGIN IMMEDIATE")?;
-            let more = delete_obsolete(&self.parts.connection, &self.parts.reader, ALONE)?;
+            let more = delete_obsolete(&self.parts.connection, &self.parts.reader, ALONE, &mut guard)?;
             run(&self.parts.connection, "COMMIT")?;
             Ok::<_, rusqlite::Error>(more)
         })();
         self.unsaved += CHECKPOINT_IDLE / 2;
-        result.map_err(|error| {
-            let error = unconfirmed(&error);
-            self.roll_back(&error);
-            error
-        })
+        match result {
+            Ok(more) => {
+                self.parts.guard = guard;
+                Ok(more)
+            }
+            Err(error) => {
+                let error = unconfirmed(&error);
+                self.roll_back(&error);
+                Err(error)
+            }
+        }
     }
 
     fn vacuum_some(&self) -> rusqlite::Result<()> {
@@ -115,8 +134,10 @@ impl Writer {
             .parts
             .connection
             .pragma_query_value(None, "freelist_count", |row| row.get(0))?;
-        if free > VACUUM_KEEP {
-            let pages = (free - VACUUM_KEEP).min(VACUUM);
+        let keep = if self.space.is_short() { 0 } else { VACUUM_KEEP };
+        if free > keep {
+            let most = if self.space.is_short() { VACUUM / 8 } else { VACUUM };
+            let pages = (free - keep).min(most);
             self.parts
                 .connection
                 .execute_batch(&format!("PRAGMA incremental_vacuum({pages})"))?;
@@ -125,6 +146,15 @@ impl Writer {
     }
 
     pub(super) fn checkpoint(&mut self, mode: &str) {
+        // After a write that nobody confirmed, what the guard should say is not known here: the next start will know.
+        if self.parts.failed.get().is_some() {
+            return;
+        }
+        // What leaves the log loses its checksums: the guard must count it first.
+        if let Err(error) = self.parts.guard.write(&self.parts.connection) {
+            tracing::warn!(%error, "the guard could not be written before a checkpoint");
+            return;
+        }
         // A reader may hold a part of the log back; the next checkpoint takes it in.
         self.unsaved = 0;
         if let Err(error) = run(&self.parts.connection, &format!("PRAGMA wal_checkpoint({mode})")) {
@@ -133,12 +163,24 @@ impl Writer {
     }
 }
 
-/// Whether more is left.
-pub(super) fn delete_obsolete(connection: &Connection, reader: &Reader, limit: usize) -> rusqlite::Result<bool> {
+/// Whether more is left. `guard` counts the rows out, here and in the file.
+pub(super) fn delete_obsolete(
+    connection: &Connection,
+    reader: &Reader,
+    limit: usize,
+    guard: &mut Guard,
+) -> rusqlite::Result<bool> {
     let rows = reader.index_mut().take_obsolete(limit);
-    let mut delete = connection.prepare_cached("DELETE FROM revisions WHERE revision = ?1")?;
-    for row in &rows {
-        delete.execute([row])?;
+    if rows.is_empty() {
+        return Ok(false);
     }
+    let mut delete = connection.prepare_cached("DELETE FROM revisions WHERE revision = ?1 RETURNING seal")?;
+    for row in &rows {
+        let mut deleted = delete.query([row])?;
+        while let Some(row) = deleted.next()? {
+            guard.remove(row.get(0)?);
+        }
+    }
+    guard.write(connection)?;
     Ok(rows.len() == limit)
 }

@@ -3,8 +3,11 @@
 //! Nothing becomes visible before it is durable: a batch is committed, then enters the index, then the feed, and then
 //! its writers are answered.
 
-use crate::embedded::file::{PAGE_BYTES, checksum, is_damage};
-use crate::embedded::reader::{Reader, row};
+use crate::embedded::file::{PAGE_BYTES, is_damage};
+use crate::embedded::guard::Guard;
+use crate::embedded::reader::Reader;
+use crate::embedded::rows::{self, row};
+use crate::embedded::space::Space;
 use crate::embedded::upkeep::{BESIDE, delete_obsolete};
 use crate::feed::Feed;
 use crate::index::{Row, Slot};
@@ -14,6 +17,7 @@ use fairlead_api::Clock;
 use rusqlite::{Connection, ErrorCode};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, OnceLock};
@@ -57,6 +61,8 @@ pub(super) struct Parts {
     pub connection: Connection,
     pub lock: File,
     pub expiring: BTreeSet<(u64, StoreKey, u64)>,
+    /// Counts all rows, whether the file's own has them or not.
+    pub guard: Guard,
     pub reader: Arc<Reader>,
     pub feed: Arc<Feed>,
     pub failed: Arc<OnceLock<String>>,
@@ -70,6 +76,7 @@ pub(super) struct Parts {
 pub(super) fn start(parts: Parts) -> Result<Sender<Job>> {
     let (jobs, todo) = channel();
     let writer = Writer {
+        space: Space::new(parts.reader.path().parent().unwrap_or(Path::new("."))),
         parts,
         todo,
         unsaved: 0,
@@ -105,6 +112,7 @@ impl Drop for PanicReporter {
 pub(super) struct Writer {
     pub parts: Parts,
     todo: Receiver<Job>,
+    pub space: Space,
     /// About how many bytes the log has that the table does not.
     pub unsaved: u64,
     /// Whether obsolete rows may be left.
@@ -122,6 +130,8 @@ struct Batch {
     changes: Vec<Change>,
     /// The newest versions of the keys the batch has touched.
     slots: HashMap<StoreKey, Slot>,
+    /// As it is once the batch is durable.
+    guard: Guard,
     bytes: u64,
 }
 
@@ -208,8 +218,20 @@ impl Writer {
             let error = Error::Unavailable(reason.clone());
             return answer(writes, |_| Err(error.clone()));
         }
+        self.space.look();
+        if self.space.is_short() {
+            writes = refuse_puts(writes, &Error::Full("there is no room on the disk".into()));
+        }
         let mut outcomes = Vec::with_capacity(writes.len());
-        let (batch, seconds) = match self.try_commit(&mut writes, &mut outcomes) {
+        let mut result = self.try_commit(&mut writes, &mut outcomes);
+        if let Err(error @ Error::Full(_)) = &result {
+            self.roll_back(error);
+            self.space.give_way();
+            writes = refuse_puts(writes, error);
+            outcomes.clear();
+            result = self.try_commit(&mut writes, &mut outcomes);
+        }
+        let (batch, seconds) = match result {
             Ok(done) => done,
             Err(error) => {
                 self.roll_back(&error);
@@ -218,6 +240,13 @@ impl Writer {
         };
         let last = batch.rows.last().map(|row| row.revision);
         self.take_in(&batch);
+        if let Some(revision) = last
+            && self.space.is_short()
+            && let Err(error) = self.compact(revision)
+        {
+            // Room is worth more than history then.
+            tracing::warn!(%error, "a full store could not be compacted");
+        }
         if let Some(revision) = last {
             self.parts.feed.publish(&batch.changes, revision);
             if let Some(observer) = &self.parts.observer {
@@ -235,7 +264,13 @@ impl Writer {
     }
 
     fn try_commit(&mut self, writes: &mut [Write], outcomes: &mut Vec<Result<Revision>>) -> Result<(Batch, f64)> {
-        let mut batch = Batch::default();
+        let mut batch = Batch {
+            guard: self.parts.guard,
+            ..Batch::default()
+        };
+        if writes.is_empty() {
+            return Ok((batch, 0.0));
+        }
         let connection = &self.parts.connection;
         run(connection, "BEGIN IMMEDIATE").map_err(|error| refused(&error))?;
         let mut revision = self.parts.reader.index().revision;
@@ -264,7 +299,8 @@ impl Writer {
             return Ok((batch, 0.0));
         }
         if self.compacting {
-            self.compacting = delete_obsolete(connection, &self.parts.reader, BESIDE).map_err(|e| refused(&e))?;
+            let deleted = delete_obsolete(connection, &self.parts.reader, BESIDE, &mut batch.guard);
+            self.compacting = deleted.map_err(|error| refused(&error))?;
         }
         let started = Instant::now();
         run(connection, "COMMIT").map_err(|error| unconfirmed(&error))?;
@@ -286,11 +322,8 @@ impl Writer {
         };
         let key = self.parts.reader.index().shared_key(&write.key);
         let value = write.value.clone().unwrap_or_default();
-        let sum = checksum(&key, &value);
-        let inserted = connection
-            .prepare_cached("INSERT INTO revisions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")
-            .and_then(|mut insert| insert.execute((revision, &*key, created, before, write.expires, sum, &*value)));
-        inserted.map_err(|error| refused(&error))?;
+        let inserted = rows::insert(connection, revision, &key, created, before, write.expires, &value);
+        batch.guard.add(revision, inserted.map_err(|error| refused(&error))?);
         batch.bytes += (key.len() + value.len() + 64) as u64;
         batch.slots.insert(
             key.clone(),
@@ -319,6 +352,7 @@ impl Writer {
 
     /// Brings what has been committed into the index.
     fn take_in(&mut self, batch: &Batch) {
+        self.parts.guard = batch.guard;
         let mut index = self.parts.reader.index_mut();
         for row in &batch.rows {
             index.apply(&row.key, row.revision, row.created, row.before);
@@ -336,7 +370,9 @@ impl Writer {
         {
             tracing::error!(error = %second, "a failed write could not be rolled back");
         }
-        tracing::error!(%error, "a write failed");
+        if !matches!(error, Error::Full(_)) {
+            tracing::error!(%error, "a write failed");
+        }
         if matches!(error, Error::Indeterminate(_) | Error::Corrupt(_)) {
             // After a failed fsync nobody knows what the disk has. Only reading it again, at the next start, can tell.
             let reason = format!("the store must be restarted after a failed write: {error}");
@@ -370,6 +406,13 @@ impl Writer {
     }
 }
 
+/// What is left of `writes` once those that need room have been refused.
+fn refuse_puts(writes: Vec<Write>, error: &Error) -> Vec<Write> {
+    let (puts, deletes) = writes.into_iter().partition(|write| write.value.is_some());
+    answer(puts, |_| Err(error.clone()));
+    deletes
+}
+
 fn answer(writes: Vec<Write>, mut outcome: impl FnMut(&Write) -> Result<Revision>) {
     for mut write in writes {
         let outcome = outcome(&write);
@@ -389,10 +432,10 @@ pub(super) fn run(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
 
 /// An error before the commit: rolled back, nothing was written.
 pub(super) fn refused(error: &rusqlite::Error) -> Error {
-    if is_damage(error) {
-        Error::Corrupt(error.to_string())
-    } else {
-        Error::Unavailable(error.to_string())
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => Error::Full(error.to_string()),
+        _ if is_damage(error) => Error::Corrupt(error.to_string()),
+        _ => Error::Unavailable(error.to_string()),
     }
 }
 
@@ -400,7 +443,8 @@ pub(super) fn refused(error: &rusqlite::Error) -> Error {
 /// other failure may have come after it.
 pub(super) fn unconfirmed(error: &rusqlite::Error) -> Error {
     match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy) => Error::Unavailable(error.to_string()),
+        Some(ErrorCode::DiskFull) => Error::Full(error.to_string()),
+        Some(ErrorCode::DatabaseBusy) => Error::Unavailable(error.to_string()),
         _ => Error::Indeterminate(error.to_string()),
     }
 }
@@ -416,7 +460,7 @@ mod tests {
 
     #[test]
     fn only_a_commit_that_may_have_reached_the_disk_is_indeterminate() {
-        assert!(matches!(unconfirmed(&failure(ffi::SQLITE_FULL)), Error::Unavailable(_)));
+        assert!(matches!(unconfirmed(&failure(ffi::SQLITE_FULL)), Error::Full(_)));
         assert!(matches!(
             unconfirmed(&failure(ffi::SQLITE_IOERR_FSYNC)),
             Error::Indeterminate(_)

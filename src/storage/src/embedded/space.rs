@@ -1,0 +1,107 @@
+//! [`Space`]: room on the disk, kept so that a full one can be emptied.
+//!
+//! Deletes and compaction need room, too: they are written before anything is given back. Hence puts stop while there
+//! is still some headroom, and a file of nothing but room stands by for when others have taken even that.
+
+use rustix::fs::{FallocateFlags, StatVfs, fallocate, statvfs};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// What puts leave to deletes, at most; small disks keep a share.
+const HEADROOM: u64 = 4 << 20;
+const SHARE: u64 = 32;
+const RESERVE: &str = "reserve";
+
+pub(super) struct Space {
+    dir: PathBuf,
+    short: bool,
+}
+
+impl Space {
+    pub fn new(dir: &Path) -> Space {
+        let mut space = Space {
+            dir: dir.to_owned(),
+            short: false,
+        };
+        space.look();
+        space
+    }
+
+    /// Whether puts must wait, as of the last look.
+    pub fn is_short(&self) -> bool {
+        self.short
+    }
+
+    /// Asks the file system. Cheap: one system call.
+    pub fn look(&mut self) {
+        // Where the system cannot tell, only writing can.
+        let Ok(disk) = statvfs(&self.dir) else { return };
+        let (free, headroom) = (free(&disk), headroom(&disk));
+        let reserved = self.reserve().exists();
+        if free < headroom {
+            self.become_short(true);
+        } else if !reserved && free >= 3 * headroom {
+            self.become_short(false);
+            self.set_aside(headroom);
+        } else if reserved && free >= 2 * headroom {
+            self.become_short(false);
+        }
+    }
+
+    /// The disk was found full: makes room for deletes, and for them only.
+    pub fn give_way(&mut self) {
+        self.become_short(true);
+        if std::fs::remove_file(self.reserve()).is_ok() {
+            tracing::warn!("the reserve was given up to make room for deletes");
+        }
+    }
+
+    fn become_short(&mut self, short: bool) {
+        if self.short != short {
+            if short {
+                tracing::error!(dir = %self.dir.display(), "the disk is full: only deletes are written");
+            } else {
+                tracing::info!(dir = %self.dir.display(), "there is room on the disk again");
+            }
+        }
+        self.short = short;
+    }
+
+    fn set_aside(&self, bytes: u64) {
+        let reserved = File::create(self.reserve())
+            .and_then(|file| fallocate(&file, FallocateFlags::empty(), 0, bytes).map_err(std::io::Error::from));
+        if let Err(error) = reserved {
+            tracing::debug!(%error, "no room could be set aside");
+        }
+    }
+
+    fn reserve(&self) -> PathBuf {
+        self.dir.join(RESERVE)
+    }
+}
+
+/// What a process that is not root can have.
+fn free(disk: &StatVfs) -> u64 {
+    disk.f_bavail.saturating_mul(disk.f_frsize)
+}
+
+fn headroom(disk: &StatVfs) -> u64 {
+    HEADROOM.min(disk.f_blocks.saturating_mul(disk.f_frsize) / SHARE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reserve_is_kept_and_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut space = Space::new(dir.path());
+        assert!(!space.is_short());
+        assert!(space.reserve().metadata().unwrap().len() > 0);
+        space.give_way();
+        assert!(space.is_short() && !space.reserve().exists());
+        space.look();
+        assert!(!space.is_short() && space.reserve().exists());
+    }
+}
