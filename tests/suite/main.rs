@@ -1,6 +1,7 @@
 //! The black-box suite, one module a subject.
 
 mod aggregation;
+mod at_rest;
 mod chart;
 mod controllers;
 mod degradation;

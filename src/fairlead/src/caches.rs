@@ -8,7 +8,7 @@ use fairlead_resource::ResourceDefinition;
 use fairlead_resource::definition::StorageSpec;
 use fairlead_resource::engine::Caches;
 use fairlead_resource::storage_codec::StoredObjects;
-use fairlead_storage::{Cache, CacheConfig, Store};
+use fairlead_storage::{Cache, CacheConfig, Encryption, Store};
 use fairlead_telemetry::Families;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ pub struct CacheSet(Arc<Inner>);
 
 struct Inner {
     stores: Stores,
+    encryption: Option<Encryption>,
     by_prefix: DashMap<String, Cache>,
     by_owner: DashMap<GroupResource, Cache>,
     /// Of each cache's event ring.
@@ -31,9 +32,11 @@ const COUNTED_EVERY: Duration = Duration::from_secs(5);
 const RING_BYTES: usize = 16 << 20;
 
 impl CacheSet {
-    pub fn new(stores: Stores) -> CacheSet {
+    /// `encryption` stands between the stores and every cache.
+    pub fn new(stores: Stores, encryption: Option<Encryption>) -> CacheSet {
         CacheSet(Arc::new(Inner {
             stores,
+            encryption,
             by_prefix: DashMap::new(),
             by_owner: DashMap::new(),
             ring_bytes: RING_BYTES,
@@ -117,7 +120,12 @@ impl CacheSet {
                 decode: Arc::new(StoredObjects::new(definition.clone()).beside(others)),
                 ring_bytes: self.0.ring_bytes,
             };
-            Cache::start(self.0.stores.of(&definition.group_resource()).clone(), config)
+            let store = self.0.stores.of(&definition.group_resource()).clone();
+            let store = match &self.0.encryption {
+                Some(encryption) => encryption.over(store, definition.storage.owner.clone()),
+                None => store,
+            };
+            Cache::start(store, config)
         });
         self.0
             .by_owner

@@ -4,6 +4,7 @@ use crate::access::{Access, CreateByUpdate};
 use crate::admission::{self, Late, Outside};
 use crate::aggregation::{EngineApiServices, GatewayObjects, GatewayRemote};
 use crate::authentication_info::{self, Required};
+use crate::backup::EmbeddedBackup;
 use crate::bootstrap::Bootstrap;
 use crate::caches::CacheSet;
 use crate::config::Config;
@@ -14,7 +15,7 @@ use crate::objects::CachedObjects;
 use crate::routes::Routes;
 use crate::scheme::{AllKinds, BuiltinKinds};
 use crate::store::{self, Opened};
-use crate::{conflicts, controllers, custom, files, shared, version};
+use crate::{conflicts, controllers, custom, encryption, files, shared, version};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use fairlead_api::json;
@@ -28,6 +29,7 @@ use fairlead_gateway::tls::ClientIdentity;
 use fairlead_gateway::{AddressPolicy, Gateway, Policy, Registrar, Routing, Tuning};
 use fairlead_resource::at_rest::Form;
 use fairlead_resource::{Client, Engine, EngineConfig};
+use fairlead_server::backup::BackupSource;
 use fairlead_server::chain::{Chain, OpenId, Services, Settings};
 use fairlead_server::drain::Drain;
 use fairlead_server::listener::{self, Listener, ListenerConfig};
@@ -57,6 +59,9 @@ pub struct Running {
     objects: Arc<GatewayObjects>,
     embedded: Option<Embedded>,
 }
+
+/// What keys in etcd begin with, and what ciphers authenticate with them.
+const KEY_PREFIX: &str = "/registry";
 
 /// Starts a server and waits until it is ready.
 ///
@@ -88,7 +93,19 @@ pub async fn start(config: Config) -> Result<Running> {
     let health = Health::default();
     let (steps, serving) = health::register(&health, &stores, health::Patience::of(&config));
 
-    let caches = CacheSet::new(stores);
+    let encryption = match &config.encryption {
+        None => None,
+        Some(file) => {
+            let prefix = config.etcd.as_ref().map_or(KEY_PREFIX, |etcd| &etcd.prefix);
+            let server = server_id(&config, address);
+            let started = encryption::start(file, prefix, &server, clock.clone(), &families).await;
+            let (encryption, reloader) = started.context("--encryption-provider-config")?;
+            encryption::watch_over(&health, file, &encryption);
+            Some((encryption, reloader))
+        }
+    };
+    let (encryption, reloader) = encryption.unzip();
+    let caches = CacheSet::new(stores, encryption.clone());
     let objects = Arc::new(CachedObjects::new(caches.clone()));
     let access = Access::new(&config, &identity, objects.clone(), clock.clone())?;
     let signing = identity.tokens.sign.take();
@@ -204,6 +221,9 @@ pub async fn start(config: Config) -> Result<Running> {
         }
     }
     loops.extend(upkeep.into_iter().map(|(name, upkeep)| task::spawn(name, upkeep)));
+    if let Some((encryption, reloader)) = encryption.zip(reloader) {
+        loops.push(task::spawn("reload-encryption", reloader.run(encryption)));
+    }
     let acted = controllers::Acted {
         engine: &engine,
         routes: &routes,
@@ -226,6 +246,9 @@ pub async fn start(config: Config) -> Result<Running> {
         authenticator: access.authenticator.clone(),
         authorizer: access.authorizer.clone(),
         auditor: None,
+        backup: embedded
+            .clone()
+            .map(|store| Arc::new(EmbeddedBackup(store)) as Arc<dyn BackupSource>),
         entropy,
         families: families.clone(),
         health,
@@ -283,6 +306,11 @@ impl Running {
             store.close().await;
         }
     }
+}
+
+/// A name for this server in metrics, where several are scraped.
+fn server_id(config: &Config, address: SocketAddr) -> String {
+    format!("apiserver-{}", SocketAddr::new(config.advertise, address.port()))
 }
 
 /// Resolves when the server drains.

@@ -3,6 +3,7 @@
 pub mod etcd;
 
 use crate::controllers;
+use crate::encryption::EncryptionFile;
 use crate::flags::{Flags, ports};
 use anyhow::{Context, Result, bail, ensure};
 use etcd::EtcdSettings;
@@ -28,6 +29,11 @@ pub struct Config {
     pub data: DataDir,
     /// Where objects are stored instead of with the data.
     pub etcd: Option<EtcdSettings>,
+    pub encryption: Option<EncryptionFile>,
+    /// How long overwritten and deleted values can still be read; zero for ever.
+    pub compaction_window: Duration,
+    /// How often the store's size is measured.
+    pub measure_every: Duration,
     pub kubeconfig_out: Option<PathBuf>,
     pub ready_file: Option<PathBuf>,
     /// The loops that run, by name.
@@ -163,11 +169,7 @@ impl Config {
             None if !bind.is_unspecified() && !bind.is_loopback() => bind,
             None => own_address(),
         };
-        for name in [
-            "authorization-config",
-            "authentication-config",
-            "encryption-provider-config",
-        ] {
+        for name in ["authorization-config", "authentication-config"] {
             ensure!(flags.some(name).is_none(), "--{name} is not supported by this version");
         }
         Ok(Config {
@@ -176,6 +178,9 @@ impl Config {
             external_hostname: flags.some("external-hostname").map(str::to_owned),
             data: DataDir::Directory(flags.some("data-dir").context("--data-dir must not be empty")?.into()),
             etcd: etcd::settings(flags)?,
+            encryption: encryption(flags)?,
+            compaction_window: flags.duration("etcd-compaction-interval"),
+            measure_every: flags.duration("etcd-db-metric-poll-interval"),
             kubeconfig_out: flags.some("kubeconfig-out").map(PathBuf::from),
             ready_file: flags.some("ready-file").map(PathBuf::from),
             controllers: controllers(flags)?,
@@ -255,6 +260,19 @@ fn controllers(flags: &Flags) -> Result<Vec<&'static str>> {
     let mut enabled = controllers::enabled(&flags.list("controllers"))?;
     enabled.retain(|name| *name != controllers::GARBAGE_COLLECTOR || flags.bool("enable-garbage-collector"));
     Ok(enabled)
+}
+
+fn encryption(flags: &Flags) -> Result<Option<EncryptionFile>> {
+    let reload = flags.bool("encryption-provider-config-automatic-reload");
+    let file = flags.some("encryption-provider-config").map(|path| EncryptionFile {
+        path: path.into(),
+        reload,
+    });
+    ensure!(
+        file.is_some() || !reload,
+        "--encryption-provider-config-automatic-reload must be set with --encryption-provider-config"
+    );
+    Ok(file)
 }
 
 fn address(flags: &Flags, name: &str) -> Result<Option<IpAddr>> {

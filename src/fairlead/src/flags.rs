@@ -178,7 +178,7 @@ impl Flags {
 pub fn help() -> String {
     let mut out = String::from(
         "fairlead is a Kubernetes API server and the gateway to others.\n\n\
-         Usage:\n  fairlead [flags]\n\nFlags:\n",
+         Usage:\n  fairlead [flags]\n  fairlead backup FILE\n  fairlead restore FILE\n\nFlags:\n",
     );
     let mut flags: Vec<&Flag> = FLAGS.iter().collect();
     flags.sort_by_key(|f| f.name);

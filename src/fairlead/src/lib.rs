@@ -2,16 +2,17 @@
 //!
 //! - [`flags`]: raw text. [`config`]: what it means, checked. [`compose`]: from there to a running server.
 //! - [`identity`], [`pki`], [`kubeconfig`]: certificates and keys. [`access`]: who may do what. [`admission`]: what may be written.
-//! - [`store`]: where objects are stored. [`caches`], [`objects`]: stored objects for everyone who reads them.
-//!   [`bootstrap`], [`authentication_info`]: those every server has.
+//! - [`store`]: where objects are stored; [`encryption`]: how they lie there. [`caches`], [`objects`]: stored objects
+//!   for everyone who reads them. [`bootstrap`], [`authentication_info`]: those every server has.
 //! - [`routes`], [`custom`], [`aggregation`], [`conflicts`]: what is served, by whom. [`controllers`],
 //!   [`remote_content`], [`remote_objects`]: the loops beside it.
-//! - [`testing`]: a server for tests.
+//! - [`backup`]: the commands beside the server. [`testing`]: a server for tests.
 
 pub mod access;
 pub mod admission;
 pub mod aggregation;
 pub mod authentication_info;
+pub mod backup;
 pub mod bootstrap;
 pub mod cache_metrics;
 pub mod caches;
@@ -21,6 +22,7 @@ pub mod conflicts;
 pub mod controllers;
 pub mod conversion;
 pub mod custom;
+pub mod encryption;
 pub mod entropy;
 pub mod files;
 pub mod flags;

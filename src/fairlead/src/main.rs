@@ -1,6 +1,7 @@
-//! `fairlead`: reads the command line, starts the server, stops it on a signal.
+//! `fairlead`: reads the command line, starts the server, stops it on a signal; or runs one of the commands beside it.
 
 use anyhow::{Context, Result};
+use fairlead::backup::Command;
 use fairlead::config::Config;
 use fairlead::flags::{self, Flags};
 use fairlead::{compose, identity, version};
@@ -22,7 +23,12 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let flags = Flags::parse(std::env::args().skip(1))?;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(command) = Command::parse(&arguments)? {
+        print!("{}", runtime()?.block_on(command.run())?);
+        return Ok(());
+    }
+    let flags = Flags::parse(arguments)?;
     if flags.bool("help") {
         print!("{}", flags::help());
         return Ok(());
@@ -42,11 +48,14 @@ fn run() -> Result<()> {
     for name in flags.ignored() {
         tracing::warn!("--{name} is accepted but has no effect");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    runtime()?.block_on(serve(config))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("cannot start threads")?;
-    runtime.block_on(serve(config))
+        .context("cannot start threads")
 }
 
 async fn serve(config: Config) -> Result<()> {

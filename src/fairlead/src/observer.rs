@@ -1,9 +1,10 @@
 //! What the store does, under the metric names that dashboards of etcd-backed servers read.
 // PERFORMANCE: per-request path
 
-use fairlead_storage::StoreObserver;
+use fairlead_storage::{Embedded, StoreObserver};
 use fairlead_telemetry::Families;
 use fairlead_telemetry::metrics::{Counters, Histogram, Histograms};
+use std::time::Duration;
 
 /// Counts operations by resource.
 pub struct StoreMetrics {
@@ -50,6 +51,21 @@ impl StoreMetrics {
                 )
                 .with(&[]),
         }
+    }
+}
+
+/// Measures an embedded store again and again, until it is dropped.
+pub async fn measure(store: Embedded, families: Families, every: Duration) {
+    let size = families
+        .gauges(
+            "apiserver_storage_size_bytes",
+            "Bytes the store's files take on the disk.",
+            &["storage_cluster_id"],
+        )
+        .with(&["embedded"]);
+    loop {
+        size.set(i64::try_from(store.size()).unwrap_or(i64::MAX));
+        tokio::time::sleep(every).await;
     }
 }
 

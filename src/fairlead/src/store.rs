@@ -3,7 +3,7 @@
 use crate::config::etcd::EtcdSettings;
 use crate::config::{Config, DataDir};
 use crate::files;
-use crate::observer::StoreMetrics;
+use crate::observer::{self, StoreMetrics};
 use anyhow::{Context, Result};
 use fairlead_api::GroupResource;
 use fairlead_storage::etcd::compactor;
@@ -90,11 +90,19 @@ pub async fn open(config: &Config, clock: Arc<SystemClock>, families: &Families)
             (Arc::new(store.clone()), Some(store))
         }
     };
-    let compacting = compaction::run(store.clone(), compaction::WINDOW);
+    let mut loops: Vec<(&'static str, BoxFuture<'static, ()>)> = Vec::new();
+    if !config.compaction_window.is_zero() {
+        let compacting = compaction::run(store.clone(), config.compaction_window);
+        loops.push(("compaction", Box::pin(compacting)));
+    }
+    if let Some(store) = embedded.clone().filter(|_| !config.measure_every.is_zero()) {
+        let measuring = observer::measure(store, families.clone(), config.measure_every);
+        loops.push(("store-size", Box::pin(measuring)));
+    }
     Ok(Opened {
         stores: Stores::one(store),
         embedded,
-        loops: vec![("compaction", Box::pin(compacting))],
+        loops,
     })
 }
 

@@ -16,6 +16,7 @@ pub mod backend;
 pub mod body;
 pub mod connect;
 pub mod discovery;
+pub mod download;
 pub mod endpoint;
 pub mod fetch;
 pub mod gateway;

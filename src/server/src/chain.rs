@@ -1,6 +1,7 @@
 //! The filter chain, outermost first. One function, one screen: [`Chain::new`].
 // PERFORMANCE: per-request path
 
+use crate::backup::BackupSource;
 use crate::body::Response;
 use crate::drain::Drain;
 use crate::filters::audit::{Audit, Auditor};
@@ -49,6 +50,8 @@ pub struct Services {
     pub authenticator: Arc<dyn Authenticator>,
     pub authorizer: Arc<dyn Authorizer>,
     pub auditor: Option<Arc<dyn Auditor>>,
+    /// `None` where the store is backed up by other means.
+    pub backup: Option<Arc<dyn BackupSource>>,
     pub entropy: Arc<dyn Entropy>,
     pub families: Families,
     pub health: Health,

@@ -33,6 +33,7 @@ pub async fn serve(shared: &Shared, snapshot: &RoutingSnapshot, known: &Known) -
         _ if path.starts_with("/version/") => failure(&Status::no_such_resource(), known),
         "/metrics" => metrics(shared),
         "/debug/aggregation" => aggregation(shared, snapshot, known),
+        crate::backup::PATH => crate::backup::serve(shared, known).await,
         "/metrics/slis" => encode::whole(200, text::CONTENT_TYPE, slis(shared).await.into(), false),
         "/.well-known/openid-configuration" | "/openid/v1/jwks" => openid(shared, known),
         _ => crate::openapi::serve(shared, snapshot, known).unwrap_or_else(encode::page_not_found),

@@ -124,7 +124,7 @@ impl RequestInfo {
     /// Whether the request may run for as long as it likes.
     pub fn long_running(&self) -> bool {
         if !self.resource_request {
-            return self.path.starts_with("/debug/pprof/");
+            return self.path.starts_with("/debug/pprof/") || self.path == crate::backup::PATH;
         }
         matches!(self.verb.as_str(), "watch" | "proxy")
             || matches!(
