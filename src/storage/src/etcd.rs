@@ -217,7 +217,7 @@ impl Shared {
         };
         let attempt = |clients: Arc<Clients>| {
             let txn = Txn::new()
-                .when([Compare::mod_revision(&*&*outer, CompareOp::Equal, modified)])
+                .when([Compare::mod_revision(&*outer, CompareOp::Equal, modified)])
                 .and_then([operation(&outer)])
                 .or_else([TxnOp::get(&*outer, None)]);
             async move { clients.kv.clone().txn(txn).await }

@@ -53,9 +53,19 @@ pub(crate) struct Front {
     resets: u64,
 }
 
+/// How far a watcher is: it has seen everything up to `revision`, or a part of that revision's events. etcd makes several
+/// changes in one revision, when a lease ends for instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    revision: u64,
+    /// Of the events of `revision`, those with lower sequence numbers have been seen.
+    seen: u64,
+}
+
 /// What follows a cursor.
 pub(crate) enum Next {
-    Event(u64, CacheEvent),
+    /// An event, and the cursor behind it.
+    Event(Cursor, CacheEvent),
     /// Nothing; the revision up to which there is nothing.
     Idle(u64),
     /// Something that is no longer known; the first revision that can be watched from.
@@ -165,24 +175,44 @@ impl Ring {
     }
 
     /// The first event in `scope` above `cursor`. O(log n).
-    pub fn next(&self, scope: &WatchScope, cursor: u64) -> Next {
-        let event = match self.lanes.get(scope) {
-            None if cursor < self.floor => return Next::Lost(self.floor),
-            None => self
-                .events
-                .get(self.events.partition_point(|event| event.revision <= cursor)),
-            Some(lane) if cursor < lane.floor => return Next::Lost(self.floor.max(lane.floor)),
-            Some(lane) => {
-                let at = lane
+    pub fn next(&self, scope: &WatchScope, cursor: Cursor) -> Next {
+        let lane = self.lanes.get(scope);
+        let floor = lane.map_or(self.floor, |lane| lane.floor);
+        // The rest of the revision that was being read may have gone, too.
+        let cut = cursor.is_inside() && cursor.revision == floor && cursor.seen < self.first;
+        if cursor.revision < floor || cut {
+            return Next::Lost(self.floor.max(floor));
+        }
+        let (sequence, following) = match lane {
+            None => {
+                let at = self.events.partition_point(|event| event.revision < cursor.revision);
+                let inside = self
                     .events
-                    .partition_point(|sequence| self.event(*sequence).revision <= cursor);
-                lane.events.get(at).map(|sequence| self.event(*sequence))
+                    .range(at..)
+                    .take_while(|event| event.revision == cursor.revision);
+                let seen = (self.first + at as u64..).zip(inside);
+                let seen = seen
+                    .take_while(|(sequence, event)| cursor.has_seen(event.revision, *sequence))
+                    .count();
+                let place = |at: usize| (at < self.events.len()).then_some(self.first + at as u64);
+                (place(at + seen), place(at + seen + 1))
+            }
+            Some(lane) => {
+                let seen = |sequence: &u64| cursor.has_seen(self.event(*sequence).revision, *sequence);
+                let at = lane.events.partition_point(seen);
+                (lane.events.get(at).copied(), lane.events.get(at + 1).copied())
             }
         };
-        match event {
-            Some(event) => Next::Event(event.revision, event.to_cache_event()),
-            None => Next::Idle(self.revision),
-        }
+        let Some(sequence) = sequence else {
+            return Next::Idle(self.revision);
+        };
+        let event = self.event(sequence);
+        let inside = following.is_some_and(|following| self.event(following).revision == event.revision);
+        let behind = Cursor {
+            revision: event.revision,
+            seen: if inside { sequence + 1 } else { u64::MAX },
+        };
+        Next::Event(behind, event.to_cache_event())
     }
 
     /// The event of exactly this revision.
@@ -262,6 +292,30 @@ impl Ring {
     }
 }
 
+impl Cursor {
+    /// Behind everything up to `revision`.
+    pub fn after(revision: u64) -> Cursor {
+        Cursor {
+            revision,
+            seen: u64::MAX,
+        }
+    }
+
+    /// The revision up to which everything has been seen.
+    pub fn reached(self) -> u64 {
+        self.revision - u64::from(self.is_inside())
+    }
+
+    /// Whether a part of its revision is still to come.
+    fn is_inside(self) -> bool {
+        self.seen != u64::MAX
+    }
+
+    fn has_seen(self, revision: u64, sequence: u64) -> bool {
+        revision < self.revision || revision == self.revision && sequence < self.seen
+    }
+}
+
 impl Event {
     /// Counts the previous object too, since the event may be the last to hold it.
     fn bytes(&self) -> usize {
@@ -331,16 +385,44 @@ mod tests {
         }
     }
 
-    fn follow(ring: &Ring, scope: &WatchScope, mut cursor: u64) -> Result<Vec<u64>, u64> {
+    fn follow(ring: &Ring, scope: &WatchScope, cursor: u64) -> Result<Vec<u64>, u64> {
+        let mut cursor = Cursor::after(cursor);
         let mut seen = Vec::new();
         loop {
             match ring.next(scope, cursor) {
-                Next::Event(revision, _) => cursor = revision,
+                Next::Event(behind, _) => cursor = behind,
                 Next::Idle(_) => return Ok(seen),
                 Next::Lost(floor) => return Err(floor),
             }
-            seen.push(cursor);
+            seen.push(cursor.revision);
         }
+    }
+
+    #[test]
+    fn all_changes_of_a_revision_are_seen() {
+        let mut ring = Ring::new(5 * 356);
+        ring.reset(1, 1);
+        let scope = WatchScope::Namespace("a".into());
+        ring.subscribe(&scope, 1, Arc::default()).unwrap();
+        ring.append(
+            vec![event("a/1", 2), event("b/1", 2), event("a/2", 2), event("a/3", 3)],
+            3,
+        );
+        assert_eq!(follow(&ring, &WatchScope::All, 1), Ok(vec![2, 2, 2, 3]));
+        assert_eq!(follow(&ring, &scope, 1), Ok(vec![2, 2, 3]));
+        assert_eq!(follow(&ring, &scope, 2), Ok(vec![3]));
+        let inside = |scope: &WatchScope| match ring.next(scope, Cursor::after(1)) {
+            Next::Event(behind, _) => behind,
+            _ => panic!("there is an event"),
+        };
+        let (all, lane) = (inside(&WatchScope::All), inside(&scope));
+        assert_eq!((all.reached(), lane.reached()), (1, 1), "the revision is not over");
+        assert!(matches!(ring.next(&scope, lane), Next::Event(behind, _) if behind.reached() == 2));
+        ring.append(vec![event("b/2", 4), event("b/3", 4), event("b/4", 4)], 4);
+        assert!(
+            matches!(ring.next(&WatchScope::All, all), Next::Lost(2)),
+            "b/1 has gone"
+        );
     }
 
     #[test]

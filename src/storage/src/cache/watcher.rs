@@ -1,7 +1,7 @@
 //! [`Watcher`]: follows a cache's event ring with a cursor.
 // PERFORMANCE: per-request path
 
-use crate::cache::ring::Next;
+use crate::cache::ring::{Cursor, Next};
 use crate::cache::stats::add;
 use crate::cache::{Cache, read, write};
 use crate::cached::Cached;
@@ -55,7 +55,7 @@ pub struct Watcher {
     cache: Cache,
     scope: WatchScope,
     /// Everything up to here has been delivered.
-    cursor: u64,
+    cursor: Cursor,
     id: u64,
     waker: Arc<AtomicWaker>,
     tick: Option<Pin<Box<Sleep>>>,
@@ -73,7 +73,7 @@ impl Watcher {
                 subscribed.map_err(|floor| Error::Compacted {
                     oldest: Revision(floor),
                 })?,
-                cursor,
+                Cursor::after(cursor),
             )
         };
         Ok(Watcher {
@@ -123,8 +123,8 @@ impl Watcher {
     /// What the ring has after the cursor.
     fn take(&mut self) -> Option<Result<CacheEvent>> {
         match read(&self.cache.0.ring).next(&self.scope, self.cursor) {
-            Next::Event(revision, event) => {
-                self.cursor = revision;
+            Next::Event(behind, event) => {
+                self.cursor = behind;
                 self.period = PROGRESS;
                 add(&self.cache.0.counts.events_dispatched, 1);
                 Some(Ok(event))
@@ -142,14 +142,14 @@ impl Watcher {
     /// The revision up to which everything has been delivered, as of now.
     pub fn reached(&mut self) -> Revision {
         _ = self.progress();
-        Revision(self.cursor)
+        Revision(self.cursor.reached())
     }
 
     fn progress(&mut self) -> Option<Result<CacheEvent>> {
         self.cache.catch_up();
         match read(&self.cache.0.ring).next(&self.scope, self.cursor) {
-            Next::Idle(revision) if revision >= self.cursor => {
-                self.cursor = revision;
+            Next::Idle(revision) if revision >= self.cursor.reached() => {
+                self.cursor = Cursor::after(revision);
                 Some(Ok(CacheEvent::Progress(Revision(revision))))
             }
             _ => None,
