@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 pub struct Extension {
     child: Child,
     pub port: u16,
-    ca: String,
+    /// Of its certificate, as an APIService writes it.
+    pub ca: String,
 }
 
 impl Extension {

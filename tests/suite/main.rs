@@ -10,3 +10,4 @@ mod hostile;
 mod kubectl;
 mod lifecycle;
 mod metrics;
+mod policies;

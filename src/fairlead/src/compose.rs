@@ -347,10 +347,7 @@ fn gateway(
             forbidden: vec![own],
         },
         static_addresses: config.backends.addresses.clone(),
-        policy: Policy {
-            discovery: config.aggregated_discovery,
-            ..Policy::standard(Tuning::default(), Vec::new())
-        },
+        policy: standard_policy(config),
         probing: Probing::default(),
         system_roots: fairlead_gateway::tls::system_roots(),
         identity: Some(shown),
@@ -362,6 +359,16 @@ fn gateway(
         Arc::new(SystemClock),
         families,
     ))
+}
+
+/// What holds for backends without a BackendPolicy. One that is slow never has more than half of what the server has.
+fn standard_policy(config: &Config) -> Policy {
+    let mut policy = Policy::standard(Tuning::default(), Vec::new());
+    policy.discovery = config.aggregated_discovery;
+    if let half @ 1.. = config.limits.reads_in_flight.div_ceil(2) {
+        policy.bound.in_flight = half;
+    }
+    policy
 }
 
 fn settings(config: &Config, identity: &Identity, access: &Access, address: SocketAddr) -> Settings {

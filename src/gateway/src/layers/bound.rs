@@ -1,10 +1,12 @@
-//! Refuses what is above a backend's bound, or lets it wait. Watches are not counted.
+//! Refuses what is above a backend's bound, or lets it wait. Watches are not counted; writes may have half of it, as the
+//! server itself has room for half as many writes as reads.
 // PERFORMANCE: per-request path
 
 use super::{Answer, Answering, Next, Refusal, Step};
 use crate::body::Guarded;
 use crate::policy::{self, Live};
 use crate::pool::Outgoing;
+use crate::retry::reads;
 use http_body_util::BodyExt;
 use prometheus::IntGauge;
 use std::sync::Arc;
@@ -19,13 +21,17 @@ pub struct Bound {
 
 struct State {
     current: AtomicUsize,
+    writes: AtomicUsize,
     waiting: AtomicUsize,
     freed: Notify,
     shown: IntGauge,
 }
 
 /// Counts as under way until it is dropped, with the answer's body.
-struct InFlight(Arc<State>);
+struct InFlight {
+    state: Arc<State>,
+    writes: bool,
+}
 
 impl Bound {
     pub fn new(live: Live, shown: IntGauge) -> Bound {
@@ -33,6 +39,7 @@ impl Bound {
             live,
             state: Arc::new(State {
                 current: AtomicUsize::new(0),
+                writes: AtomicUsize::new(0),
                 waiting: AtomicUsize::new(0),
                 freed: Notify::new(),
                 shown,
@@ -42,22 +49,28 @@ impl Bound {
 }
 
 impl State {
-    fn enter(self: &Arc<Self>, bound: usize) -> Option<InFlight> {
-        if self.current.fetch_add(1, Ordering::Relaxed) >= bound {
+    fn enter(self: &Arc<Self>, bound: usize, writes: bool) -> Option<InFlight> {
+        if !take(&self.current, bound) {
+            return None;
+        }
+        if writes && !take(&self.writes, bound.div_ceil(2)) {
             self.current.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
         self.shown.inc();
-        Some(InFlight(self.clone()))
+        Some(InFlight {
+            state: self.clone(),
+            writes,
+        })
     }
 
     /// Enters, at once or after a wait. `None` when there is no place in the queue, or for too long none in flight.
-    async fn wait(self: &Arc<Self>, bound: &policy::Bound) -> Option<InFlight> {
+    async fn wait(self: &Arc<Self>, bound: &policy::Bound, writes: bool) -> Option<InFlight> {
         let _place = Place::take(self, bound.queue)?;
         let until = Instant::now() + bound.wait;
         loop {
             let freed = self.freed.notified();
-            if let Some(entered) = self.enter(bound.in_flight) {
+            if let Some(entered) = self.enter(bound.in_flight, writes) {
                 return Some(entered);
             }
             timeout_at(until, freed).await.ok()?;
@@ -84,12 +97,25 @@ impl Drop for Place<'_> {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.current.fetch_sub(1, Ordering::Relaxed);
-        self.0.shown.dec();
-        if self.0.waiting.load(Ordering::Relaxed) > 0 {
-            self.0.freed.notify_one();
+        let state = &self.state;
+        state.current.fetch_sub(1, Ordering::Relaxed);
+        if self.writes {
+            state.writes.fetch_sub(1, Ordering::Relaxed);
+        }
+        state.shown.dec();
+        if state.waiting.load(Ordering::Relaxed) > 0 {
+            // Reads and writes wait for different things.
+            state.freed.notify_waiters();
         }
     }
+}
+
+fn take(count: &AtomicUsize, bound: usize) -> bool {
+    let taken = count.fetch_add(1, Ordering::Relaxed) < bound;
+    if !taken {
+        count.fetch_sub(1, Ordering::Relaxed);
+    }
+    taken
 }
 
 impl Step for Bound {
@@ -98,9 +124,10 @@ impl Step for Bound {
             return next.call(outgoing);
         }
         let policy = self.live.load();
+        let writes = !reads(&outgoing);
         // Who waits goes first.
         let entered = match self.state.waiting.load(Ordering::Relaxed) {
-            0 => self.state.enter(policy.bound.in_flight),
+            0 => self.state.enter(policy.bound.in_flight, writes),
             _ => None,
         };
         if let Some(guard) = entered {
@@ -109,7 +136,7 @@ impl Step for Bound {
         }
         let (state, bound, mut next) = (self.state.clone(), policy.bound.clone(), next.clone());
         Box::pin(async move {
-            match state.wait(&bound).await {
+            match state.wait(&bound, writes).await {
                 Some(guard) => Ok(guarded(next.call(outgoing).await?, guard)),
                 None => Ok(Err(Refusal::Busy)),
             }
@@ -158,6 +185,16 @@ mod tests {
         assert_eq!(shown.get(), 1, "the body is not read yet");
         drop(answer);
         assert_eq!(shown.get(), 0);
+
+        // Writes never have all of it.
+        let write = || {
+            let mut outgoing = get("/");
+            outgoing.method = http::Method::POST;
+            outgoing
+        };
+        let writes = join_all((0..3).map(|_| async { send(&service, write()).await.is_ok() }));
+        let (writes, read) = futures_util::future::join(writes, send(&service, get("/"))).await;
+        assert_eq!((writes.into_iter().filter(|ok| *ok).count(), read.is_ok()), (2, true));
 
         // Another bound holds from the next request on; watches are free of it.
         live.store(Arc::new(crate::policy::Policy {
