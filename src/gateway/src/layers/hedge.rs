@@ -133,7 +133,7 @@ mod tests {
                     _ if n == 3 => return lost(),
                     _ => {}
                 }
-                ok(if n % 2 == 0 { "first" } else { "second" })
+                ok(if n.is_multiple_of(2) { "first" } else { "second" })
             }
         });
         let routes = Arc::new(Routes::new(live.clone(), Vec::new()));

@@ -3,6 +3,7 @@
 use crate::common::{World, body, echo, text};
 use bytes::Bytes;
 use fairlead_gateway::Tuning;
+use fairlead_telemetry::task::spawn;
 use http::{Method, Request};
 use http_body_util::Full;
 use std::net::SocketAddr;
@@ -48,11 +49,9 @@ async fn a_black_hole_is_left_out() {
     let listener = socket.listen(1).unwrap();
     let hole = listener.local_addr().unwrap();
     let mut filling = Vec::new();
-    loop {
-        match tokio::time::timeout(Duration::from_millis(100), tokio::net::TcpStream::connect(hole)).await {
-            Ok(stream) => filling.push(stream),
-            Err(_) => break,
-        }
+    let connect = || tokio::time::timeout(Duration::from_millis(100), tokio::net::TcpStream::connect(hole));
+    while let Ok(stream) = connect().await {
+        filling.push(stream);
     }
     nobody_waits(&world, hole, good, Duration::from_secs(3)).await;
     // A write was never sent, so it goes elsewhere as well.
@@ -105,7 +104,11 @@ async fn a_killed_endpoint_fails_no_reading_request() {
         let (world, reads, writes) = (&world, &reads, &writes);
         async move {
             for n in 0..60 {
-                let method = if (i + n) % 4 == 0 { Method::POST } else { Method::GET };
+                let method = if (i + n).is_multiple_of(4) {
+                    Method::POST
+                } else {
+                    Method::GET
+                };
                 let failed = usize::from(world.send(request(method.clone())).await.status() != 200);
                 let count = if method == Method::GET { reads } else { writes };
                 count.set(count.get() + failed);
@@ -153,18 +156,26 @@ async fn a_starved_gateway_kills_no_connection() {
                     };
                     let service = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async move {
                         if request.uri().path().ends_with("/slow") {
-                            tokio::time::sleep(Duration::from_millis(700)).await;
+                            tokio::time::sleep(Duration::from_millis(1_300)).await;
                         }
                         Ok::<_, std::convert::Infallible>(text(200, "well"))
                     });
                     let executor = hyper_util::rt::TokioExecutor::new();
                     let connection = hyper::server::conn::http2::Builder::new(executor)
                         .serve_connection(hyper_util::rt::TokioIo::new(stream), service);
-                    tokio::spawn(connection);
+                    drop(spawn("backend", async move { drop(connection.await) }));
+                }
+            };
+            // Sluggish, though in time: most pings are under way when the gateway is held up.
+            let dawdle = async {
+                loop {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    std::thread::sleep(Duration::from_millis(25));
                 }
             };
             tokio::select! {
                 () = serve => {}
+                () = dawdle => {}
                 _ = stopped => {}
             }
         });
@@ -175,9 +186,9 @@ async fn a_starved_gateway_kills_no_connection() {
     let mut slow = request(Method::POST);
     *slow.uri_mut() = format!("{THINGS}/slow").parse().unwrap();
     let starve = async {
-        for pause in [25, 45, 65, 30] {
+        for pause in [25, 31, 37, 43, 49, 55, 61, 67] {
             tokio::time::sleep(Duration::from_millis(pause)).await;
-            std::thread::sleep(Duration::from_millis(120));
+            std::thread::sleep(Duration::from_millis(100));
         }
     };
     let (answer, ()) = futures_util::future::join(world.send(slow), starve).await;

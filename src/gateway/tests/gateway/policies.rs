@@ -6,6 +6,7 @@ use fairlead_api::{Node, StatusResult, node};
 use fairlead_gateway::objects::{BACKEND_POLICIES, SERVICES};
 use fairlead_gateway::resolve::Target;
 use fairlead_gateway::{BackendPolicies, DiscoveryMode, ObjectSource};
+use fairlead_telemetry::task::spawn;
 use futures_util::future::BoxFuture;
 use http::{Request, StatusCode};
 use http_body_util::Full;
@@ -169,13 +170,13 @@ async fn requests_are_split_between_services() {
             let Ok(mut stream) = acceptor.accept(stream).await else {
                 continue;
             };
-            tokio::spawn(async move {
+            drop(spawn("canary", async move {
                 let mut buffer = [0; 4096];
                 while stream.read(&mut buffer).await.is_ok_and(|n| n > 0) {
                     let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\ncanary";
                     stream.write_all(answer).await.unwrap();
                 }
-            });
+            }));
         }
     });
     world.objects.put(
