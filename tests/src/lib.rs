@@ -1,7 +1,8 @@
 //! Black-box suite: starts the built `fairlead`, drives it with real clients.
 //!
-//! - [`server`]: a server of one's own in a temporary directory. - [`tools`]: kubectl and other programs.
+//! - [`browser`]: a headless one. - [`server`]: a server of one's own in a temporary directory. - [`tools`]: kubectl and other programs.
 
+pub mod browser;
 pub mod server;
 pub mod tools;
 

@@ -134,6 +134,21 @@ impl Server {
         }
     }
 
+    /// All that the server has written so far.
+    pub fn output(&self) -> Result<String> {
+        let (out, err) = (std::fs::read(self.path("stdout"))?, std::fs::read(self.path("stderr"))?);
+        Ok(format!(
+            "{}{}",
+            String::from_utf8_lossy(&out),
+            String::from_utf8_lossy(&err)
+        ))
+    }
+
+    /// A connection of nobody in particular.
+    pub async fn connect_anonymously(&self) -> Result<Connection> {
+        Target::new(&self.address, None, None, true)?.connect().await
+    }
+
     pub async fn connect(&self) -> Result<Connection> {
         Target::new(&self.address, Some(TOKEN.into()), None, false)?
             .connect()

@@ -10,4 +10,6 @@ mod hostile;
 mod kubectl;
 mod lifecycle;
 mod metrics;
+mod page;
 mod policies;
+mod sight;

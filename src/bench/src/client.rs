@@ -117,6 +117,9 @@ impl Connection {
         if let Some(kind) = call.content_type {
             request = request.header("content-type", kind);
         }
+        for (name, value) in &call.headers {
+            request = request.header(*name, value);
+        }
         request = request
             .header("accept", call.accept)
             .header("user-agent", "fairlead-bench");
@@ -174,6 +177,8 @@ pub struct Call {
     pub content_type: Option<&'static str>,
     pub accept: &'static str,
     pub gzip: bool,
+    /// Further headers.
+    pub headers: Vec<(&'static str, String)>,
 }
 
 impl Call {
@@ -185,6 +190,7 @@ impl Call {
             content_type: None,
             accept: "application/json",
             gzip: false,
+            headers: Vec::new(),
         }
     }
 

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use http::Method;
 
 /// In the order they run by default; `proxied` needs `--proxied-path`.
-pub const NAMES: [&str; 19] = [
+pub const NAMES: [&str; 24] = [
     "get",
     "get-one",
     "list-1000",

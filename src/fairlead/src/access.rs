@@ -2,6 +2,7 @@
 
 use crate::config::{Config, Mode};
 use crate::identity::{FRONT_PROXY_NAME, Identity};
+use crate::sight::Counted;
 use anyhow::{Context, Result, ensure};
 use fairlead_api::{Clock, StatusResult};
 use fairlead_auth::authentication::anonymous::Anonymous;
@@ -21,6 +22,7 @@ use fairlead_auth::authorization::union::{AlwaysAllow, AlwaysDeny, Masters, Unio
 use fairlead_auth::{Authenticator, Authorizer, AuthzAttributes, Decision, ObjectSource, bootstrap};
 use fairlead_builtin::auth::Auth;
 use fairlead_resource::{AuthorizeCreate, Request};
+use fairlead_telemetry::Families;
 use futures_util::future::BoxFuture;
 use std::fs;
 use std::path::Path;
@@ -53,6 +55,7 @@ impl Access {
         identity: &Identity,
         objects: Arc<dyn ObjectSource>,
         clock: Arc<dyn Clock>,
+        families: &Families,
     ) -> Result<Access> {
         let client_ca_pem = match &config.authentication.client_ca {
             Some(path) => read(path)?,
@@ -63,16 +66,20 @@ impl Access {
         let mut authorizers: Vec<Arc<dyn Authorizer>> = vec![Arc::new(Masters)];
         let mut rbac = None;
         for mode in &config.authorization_modes {
-            authorizers.push(match mode {
-                Mode::Node => Arc::new(NodeAuthorizer::new(objects.clone(), bootstrap::node_rules())),
+            let (authorizer, kind, name): (Arc<dyn Authorizer>, _, _) = match mode {
+                Mode::Node => {
+                    let node = NodeAuthorizer::new(objects.clone(), bootstrap::node_rules());
+                    (Arc::new(node), "Node", "node")
+                }
                 Mode::Rbac => {
                     let one = Arc::new(Rbac::new(objects.clone()));
                     rbac = Some(one.clone());
-                    one
+                    (one, "RBAC", "rbac")
                 }
-                Mode::AlwaysAllow => Arc::new(AlwaysAllow),
-                Mode::AlwaysDeny => Arc::new(AlwaysDeny),
-            });
+                Mode::AlwaysAllow => (Arc::new(AlwaysAllow), "AlwaysAllow", "alwaysallow"),
+                Mode::AlwaysDeny => (Arc::new(AlwaysDeny), "AlwaysDeny", "alwaysdeny"),
+            };
+            authorizers.push(Counted::new(authorizer, kind, name, families));
         }
         Ok(Access {
             authenticator,

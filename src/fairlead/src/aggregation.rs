@@ -10,7 +10,7 @@ use fairlead_discovery::{RemoteGroupVersion, Route, Router, RoutingSnapshot, rep
 use fairlead_gateway::objects::{API_SERVICES, ApiServices, BACKEND_POLICIES, BackendPolicies, ObjectSource, Resource};
 use fairlead_gateway::{Gateway, RequestContext};
 use fairlead_resource::{Client, ResourceDefinition};
-use fairlead_server::endpoints::Labels;
+use fairlead_server::measured;
 use fairlead_server::remote::Remote;
 use fairlead_server::request::Identified;
 use fairlead_server::{Body, Response};
@@ -154,9 +154,9 @@ impl Remote for GatewayRemote {
                 return remembered(&request, &backend);
             }
             let Identified { known, user, .. } = request;
-            let labels = Labels::of(&known.info, &known.parts.method, false);
+            let verb = measured::verb(&known.info, &known.parts.method, false);
             let context = RequestContext {
-                verb: labels.verb,
+                verb,
                 long_running: known.info.long_running(),
                 deadline: known.deadline,
                 client: Some(known.connection.peer.ip()),

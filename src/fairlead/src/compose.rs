@@ -15,7 +15,7 @@ use crate::objects::CachedObjects;
 use crate::routes::Routes;
 use crate::scheme::{AllKinds, BuiltinKinds};
 use crate::store::{self, Opened};
-use crate::{conflicts, controllers, custom, encryption, files, shared, version};
+use crate::{conflicts, controllers, custom, encryption, files, shared, sight, version};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use fairlead_api::json;
@@ -107,7 +107,7 @@ pub async fn start(config: Config) -> Result<Running> {
     let (encryption, reloader) = encryption.unzip();
     let caches = CacheSet::new(stores, encryption.clone());
     let objects = Arc::new(CachedObjects::new(caches.clone()));
-    let access = Access::new(&config, &identity, objects.clone(), clock.clone())?;
+    let access = Access::new(&config, &identity, objects.clone(), clock.clone(), &families)?;
     let signing = identity.tokens.sign.take();
     let hooks = Arc::new(access.hooks(&config, signing, objects.clone()));
     let (first, last) = config.network.node_ports;
@@ -130,6 +130,7 @@ pub async fn start(config: Config) -> Result<Running> {
     let gateway_objects = Arc::new(GatewayObjects::new(objects, caches.clone()));
     let routes = Routes::new(kinds.0.definitions.clone(), caches.clone(), gateway_objects.clone());
     published.get_or_init(|| routes.clone());
+    sight::count_aggregations(&families, &routes);
     let router = routes.router();
 
     let admission = admission::chain(
@@ -254,7 +255,7 @@ pub async fn start(config: Config) -> Result<Running> {
         health,
         drain: drain.clone(),
     };
-    let chain = Chain::new(services, settings(&config, &identity, &access, address));
+    let chain = Chain::new(services, settings(&config, &identity, &access, address)?);
     let listening = ListenerConfig {
         tls: identity.tls.clone(),
         max_streams: config.tls.max_streams,
@@ -371,7 +372,7 @@ fn standard_policy(config: &Config) -> Policy {
     policy
 }
 
-fn settings(config: &Config, identity: &Identity, access: &Access, address: SocketAddr) -> Settings {
+fn settings(config: &Config, identity: &Identity, access: &Access, address: SocketAddr) -> Result<Settings> {
     let accounts = &config.service_accounts;
     let host = match &config.external_hostname {
         Some(host) => format!("{host}:{}", address.port()),
@@ -386,7 +387,10 @@ fn settings(config: &Config, identity: &Identity, access: &Access, address: Sock
         configuration: json::to_vec(&configuration).into(),
         keys: json::to_vec(&keys::jwks(&identity.tokens.verify)).into(),
     });
-    Settings {
+    Ok(Settings {
+        sampling: config.sight.sampling()?,
+        pages: config.sight.pages(),
+        page: config.sight.page,
         request_timeout: config.limits.request_timeout,
         min_request_timeout: config.limits.min_request_timeout,
         max_reads_in_flight: config.limits.reads_in_flight,
@@ -397,7 +401,7 @@ fn settings(config: &Config, identity: &Identity, access: &Access, address: Sock
         version: Bytes::from(version::document()),
         openid,
         ..Settings::default()
-    }
+    })
 }
 
 /// Reads the serving certificates again when their files change.

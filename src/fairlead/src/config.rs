@@ -5,6 +5,7 @@ pub mod etcd;
 use crate::controllers;
 use crate::encryption::EncryptionFile;
 use crate::flags::{Flags, ports};
+use crate::sight::Sight;
 use anyhow::{Context, Result, bail, ensure};
 use etcd::EtcdSettings;
 use fairlead_auth::authentication::request_header::IdentityHeaders;
@@ -56,6 +57,8 @@ pub struct Config {
     pub enabled: Enabled,
     /// What clients are shown of aggregated API servers that do not answer.
     pub aggregated_discovery: DiscoveryMode,
+    /// What operators see.
+    pub sight: Sight,
     pub event_ttl: Duration,
     pub allow_privileged: bool,
     /// Seconds: not ready, unreachable.
@@ -228,6 +231,7 @@ impl Config {
                 "LastKnown" => DiscoveryMode::LastKnown,
                 other => bail!("--aggregated-discovery: {other:?} is neither Upstream nor LastKnown"),
             },
+            sight: Sight::new(flags)?,
             event_ttl: flags.duration("event-ttl"),
             allow_privileged: !flags.given("allow-privileged") || flags.bool("allow-privileged"),
             tolerations: (

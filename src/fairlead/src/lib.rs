@@ -6,7 +6,7 @@
 //!   for everyone who reads them. [`bootstrap`], [`authentication_info`]: those every server has.
 //! - [`routes`], [`custom`], [`aggregation`], [`conflicts`]: what is served, by whom. [`controllers`],
 //!   [`remote_content`], [`remote_objects`]: the loops beside it.
-//! - [`backup`]: the commands beside the server. [`testing`]: a server for tests.
+//! - [`sight`]: what operators see. [`backup`]: the commands beside the server. [`testing`]: a server for tests.
 
 pub mod access;
 pub mod admission;
@@ -37,6 +37,7 @@ pub mod remote_objects;
 pub mod routes;
 pub mod scheme;
 pub mod shared;
+pub mod sight;
 pub mod store;
 pub mod testing;
 pub mod version;

@@ -14,7 +14,7 @@ const PLATFORM: &str = if cfg!(target_arch = "aarch64") {
     "linux/amd64"
 };
 /// COMPAT: clients parse it; there is no Go here.
-const GO_VERSION: &str = "go1.26.6";
+pub const GO_VERSION: &str = "go1.26.6";
 
 /// Names and values in the order upstream prints them.
 pub const FIELDS: [(&str, &str); 13] = [

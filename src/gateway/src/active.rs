@@ -39,7 +39,7 @@ pub async fn run(backend: Arc<Backend>) {
         let checks = endpoints.iter().map(|(pool, endpoint)| check(pool, endpoint, active));
         let outcomes = join_all(checks).await;
         streaks.retain(|name, _| endpoints.iter().any(|(_, e)| e.authority == *name));
-        for ((pool, endpoint), good) in endpoints.iter().zip(outcomes) {
+        for ((_, endpoint), good) in endpoints.iter().zip(outcomes) {
             let streak = streaks.entry(endpoint.authority.clone()).or_default();
             *streak = streak.after(good);
             if streak.bad >= active.unhealthy_threshold && endpoint.health.set_down(true) {
@@ -48,7 +48,7 @@ pub async fn run(backend: Arc<Backend>) {
                     endpoint = endpoint.authority,
                     "health checks fail"
                 );
-                pool.metrics().ejected();
+                endpoint.metrics.ejected();
             } else if streak.good >= active.healthy_threshold && endpoint.health.set_down(false) {
                 tracing::info!(
                     backend = backend.name(),

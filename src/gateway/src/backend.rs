@@ -4,9 +4,11 @@
 use crate::apiservice::{ApiService, Available, ConditionStatus, Remote, ServiceReference};
 use crate::body::Body;
 use crate::connect::Connector;
+use crate::endpoint::Endpoint;
 use crate::layers::{self, Refusal, Stack};
-use crate::metrics::{BackendMetrics, Metrics};
+use crate::metrics::{BackendMetrics, EndpointNow, Metrics};
 use crate::objects::{ENDPOINT_SLICES, SERVICES};
+use crate::outlier::State;
 use crate::policy::{Live, Policy};
 use crate::pool::{Outgoing, Pool};
 use crate::resolve::{ResolveError, Resolver};
@@ -152,6 +154,20 @@ impl Backend {
     /// The endpoints as they are now, of the Service that gets most requests where there are several.
     pub fn pool(&self) -> Result<Arc<Pool>, PoolError> {
         self.routes.any()
+    }
+
+    /// The endpoints as they were when they were last needed.
+    pub fn known_endpoints(&self) -> Vec<EndpointNow> {
+        let now = |pool: &Pool, endpoint: &Arc<Endpoint>| EndpointNow {
+            backend: self.api_service.name.clone(),
+            endpoint: endpoint.authority.clone(),
+            healthy: !matches!(pool.state(endpoint), State::Ejected(_)),
+            in_flight: endpoint.load(),
+        };
+        let routes = self.routes.all();
+        let pools = routes.iter().filter_map(|route| route.known_pool());
+        let known = pools.flat_map(|pool| pool.endpoints().iter().map(|e| now(pool, e)).collect::<Vec<_>>());
+        known.collect()
     }
 
     /// Requests to a backend that is not available are refused at once.

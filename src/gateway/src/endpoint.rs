@@ -3,7 +3,7 @@
 
 use crate::body::Attempt;
 use crate::connect::{ConnectError, Connector};
-use crate::metrics::BackendMetrics;
+use crate::metrics::{BackendMetrics, EndpointMetrics};
 use crate::outlier::Health;
 use crate::patient::PatientTimer;
 use crate::resolve::Target;
@@ -52,6 +52,7 @@ pub struct Endpoint {
     pub target: Target,
     /// Host and port, as in the `Host` header.
     pub authority: String,
+    pub metrics: EndpointMetrics,
     connections: Mutex<Connections>,
     /// Held while the first connection is made, so that a burst makes one and not hundreds.
     dialing: tokio::sync::Mutex<()>,
@@ -108,9 +109,11 @@ pub struct Release {
 }
 
 impl Endpoint {
-    pub fn new(target: Target) -> Endpoint {
+    pub fn new(target: Target, metrics: &BackendMetrics) -> Endpoint {
+        let authority = target.to_string();
         Endpoint {
-            authority: target.to_string(),
+            metrics: metrics.endpoint(&authority),
+            authority,
             target,
             connections: Mutex::default(),
             dialing: tokio::sync::Mutex::default(),
@@ -132,12 +135,7 @@ impl Endpoint {
     }
 
     /// An open connection with room, or a new one.
-    pub async fn lease(
-        &self,
-        connector: &Connector,
-        tuning: &Tuning,
-        metrics: &BackendMetrics,
-    ) -> Result<Lease, ConnectError> {
+    pub async fn lease(&self, connector: &Connector, tuning: &Tuning) -> Result<Lease, ConnectError> {
         while let Some(lease) = self.open_lease(tuning) {
             if let Some(lease) = lease.ready().await {
                 return Ok(lease);
@@ -163,7 +161,7 @@ impl Endpoint {
         }
         let started = Instant::now();
         let dialed = self.dial(connector, tuning).await;
-        metrics.connected(started.elapsed(), dialed.as_ref().err());
+        self.metrics.connected(started.elapsed(), dialed.as_ref().err());
         *self.dial_error.lock().unwrap_or_else(PoisonError::into_inner) = dialed.as_ref().err().cloned();
         self.dials.fetch_add(1, Ordering::Release);
         dialed
@@ -184,8 +182,12 @@ impl Endpoint {
                 .max_header_list_size(1 << 20);
             let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(refused)?;
             let allowed = Arc::new(AtomicUsize::new(INITIAL_STREAMS));
+            let (limit, open) = (allowed.clone(), self.metrics.connection());
             // The connection ends by itself, when its last sender is dropped or its peer is gone.
-            drop(spawn("backend connection", drive(connection, allowed.clone())));
+            drop(spawn("backend connection", async move {
+                drive(connection, limit).await;
+                drop(open);
+            }));
             let streams = Arc::new(AtomicUsize::new(0));
             let lease = Lease {
                 sender: Sender::Http2(sender.clone(), Stream::new(&streams)),
@@ -201,7 +203,11 @@ impl Endpoint {
             Ok(lease)
         } else {
             let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(refused)?;
-            drop(spawn("backend connection", async move { drop(connection.await) }));
+            let open = self.metrics.connection();
+            drop(spawn("backend connection", async move {
+                drop(connection.await);
+                drop(open);
+            }));
             self.lock().speaks_http1 = true;
             Ok(Lease {
                 sender: Sender::Http1(sender),

@@ -24,6 +24,7 @@ use compact_str::CompactString;
 use fairlead_api::{Clock, UserInfo};
 use fairlead_telemetry::Families;
 use fairlead_telemetry::task::spawn;
+use fairlead_telemetry::work::Work;
 use http::{Request, Response};
 use rustls::RootCertStore;
 use std::collections::{HashMap, HashSet};
@@ -58,6 +59,7 @@ struct Inner {
     api_services: Arc<dyn ApiServices>,
     clock: Arc<dyn Clock>,
     probing: Probing,
+    checks: Work,
     backends: ArcSwap<HashMap<CompactString, Arc<Backend>>>,
     policy: Policy,
     static_addresses: Vec<(String, Target)>,
@@ -96,7 +98,7 @@ impl Gateway {
         };
         let metrics = Metrics::new(families);
         let learning = Learning::new(clock.clone(), metrics.clone());
-        Gateway(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             learning: Arc::new(learning),
             shared: Shared {
                 resolver,
@@ -112,11 +114,19 @@ impl Gateway {
             api_services,
             clock,
             probing: config.probing,
+            checks: Work::of(families, "RemoteAvailabilityController"),
             backends: ArcSwap::default(),
             synced: AtomicU64::new(0),
             synced_policies: AtomicU64::new(0),
             syncing: Mutex::default(),
-        }))
+        });
+        let measured = Arc::downgrade(&inner);
+        families.before_reading(move || {
+            if let Some(inner) = measured.upgrade() {
+                inner.measure();
+            }
+        });
+        Gateway(inner)
     }
 
     /// The backend of an APIService; `None` where there is none, or it names no service.
@@ -317,6 +327,23 @@ impl Inner {
         }
     }
 
+    /// Brings metrics up to date.
+    fn measure(&self) {
+        let metrics = &self.shared.metrics;
+        for (name, group) in self.learning.groups().iter() {
+            if let Some(at) = group.learnt.at() {
+                metrics.discovery_confirmed(name, at);
+            }
+        }
+        let endpoints: Vec<_> = self
+            .backends
+            .load()
+            .values()
+            .flat_map(|b| b.known_endpoints())
+            .collect();
+        metrics.refresh(self.clock.now(), &endpoints);
+    }
+
     /// Groups served here are always available. Returns whether all conditions are written.
     async fn write_local_conditions(&self) -> bool {
         let mut all = true;
@@ -345,11 +372,16 @@ impl Inner {
             } else {
                 self.probing.timeout
             };
+            let working = self.checks.add().start();
             let verdict = availability::check(&backend, self.source.as_ref(), timeout).await;
             let available = verdict.is_true();
             backend.set_available(verdict.clone());
             self.learning.judged();
             let written = self.write(&object, &verdict).await;
+            drop(working);
+            if !(available && written) {
+                self.checks.retry();
+            }
             let pause = match (available, written) {
                 (_, false) => WRITE_PAUSE,
                 (true, true) => self.probing.interval,

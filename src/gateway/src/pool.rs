@@ -5,7 +5,7 @@ use crate::body::{Body, BoxError, Guarded, Replay};
 use crate::connect::{ConnectError, Connector, io_text};
 use crate::endpoint::{Endpoint, Release, Tuning};
 use crate::latency::Latencies;
-use crate::metrics::BackendMetrics;
+use crate::metrics::{Attempted, BackendMetrics};
 use crate::outlier::State;
 use crate::patient::timeout;
 use crate::policy::{Live, Outlier, Policy};
@@ -101,7 +101,7 @@ impl Pool {
         let known = |target: &Target| old.iter().find(|e| e.target == *target).cloned();
         let new = targets
             .iter()
-            .map(|t| known(t).unwrap_or_else(|| Arc::new(Endpoint::new(t.clone()))))
+            .map(|t| known(t).unwrap_or_else(|| Arc::new(Endpoint::new(t.clone(), &self.metrics))))
             .collect();
         self.endpoints.store(Arc::new(new));
     }
@@ -170,7 +170,7 @@ impl Pool {
             match self.connector.connect_http1(&endpoint.target, &policy.tuning).await {
                 Ok(stream) => return Ok((stream, endpoint.authority.clone())),
                 Err(error) => {
-                    self.metrics.failed_to_connect(&error);
+                    endpoint.metrics.failed_to_connect(&error);
                     self.note_failure(&endpoint, &Failed::to_connect(error.clone()));
                     if avoid.is_some() || !self.has_choice() {
                         return Err(error);
@@ -193,11 +193,11 @@ impl Pool {
         let started = Instant::now();
         let response = self.exchange(endpoint, outgoing, policy, patience).await?;
         let took = started.elapsed();
-        self.metrics.answered();
+        endpoint.metrics.attempted(Attempted::Answered);
         if outgoing.long_running {
             return Ok(response);
         }
-        self.metrics.first_byte(took);
+        endpoint.metrics.first_byte(took);
         self.latencies.record(took);
         let is_error = matches!(response.status().as_u16(), 502..=504);
         self.judge(endpoint, is_error, took, &policy.outlier);
@@ -212,7 +212,7 @@ impl Pool {
         patience: Option<Duration>,
     ) -> Result<Response<Body>, Failed> {
         let load = endpoint.begin();
-        let lease = endpoint.lease(&self.connector, &policy.tuning, &self.metrics).await;
+        let lease = endpoint.lease(&self.connector, &policy.tuning).await;
         let lease = lease.map_err(Failed::to_connect)?;
         let request = outgoing.request(endpoint, lease.is_http2());
         let sending = lease.send(request, endpoint, load, policy.tuning.max_idle_http1);
@@ -295,14 +295,14 @@ impl Pool {
     /// An attempt had no answer.
     pub fn note_failure(&self, endpoint: &Arc<Endpoint>, failed: &Failed) {
         if failed.error.by_client {
-            self.metrics.attempted("canceled");
+            endpoint.metrics.attempted(Attempted::Canceled);
             return;
         }
-        self.metrics.attempted(match failed {
-            Failed { impatient: true, .. } => "timeout",
-            Failed { silent: true, .. } => "silent",
-            Failed { sent: true, .. } => "lost",
-            Failed { .. } => "not_sent",
+        endpoint.metrics.attempted(match failed {
+            Failed { impatient: true, .. } => Attempted::Timeout,
+            Failed { silent: true, .. } => Attempted::Silent,
+            Failed { sent: true, .. } => Attempted::Lost,
+            Failed { .. } => Attempted::NotSent,
         });
         if failed.impatient {
             self.judge(endpoint, true, Duration::ZERO, &self.live.load().outlier);
@@ -315,7 +315,7 @@ impl Pool {
     /// Counts a failure, which may eject the endpoint.
     pub fn eject(&self, endpoint: &Endpoint) {
         if endpoint.health.failed(self.now_millis(), &self.live.load().outlier) {
-            self.metrics.ejected();
+            endpoint.metrics.ejected();
         }
     }
 
@@ -324,7 +324,7 @@ impl Pool {
             && self.may_eject_outlier(outlier)
             && endpoint.health.eject(self.now_millis(), outlier, reason)
         {
-            self.metrics.ejected();
+            endpoint.metrics.ejected();
         }
     }
 

@@ -63,11 +63,12 @@ pub async fn send(pool: &Pool, outgoing: Outgoing) -> Result<Response<Body>, Sen
             Err(failed) => failed,
         };
         pool.note_failure(&endpoint, &failed);
-        let again = attempt < retries.attempts
-            && may_repeat(pool, &outgoing, &failed)
-            && has_time(&outgoing)
-            && pool.budget().withdraw();
-        if !again {
+        if attempt >= retries.attempts || !may_repeat(pool, &outgoing, &failed) || !has_time(&outgoing) {
+            return Err(failed.error);
+        }
+        let allowed = pool.budget().withdraw();
+        pool.metrics().retried(allowed);
+        if !allowed {
             return Err(failed.error);
         }
         let error = failed.error.text;

@@ -17,6 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use dashmap::DashMap;
 use fairlead_api::{Node, json};
+use fairlead_telemetry::trace::{self, Wait};
 use futures_util::future::BoxFuture;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
@@ -27,7 +28,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// Calls webhooks. What is sent and what comes back is JSON; its meaning is the caller's.
 pub trait WebhookClient: Send + Sync {
@@ -64,6 +65,8 @@ pub struct Webhooks {
 struct Hook {
     /// As errors show it: `https://host:port/path`, without the query.
     url: String,
+    /// Host and port, as metrics tell them apart.
+    host: String,
     path: String,
     pool: Pool,
     targets: Option<LiveTargets>,
@@ -149,7 +152,7 @@ impl Webhooks {
         let pool = Pool::new(
             connector,
             self.live.clone(),
-            self.metrics.backend("webhook"),
+            self.metrics.backend(crate::metrics::WEBHOOKS),
             Arc::new(Notify::new()),
         );
         let targets = match service {
@@ -170,6 +173,7 @@ impl Webhooks {
         };
         Ok(Hook {
             url,
+            host: format!("{host}:{port}"),
             path,
             pool,
             targets,
@@ -185,42 +189,58 @@ impl WebhookClient for Webhooks {
         allowed: Duration,
     ) -> BoxFuture<'a, Result<Bytes, WebhookError>> {
         Box::pin(async move {
-            let hook = self.hook(client_config)?;
-            let query = format!("?timeout={}", go_duration(allowed));
-            let failed = |why: &str| WebhookError::plain(format!("Post {:?}: {why}", format!("{}{query}", hook.url)));
-            if let Some(targets) = &hook.targets {
-                targets.refresh(&hook.pool).map_err(|e| failed(&e.to_string()))?;
-            }
-            let path_and_query: PathAndQuery = format!("{}{query}", hook.path)
-                .parse()
-                .map_err(|_| failed("invalid path"))?;
-            let headers = headers(body.len());
-            let outgoing = Outgoing::new(Method::POST, path_and_query, headers, Replay::new(full(body)));
-            let exchange = async {
-                let (parts, body) = hook
-                    .pool
-                    .send(outgoing)
-                    .await
-                    .map_err(|e| failed(&e.text))?
-                    .into_parts();
-                let bytes = read(body, MAX_ANSWER).await.map_err(|e| {
-                    WebhookError::plain(format!(
-                        "unexpected error when reading response body. Please retry. Original error: {e}"
-                    ))
-                })?;
-                Ok((parts, bytes))
-            };
-            let (parts, bytes) = match timeout(allowed, exchange).await {
-                Ok(answer) => answer?,
-                Err(_) => {
-                    return Err(WebhookError {
-                        timed_out: true,
-                        ..failed("context deadline exceeded")
-                    });
-                }
-            };
-            understood(&parts, bytes)
+            let started = Instant::now();
+            let answer = self.ask(client_config, body, allowed).await;
+            trace::spent(Wait::Webhook, started.elapsed());
+            answer
         })
+    }
+}
+
+impl Webhooks {
+    async fn ask(&self, client_config: &Node, body: Bytes, allowed: Duration) -> Result<Bytes, WebhookError> {
+        let hook = self.hook(client_config)?;
+        let query = format!("?timeout={}", go_duration(allowed));
+        let failed = |why: &str| WebhookError::plain(format!("Post {:?}: {why}", format!("{}{query}", hook.url)));
+        if let Some(targets) = &hook.targets {
+            targets.refresh(&hook.pool).map_err(|e| failed(&e.to_string()))?;
+        }
+        let path_and_query: PathAndQuery = format!("{}{query}", hook.path)
+            .parse()
+            .map_err(|_| failed("invalid path"))?;
+        let headers = headers(body.len());
+        let outgoing = Outgoing::new(Method::POST, path_and_query, headers, Replay::new(full(body)));
+        let exchange = async {
+            let (parts, body) = hook
+                .pool
+                .send(outgoing)
+                .await
+                .map_err(|e| failed(&e.text))?
+                .into_parts();
+            let bytes = read(body, MAX_ANSWER).await.map_err(|e| {
+                WebhookError::plain(format!(
+                    "unexpected error when reading response body. Please retry. Original error: {e}"
+                ))
+            })?;
+            Ok((parts, bytes))
+        };
+        let started = Instant::now();
+        let outcome = timeout(allowed, exchange).await;
+        let code = match &outcome {
+            Ok(Ok((parts, _))) => Some(parts.status.as_u16()),
+            _ => None,
+        };
+        self.metrics.called(&hook.host, code, started.elapsed());
+        let (parts, bytes) = match outcome {
+            Ok(answer) => answer?,
+            Err(_) => {
+                return Err(WebhookError {
+                    timed_out: true,
+                    ..failed("context deadline exceeded")
+                });
+            }
+        };
+        understood(&parts, bytes)
     }
 }
 
@@ -240,6 +260,9 @@ fn headers(length: usize) -> HeaderMap {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CONTENT_LENGTH, length.into());
     headers.insert(header::USER_AGENT, HeaderValue::from_static("kube-apiserver-admission"));
+    if let Some(trace) = trace::header().and_then(|t| HeaderValue::from_str(&t).ok()) {
+        headers.insert(crate::headers::TRACEPARENT.clone(), trace);
+    }
     headers
 }
 

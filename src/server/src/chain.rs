@@ -8,9 +8,11 @@ use crate::filters::audit::{Audit, Auditor};
 use crate::filters::authentication::Authentication;
 use crate::filters::authorization::Authorization;
 use crate::filters::cors::Cors;
+use crate::filters::cross_site::CrossSite;
 use crate::filters::deadline::Deadline;
 use crate::filters::impersonation::Impersonation;
 use crate::filters::in_flight::InFlight;
+use crate::filters::observation::{Observation, Sampling};
 use crate::filters::panic_recovery::PanicRecovery;
 use crate::filters::request_info::RequestInfoGate;
 use crate::filters::response_headers::ResponseHeaders;
@@ -20,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::remote::Remote;
 use crate::request::{Identified, Received};
 use crate::router::RequestRouter;
+use crate::zpages::Pages;
 use bytes::Bytes;
 use fairlead_auth::authentication::request_header::IdentityHeaders;
 use fairlead_auth::{Authenticator, Authorizer};
@@ -71,6 +74,12 @@ pub struct Settings {
     pub strict_transport_security: Option<HeaderValue>,
     /// Headers that name users beside the standard ones; they end at authentication.
     pub identity_headers: IdentityHeaders,
+    /// Which requests are traced and logged.
+    pub sampling: Sampling,
+    /// Whether `/ui/` is served.
+    pub page: bool,
+    /// `/statusz` and `/flagz`.
+    pub pages: Pages,
     /// The document of `/version`, compact.
     pub version: Bytes,
     /// `/.well-known/openid-configuration` and the key set; `None` where no tokens are issued.
@@ -95,6 +104,9 @@ impl Default for Settings {
             allowed_origins: Vec::new(),
             strict_transport_security: None,
             identity_headers: IdentityHeaders::default(),
+            sampling: Sampling::default(),
+            page: false,
+            pages: Pages::default(),
             version: Bytes::from_static(b"{}"),
             openid: None,
         }
@@ -110,7 +122,7 @@ pub struct Chain {
 
 impl Chain {
     pub fn new(services: Services, settings: Settings) -> Chain {
-        let metrics = Metrics::register(&services.families);
+        let metrics = Metrics::register(&services.families).of(services.router.clone());
         let entropy = services.entropy.clone();
         let (authenticator, authorizer) = (services.authenticator.clone(), services.authorizer.clone());
         let auditor = services.auditor.clone();
@@ -132,6 +144,7 @@ impl Chain {
                 .layer(filter(Authorization {
                     authorizer,
                     metrics: metrics.clone(),
+                    page: s.page,
                 }))
                 .service(RequestRouter::new(services, settings, metrics.clone())),
         );
@@ -139,6 +152,11 @@ impl Chain {
         // Identity: from a request to somebody's request.
         let identity = BoxCloneSyncService::new(
             ServiceBuilder::new()
+                // Outside of everything that may refuse: refusals are seen as well.
+                .layer(filter(Observation {
+                    sampling: s.sampling,
+                    entropy: entropy.clone(),
+                }))
                 // The clock starts when the request came, not when it got here.
                 .layer(filter(Deadline {
                     default: s.request_timeout,
@@ -148,6 +166,11 @@ impl Chain {
                 .layer(filter(WarningHeaders))
                 // Browsers ask without credentials first.
                 .layer(filter(Cors {
+                    allowed_origins: s.allowed_origins.clone(),
+                }))
+                // Before anybody's credentials are looked at.
+                .layer(gate(CrossSite {
+                    page: s.page,
                     allowed_origins: s.allowed_origins,
                 }))
                 .layer(filter(Authentication {

@@ -1,17 +1,20 @@
-//! The server's own paths: `/`, `/version`, `/metrics`, health, OpenID discovery. Everything else is not found.
+//! The server's own paths: `/`, `/version`, `/metrics`, health, `/statusz`, `/flagz`, OpenID discovery. Everything else is not found.
 
 use crate::body::Response;
 use crate::encode;
+use crate::measured::Target;
 use crate::metrics::Metrics;
 use crate::negotiate::Route;
+use crate::page;
 use crate::request::Known;
 use crate::request_info::RequestInfo;
 use crate::router::{Shared, failure};
+use crate::zpages;
 use fairlead_api::{Status, json, node};
 use fairlead_discovery::{RoutingSnapshot, report};
 use fairlead_telemetry::health::Endpoint;
-use fairlead_telemetry::{process, text};
-use http::header::CACHE_CONTROL;
+use fairlead_telemetry::{openmetrics, process, text};
+use http::header::{ACCEPT, CACHE_CONTROL};
 use http::{HeaderValue, Method};
 
 /// Answers one of the server's own paths.
@@ -31,11 +34,21 @@ pub async fn serve(shared: &Shared, snapshot: &RoutingSnapshot, known: &Known) -
         "/" | "/index.html" => index(shared, snapshot),
         "/version" | "/version/" => version(shared, known),
         _ if path.starts_with("/version/") => failure(&Status::no_such_resource(), known),
-        "/metrics" => metrics(shared),
+        "/metrics" => metrics(shared, known),
         "/debug/aggregation" => aggregation(shared, snapshot, known),
         crate::backup::PATH => crate::backup::serve(shared, known).await,
         "/metrics/slis" => encode::whole(200, text::CONTENT_TYPE, slis(shared).await.into(), false),
+        "/statusz" if shared.settings.pages.statusz => {
+            zpages::statusz(&shared.settings.pages, &paths(shared, snapshot), known)
+        }
+        "/flagz" => match &shared.settings.pages.flagz {
+            Some(flags) => zpages::flagz(flags, known),
+            None => encode::page_not_found(),
+        },
         "/.well-known/openid-configuration" | "/openid/v1/jwks" => openid(shared, known),
+        _ if shared.settings.page && path.starts_with("/ui") => {
+            page::serve(known).unwrap_or_else(encode::page_not_found)
+        }
         _ => crate::openapi::serve(shared, snapshot, known).unwrap_or_else(encode::page_not_found),
     }
 }
@@ -80,11 +93,19 @@ fn version(shared: &Shared, known: &Known) -> Response {
     )
 }
 
-fn metrics(shared: &Shared) -> Response {
+/// The text format, or OpenMetrics for scrapers that want it more, with exemplars.
+fn metrics(shared: &Shared, known: &Known) -> Response {
+    let families = &shared.services.families;
     let mut out = String::with_capacity(256 * 1024);
-    text::write(&shared.services.families.gather(), &mut out);
-    process::write(&mut out);
-    encode::whole(200, text::CONTENT_TYPE, out.into(), false)
+    let gzip = encode::accepts_gzip(&known.parts.headers);
+    if openmetrics::is_wanted(known.header(ACCEPT)) {
+        let own = |out: &mut String| process::write(text::Format::OpenMetrics, out);
+        openmetrics::write(families, own, &mut out);
+        return encode::whole(200, openmetrics::CONTENT_TYPE, out.into(), gzip);
+    }
+    text::write(&families.gather(), &mut out);
+    process::write(text::Format::Text, &mut out);
+    encode::whole(200, text::CONTENT_TYPE, out.into(), gzip)
 }
 
 /// Who serves each group-version: JSON, or a table for people (`?format=text`, or a client that accepts only text).
@@ -103,25 +124,31 @@ fn aggregation(shared: &Shared, snapshot: &RoutingSnapshot, known: &Known) -> Re
     encode::whole(200, "application/json", json.into(), false)
 }
 
-/// Health as metrics: `kubernetes_healthcheck` of every check.
+/// Health as metrics: the outcome of every check now, and how often it was asked for here with which outcome.
 async fn slis(shared: &Shared) -> String {
-    let mut out = String::new();
-    text::header(
+    let families = &shared.health_families;
+    let now = families.gauges(
         "kubernetes_healthcheck",
         "The result of health checks.",
-        "gauge",
-        &mut out,
+        &["name", "type"],
+    );
+    let total = families.counters(
+        "kubernetes_healthchecks_total",
+        "Results of health checks so far.",
+        &["name", "status", "type"],
     );
     for endpoint in Endpoint::ALL {
         for name in shared.services.health.names(endpoint) {
             let healthy = matches!(shared.services.health.one(endpoint, &name).await, Some(Ok(())));
-            out.push_str(&format!(
-                "kubernetes_healthcheck{{name=\"{name}\",type=\"{}\"}} {}\n",
-                endpoint.name(),
-                u8::from(healthy)
-            ));
+            let status = if healthy { "success" } else { "error" };
+            now.with(&[&name, endpoint.name()]).set(i64::from(healthy));
+            total.with(&[&name, status, endpoint.name()]).inc();
         }
     }
+    let mut out = String::new();
+    let mut told = families.gather();
+    told.retain(|family| family.name().starts_with("kubernetes_"));
+    text::write(&told, &mut out);
     out
 }
 
@@ -159,11 +186,26 @@ fn openid(shared: &Shared, known: &Known) -> Response {
 
 /// `/`: every path there is. COMPAT: JSON, whatever is accepted.
 fn index(shared: &Shared, snapshot: &RoutingSnapshot) -> Response {
-    let mut paths: Vec<String> = ["/apis", "/apis/", "/flagz", "/metrics", "/metrics/slis", "/openapi/v2"]
+    let document = node!({ "paths": (paths(shared, snapshot)) });
+    encode::whole(
+        200,
+        "application/json",
+        encode::indented(&json::to_vec(&document)).into(),
+        false,
+    )
+}
+
+/// Every path there is, sorted.
+fn paths(shared: &Shared, snapshot: &RoutingSnapshot) -> Vec<String> {
+    let mut paths: Vec<String> = ["/apis", "/apis/", "/metrics", "/metrics/slis", "/openapi/v2"]
         .into_iter()
-        .chain(["/openapi/v3", "/openapi/v3/", "/statusz", "/version"])
+        .chain(["/openapi/v3", "/openapi/v3/", "/version"])
         .map(str::to_owned)
         .collect();
+    let pages = &shared.settings.pages;
+    paths.extend(shared.settings.page.then(|| "/ui/".to_owned()));
+    paths.extend(pages.statusz.then(|| "/statusz".to_owned()));
+    paths.extend(pages.flagz.is_some().then(|| "/flagz".to_owned()));
     if shared.settings.openid.is_some() {
         paths.extend(["/.well-known/openid-configuration", "/openid/v1/jwks"].map(str::to_owned));
     }
@@ -195,73 +237,16 @@ fn index(shared: &Shared, snapshot: &RoutingSnapshot) -> Response {
     }
     paths.sort();
     paths.dedup();
-    let document = node!({ "paths": paths });
-    encode::whole(
-        200,
-        "application/json",
-        encode::indented(&json::to_vec(&document)).into(),
-        false,
-    )
+    paths
 }
 
 /// Counts a request the server gave up.
 pub fn count_termination(metrics: &Metrics, info: &RequestInfo, method: &Method, code: u16) {
-    let labels = Labels::of(info, method, false);
+    let target = Target::unrouted(info, method, metrics.serves(info));
     let code = code.to_string();
-    let [verb, group, version, resource, subresource, scope, component] = labels.target(info);
+    let [verb, group, version, resource, subresource, scope, component] = target.labels();
     metrics
         .terminations
         .with(&[verb, group, version, resource, subresource, scope, component, &code])
         .inc();
-}
-
-/// The verb of a request as metrics name it, and the rest of the labels.
-pub struct Labels {
-    pub verb: &'static str,
-}
-
-impl Labels {
-    /// `apply` tells a server-side apply from other patches.
-    pub fn of(info: &RequestInfo, method: &Method, apply: bool) -> Labels {
-        let verb = match info.verb.as_str() {
-            "watch" if info.resource_request => "WATCH",
-            _ if matches!(
-                info.subresource.as_str(),
-                "attach" | "exec" | "log" | "portforward" | "proxy"
-            ) =>
-            {
-                "CONNECT"
-            }
-            _ => match *method {
-                Method::GET | Method::HEAD if matches!(info.scope(), "resource" | "") => "GET",
-                Method::GET | Method::HEAD => "LIST",
-                Method::PATCH if apply => "APPLY",
-                Method::PATCH => "PATCH",
-                Method::POST => "POST",
-                Method::PUT => "PUT",
-                Method::DELETE if info.verb == "deletecollection" => "DELETECOLLECTION",
-                Method::DELETE => "DELETE",
-                _ => "other",
-            },
-        };
-        Labels { verb }
-    }
-
-    /// verb, group, version, resource, subresource, scope, component.
-    pub fn target<'a>(&self, info: &'a RequestInfo) -> [&'a str; 7] {
-        let subresource = if info.resource_request {
-            info.subresource.as_str()
-        } else {
-            info.path.as_str()
-        };
-        [
-            self.verb,
-            &info.group,
-            &info.version,
-            &info.resource,
-            subresource,
-            info.scope(),
-            "apiserver",
-        ]
-    }
 }

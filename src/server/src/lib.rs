@@ -4,7 +4,7 @@
 //! - [`chain`]: the filters in order, one screen. [`filters`]: one file each.
 //! - [`request_info`]: what a path means. [`router`]: who answers it. [`resources`]: requests for the engine.
 //! - [`negotiate`], [`encode`], [`watch`]: which form an answer takes, and its bytes.
-//! - [`endpoints`], [`openapi`]: the server's own paths.
+//! - [`endpoints`], [`openapi`], [`zpages`], [`page`]: the server's own paths. [`measured`], [`metrics`]: what is told of requests.
 //!
 //! Related: kubernetes/apiserver pkg/server, pkg/endpoints.
 
@@ -17,9 +17,11 @@ pub mod encode;
 pub mod endpoints;
 pub mod filters;
 pub mod listener;
+pub mod measured;
 pub mod metrics;
 pub mod negotiate;
 pub mod openapi;
+pub mod page;
 pub mod query;
 pub mod remote;
 pub mod request;
@@ -29,6 +31,7 @@ pub mod router;
 pub mod tls;
 pub mod watch;
 mod websocket;
+pub mod zpages;
 
 pub use body::{Body, Response};
 pub use chain::{Chain, Services, Settings};

@@ -1,11 +1,14 @@
 //! The server's metric families, with upstream's names, labels and buckets.
 // PERFORMANCE: per-request path
 
+use crate::request_info::RequestInfo;
+use fairlead_discovery::Router;
 use fairlead_telemetry::{Counters, Families, Gauges, Histograms};
 
 /// One handle, cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
+    router: Option<Router>,
     pub requests: Counters,
     pub latency: Histograms,
     pub sli_latency: Histograms,
@@ -25,10 +28,10 @@ pub struct Metrics {
     pub tls_errors: Counters,
     pub authentication_attempts: Counters,
     pub authentication_latency: Histograms,
+    pub client_certificates: Histograms,
     pub authenticated_users: Counters,
     pub authorization_attempts: Counters,
     pub authorization_latency: Histograms,
-    pub authorization_decisions: Counters,
 }
 
 const LATENCY: [f64; 23] = [
@@ -42,6 +45,25 @@ const FILTERS: [f64; 13] = [
 const WATCH_SIZES: [f64; 8] = [1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0, 65536.0, 131072.0];
 const WATCH_LIST: [f64; 17] = [
     0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0,
+];
+
+const HOUR: f64 = 3600.0;
+const DAY: f64 = 24.0 * HOUR;
+const CERTIFICATES: [f64; 14] = [
+    0.0,
+    0.5 * HOUR,
+    HOUR,
+    2.0 * HOUR,
+    6.0 * HOUR,
+    12.0 * HOUR,
+    DAY,
+    2.0 * DAY,
+    4.0 * DAY,
+    7.0 * DAY,
+    30.0 * DAY,
+    90.0 * DAY,
+    180.0 * DAY,
+    360.0 * DAY,
 ];
 
 /// Labels of a request, after the verb.
@@ -67,10 +89,30 @@ const COUNTED: [&str; 9] = [
 ];
 
 impl Metrics {
+    /// The same, of a server that serves what `router` knows.
+    pub fn of(self, router: Router) -> Metrics {
+        Metrics {
+            router: Some(router),
+            ..self
+        }
+    }
+
+    /// Whether a request's group, version and resource exist; others are no label values.
+    pub fn serves(&self, info: &RequestInfo) -> bool {
+        let known = |router: &Router| {
+            router
+                .load()
+                .route(&info.group, &info.version, &info.resource)
+                .is_some()
+        };
+        self.router.as_ref().is_some_and(known)
+    }
+
     pub fn register(families: &Families) -> Metrics {
         let auth: Vec<f64> = (0..15).map(|i| 0.001 * f64::from(1 << i)).collect();
         let bodies: Vec<f64> = (0..31).map(|i| 50_000.0 + 100_000.0 * f64::from(i)).collect();
         Metrics {
+            router: None,
             requests: families.counters(
                 "apiserver_request_total",
                 "Requests by verb, dry run, group, version, resource, scope, component and code.",
@@ -180,6 +222,12 @@ impl Metrics {
                 &["result"],
                 &auth,
             ),
+            client_certificates: families.histograms(
+                "apiserver_client_certificate_expiration_seconds",
+                "How long the certificates of clients are still valid, in seconds.",
+                &[],
+                &CERTIFICATES,
+            ),
             authenticated_users: families.counters(
                 "authenticated_user_requests",
                 "Authenticated requests by user.",
@@ -195,11 +243,6 @@ impl Metrics {
                 "Time spent in authorization in seconds, by result.",
                 &["result"],
                 &auth,
-            ),
-            authorization_decisions: families.counters(
-                "apiserver_authorization_decisions_total",
-                "Final decisions by authorizer and decision.",
-                &["type", "name", "decision"],
             ),
         }
     }

@@ -1,11 +1,10 @@
 //! Requests for local resources: from HTTP to the engine and back.
 // PERFORMANCE: per-request path
 
-use crate::body::{Body, Hold, ReadError, Response};
+use crate::body::{ReadError, Response};
 use crate::encode::{self, Wanted};
-use crate::endpoints::Labels;
 use crate::filters::warnings::Warnings;
-use crate::metrics::Metrics;
+use crate::measured::Measured;
 use crate::negotiate::{self, Format, Offer, Route};
 use crate::request::{Identified, Known};
 use crate::request_info::RequestInfo;
@@ -18,11 +17,10 @@ use http::Method;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// Answers a request for a resource that is served here.
 pub async fn serve(shared: Arc<Shared>, request: Identified, definition: Arc<ResourceDefinition>) -> Response {
-    let measured = Measured::start(&shared.metrics, &request.known);
+    let measured = Measured::resource(&shared.metrics, &request.known, &definition);
     let mut response = match handle(&shared, request, definition).await {
         Ok(response) | Err(response) => response,
     };
@@ -287,100 +285,5 @@ fn media_type(verb: Verb, known: &Known, definition: &ResourceDefinition) -> Sta
                 None => Err(negotiate::unsupported(patches)),
             }
         }
-    }
-}
-
-/// Measures a request until the last byte of its answer.
-struct Measured {
-    metrics: Metrics,
-    info: RequestInfo,
-    labels: Labels,
-    dry_run: String,
-    started: Instant,
-    code: u16,
-    _running: Option<Running>,
-}
-
-/// A long-running request in its gauge.
-struct Running(fairlead_telemetry::metrics::IntGauge);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
-impl Measured {
-    fn start(metrics: &Metrics, known: &Known) -> Measured {
-        let apply = known.header(CONTENT_TYPE) == "application/apply-patch+yaml";
-        let labels = Labels::of(&known.info, &known.parts.method, apply);
-        let running = known.info.long_running().then(|| {
-            let gauge = metrics.long_running.with(&labels.target(&known.info));
-            gauge.inc();
-            Running(gauge)
-        });
-        let mut dry_run: Vec<&str> = known
-            .query
-            .iter()
-            .filter(|(k, _)| k == "dryRun")
-            .map(|(_, v)| v.as_str())
-            .collect();
-        dry_run.sort_unstable();
-        dry_run.dedup();
-        let dry_run = if dry_run.iter().all(|v| *v == "All") {
-            dry_run.join(",")
-        } else {
-            "invalid".into()
-        };
-        Measured {
-            metrics: metrics.clone(),
-            info: known.info.clone(),
-            labels,
-            dry_run,
-            started: known.at,
-            code: 0,
-            _running: running,
-        }
-    }
-
-    /// Records now where all of the answer is here, else when it has been sent.
-    fn finish_with(mut self, response: &mut Response) {
-        self.code = response.status().as_u16();
-        let body: &mut Body = response.body_mut();
-        match body.is_whole() {
-            true => self.record(body.len().unwrap_or(0)),
-            false => body.hold(self),
-        }
-    }
-
-    fn record(&mut self, sent: u64) {
-        let elapsed = self.started.elapsed().as_secs_f64();
-        let target @ [verb, group, version, resource, subresource, scope, component] = self.labels.target(&self.info);
-        let code = self.code.to_string();
-        let counted = [
-            verb,
-            &self.dry_run,
-            group,
-            version,
-            resource,
-            subresource,
-            scope,
-            component,
-            &code,
-        ];
-        self.metrics.requests.with(&counted).inc();
-        self.metrics.latency.with(&counted[..8]).observe(elapsed);
-        if self.dry_run.is_empty() {
-            self.metrics.sli_latency.with(&target).observe(elapsed);
-        }
-        if matches!(verb, "GET" | "LIST") {
-            self.metrics.response_sizes.with(&target).observe(sent as f64);
-        }
-    }
-}
-
-impl Hold for Measured {
-    fn released(&mut self, sent: u64) {
-        self.record(sent);
     }
 }

@@ -6,12 +6,14 @@ use crate::chain::{Services, Settings};
 use crate::encode;
 use crate::endpoints;
 use crate::filters::authorization::Authorized;
+use crate::measured::Measured;
 use crate::metrics::Metrics;
 use crate::negotiate;
 use crate::request::{Identified, Known};
 use crate::resources;
 use fairlead_api::Status;
 use fairlead_discovery::{Route, RoutingSnapshot};
+use fairlead_telemetry::Families;
 use futures_util::future::BoxFuture;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -27,6 +29,8 @@ pub struct Shared {
     pub services: Services,
     pub settings: Settings,
     pub metrics: Metrics,
+    /// What `/metrics/slis` tells, and `/metrics` does not.
+    pub health_families: Families,
 }
 
 impl RequestRouter {
@@ -35,6 +39,7 @@ impl RequestRouter {
             services,
             settings,
             metrics,
+            health_families: Families::default(),
         }))
     }
 }
@@ -55,6 +60,18 @@ impl Service<Authorized<Identified>> for RequestRouter {
 }
 
 async fn route(shared: Arc<Shared>, request: Identified) -> Response {
+    if request.known.info.resource_request {
+        return find(shared, request).await;
+    }
+    let measured = Measured::document(&shared.metrics, &request.known);
+    let mut response = find(shared, request).await;
+    if let Some(measured) = measured {
+        measured.finish_with(&mut response);
+    }
+    response
+}
+
+async fn find(shared: Arc<Shared>, request: Identified) -> Response {
     let snapshot = shared.services.router.load();
     let info = &request.known.info;
     if info.resource_request {

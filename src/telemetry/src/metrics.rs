@@ -1,10 +1,12 @@
 //! Metric families on the prometheus registry: looked up by label values, bounded in series.
 // PERFORMANCE: per-request path
 
+use crate::exemplars::{Exemplar, Exemplars};
+use crate::trace::TraceId;
 use dashmap::DashMap;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{MetricFamily, MetricType};
-pub use prometheus::{Histogram, IntCounter, IntGauge};
+pub use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
 use prometheus::{HistogramOpts, Opts, Registry};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -12,19 +14,27 @@ use std::sync::{Arc, Mutex};
 
 /// More series than this in one family go to one whose label values are all `other`.
 pub const MAX_SERIES: usize = 10_000;
+/// The label value of what is not told apart.
+pub const OTHER: &str = "other";
 
 /// All families of one server. Cheap to clone.
 #[derive(Clone)]
 pub struct Families {
     registry: Registry,
     known: Arc<Mutex<HashMap<&'static str, Known>>>,
+    /// What brings gauges up to date before they are read.
+    refreshes: Arc<Mutex<Vec<Refresh>>>,
     dropped: IntCounter,
 }
+
+type Refresh = Arc<dyn Fn() + Send + Sync>;
 
 /// A counter for each set of label values.
 pub type Counters = Family<IntCounter>;
 /// A gauge for each set of label values.
 pub type Gauges = Family<IntGauge>;
+/// A gauge of fractions for each set of label values.
+pub type FloatGauges = Family<Gauge>;
 /// A histogram for each set of label values.
 pub type Histograms = Family<Histogram>;
 
@@ -44,6 +54,7 @@ pub trait Metric: prometheus::core::Metric + Clone + 'static {
 pub enum Known {
     Counters(Counters),
     Gauges(Gauges),
+    FloatGauges(FloatGauges),
     Histograms(Histograms),
 }
 
@@ -55,6 +66,7 @@ struct Series<M> {
     desc: Desc,
     hasher: RandomState,
     series: DashMap<u64, M>,
+    exemplars: Exemplars,
     dropped: IntCounter,
 }
 
@@ -74,6 +86,7 @@ impl Default for Families {
         Families {
             registry,
             known: Arc::default(),
+            refreshes: Arc::default(),
             dropped,
         }
     }
@@ -89,6 +102,10 @@ impl Families {
         self.family(name, help, labels, &[])
     }
 
+    pub fn float_gauges(&self, name: &'static str, help: &'static str, labels: &[&'static str]) -> FloatGauges {
+        self.family(name, help, labels, &[])
+    }
+
     /// `buckets` are upper bounds, ascending, without `+Inf`.
     pub fn histograms(
         &self,
@@ -100,9 +117,26 @@ impl Families {
         self.family(name, help, labels, buckets)
     }
 
+    /// Runs `refresh` before each reading: for gauges that say how things are, like ages.
+    pub fn before_reading(&self, refresh: impl Fn() + Send + Sync + 'static) {
+        let mut refreshes = self.refreshes.lock().expect("no holder of this lock panics");
+        refreshes.push(Arc::new(refresh));
+    }
+
     /// Every family's current values, sorted by name.
     pub fn gather(&self) -> Vec<MetricFamily> {
+        let refreshes = self.refreshes.lock().expect("no holder of this lock panics").clone();
+        refreshes.iter().for_each(|refresh| refresh());
         self.registry.gather()
+    }
+
+    /// The latest traced observation of each bucket of one series of a histogram, `+Inf` last; empty where there is none.
+    pub fn exemplars(&self, name: &str, metric: &prometheus::proto::Metric) -> Vec<Option<Exemplar>> {
+        let known = self.known.lock().expect("no holder of this lock panics");
+        match known.get(name) {
+            Some(Known::Histograms(family)) => family.exemplars_of(metric),
+            _ => Vec::new(),
+        }
     }
 
     fn family<M: Metric>(
@@ -131,6 +165,7 @@ impl Families {
             desc,
             hasher: RandomState::new(),
             series: DashMap::new(),
+            exemplars: Exemplars::default(),
             dropped: self.dropped.clone(),
         }));
         if labels.is_empty() {
@@ -155,23 +190,31 @@ impl<M> Clone for Family<M> {
 impl<M: Metric> Family<M> {
     /// The series with these label values, in the order of the labels. Keep the result where it is used again.
     pub fn with(&self, values: &[&str]) -> M {
+        self.keyed(values).1
+    }
+
+    /// The series, and the key it is found by.
+    fn keyed(&self, values: &[&str]) -> (u64, M) {
         let series = &self.0;
         debug_assert_eq!(values.len(), series.labels.len(), "{}", series.name);
         let key = series.key(values);
         if let Some(metric) = series.series.get(&key) {
-            return metric.clone();
+            return (key, metric.clone());
         }
         if series.series.len() >= MAX_SERIES {
             series.dropped.inc();
-            let others = vec!["other"; values.len()];
-            return series.make(series.key(&others), &others);
+            let others = vec![OTHER; values.len()];
+            let key = series.key(&others);
+            return (key, series.make(key, &others));
         }
-        series.make(key, values)
+        (key, series.make(key, values))
     }
 
     /// Forgets the series with these label values.
     pub fn remove(&self, values: &[&str]) {
-        self.0.series.remove(&self.0.key(values));
+        let key = self.0.key(values);
+        self.0.series.remove(&key);
+        self.0.exemplars.remove(key);
     }
 
     /// How many series there are.
@@ -181,6 +224,26 @@ impl<M: Metric> Family<M> {
 
     pub fn is_empty(&self) -> bool {
         self.0.series.is_empty()
+    }
+}
+
+impl Family<Histogram> {
+    /// Observes `value`; where it belongs to a recorded trace, it becomes its bucket's example.
+    pub fn observe(&self, values: &[&str], value: f64, trace: Option<TraceId>) {
+        let (key, histogram) = self.keyed(values);
+        histogram.observe(value);
+        if let Some(trace) = trace {
+            self.0.exemplars.put(key, &self.0.buckets, value, trace);
+        }
+    }
+
+    fn exemplars_of(&self, metric: &prometheus::proto::Metric) -> Vec<Option<Exemplar>> {
+        let value_of = |label: &&str| {
+            let pair = metric.get_label().iter().find(|pair| pair.name() == *label);
+            pair.map_or("", |pair| pair.value())
+        };
+        let values: Vec<&str> = self.0.labels.iter().map(value_of).collect();
+        self.0.exemplars.of(self.0.key(&values))
     }
 }
 
@@ -261,6 +324,25 @@ impl Metric for IntGauge {
     fn of(known: &Known) -> Option<Family<Self>> {
         match known {
             Known::Gauges(family) => Some(family.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl Metric for Gauge {
+    const TYPE: MetricType = MetricType::GAUGE;
+
+    fn build(opts: Opts, _: &[f64]) -> prometheus::Result<Self> {
+        Gauge::with_opts(opts)
+    }
+
+    fn known(family: &Family<Self>) -> Known {
+        Known::FloatGauges(family.clone())
+    }
+
+    fn of(known: &Known) -> Option<Family<Self>> {
+        match known {
+            Known::FloatGauges(family) => Some(family.clone()),
             _ => None,
         }
     }

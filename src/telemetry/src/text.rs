@@ -1,13 +1,31 @@
 //! The Prometheus text format (0.0.4), with numbers as Go prints them: user rules match `le="1e+06"` as a string.
 
+use crate::exemplars::Exemplar;
+use crate::openmetrics;
 use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
 use std::fmt::Write;
 
 /// The media type of what [`write()`] makes.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
 
+/// Which of the two text formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// 0.0.4.
+    Text,
+    /// See [`crate::openmetrics`].
+    OpenMetrics,
+}
+
+/// The examples of one series of a histogram, by its family's name.
+type Examples<'a> = &'a dyn Fn(&str, &Metric) -> Vec<Option<Exemplar>>;
+
 /// Appends the families in the text format. Series are sorted by label values.
 pub fn write(families: &[MetricFamily], out: &mut String) {
+    write_as(Format::Text, families, &|_, _| Vec::new(), out);
+}
+
+pub(crate) fn write_as(format: Format, families: &[MetricFamily], examples: Examples, out: &mut String) {
     for family in families {
         let kind = match family.get_field_type() {
             MetricType::COUNTER => "counter",
@@ -16,13 +34,13 @@ pub fn write(families: &[MetricFamily], out: &mut String) {
             MetricType::GAUGE => "gauge",
             MetricType::UNTYPED => "untyped",
         };
-        header(family.name(), family.help(), kind, out);
+        header(format, family.name(), family.help(), kind, out);
         let mut metrics: Vec<&Metric> = family.get_metric().iter().collect();
         metrics.sort_by(|a, b| values(a).cmp(values(b)));
         for metric in metrics {
             match family.get_field_type() {
                 MetricType::COUNTER => sample(family.name(), metric, None, metric.get_counter().get_value(), out),
-                MetricType::HISTOGRAM => histogram(family.name(), metric, out),
+                MetricType::HISTOGRAM => histogram(family.name(), metric, &examples(family.name(), metric), out),
                 _ => sample(family.name(), metric, None, metric.get_gauge().get_value(), out),
             }
         }
@@ -30,8 +48,18 @@ pub fn write(families: &[MetricFamily], out: &mut String) {
 }
 
 /// Appends a family's `# HELP` and `# TYPE` lines.
-pub fn header(name: &str, help: &str, kind: &str, out: &mut String) {
-    let help = help.replace('\\', "\\\\").replace('\n', "\\n");
+pub fn header(format: Format, name: &str, help: &str, kind: &str, out: &mut String) {
+    let mut help = help.replace('\\', "\\\\").replace('\n', "\\n");
+    let (mut name, mut kind) = (name, kind);
+    if format == Format::OpenMetrics {
+        help = help.replace('"', "\\\"");
+        if kind == "counter" {
+            (name, kind) = match name.strip_suffix("_total") {
+                Some(base) => (base, kind),
+                None => (name, "unknown"),
+            };
+        }
+    }
     writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}").expect("writing to a String cannot fail");
 }
 
@@ -59,27 +87,20 @@ fn values(metric: &Metric) -> impl Iterator<Item = &str> {
     metric.get_label().iter().map(LabelPair::value)
 }
 
-fn histogram(name: &str, metric: &Metric, out: &mut String) {
+fn histogram(name: &str, metric: &Metric, examples: &[Option<Exemplar>], out: &mut String) {
     let histogram = metric.get_histogram();
     let bucket_name = format!("{name}_bucket");
-    for bucket in histogram.get_bucket() {
-        if bucket.upper_bound().is_finite() {
-            sample(
-                &bucket_name,
-                metric,
-                Some(bucket.upper_bound()),
-                bucket.cumulative_count() as f64,
-                out,
-            );
+    let finite = histogram.get_bucket().iter().filter(|b| b.upper_bound().is_finite());
+    let bounds = finite.map(|b| (b.upper_bound(), b.cumulative_count()));
+    let all = bounds.chain([(f64::INFINITY, histogram.get_sample_count())]);
+    for (i, (bound, count)) in all.enumerate() {
+        sample(&bucket_name, metric, Some(bound), count as f64, out);
+        if let Some(Some(example)) = examples.get(i) {
+            out.pop();
+            openmetrics::exemplar(example, out);
+            out.push('\n');
         }
     }
-    sample(
-        &bucket_name,
-        metric,
-        Some(f64::INFINITY),
-        histogram.get_sample_count() as f64,
-        out,
-    );
     sample(&format!("{name}_sum"), metric, None, histogram.get_sample_sum(), out);
     sample(
         &format!("{name}_count"),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("api", &[]),
     ("words", &[]),
+    ("ui", &[]),
     ("telemetry", &["api"]),
     ("schema", &["api"]),
     ("cel", &["api", "schema"]),
@@ -53,6 +54,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "schema",
             "storage",
             "telemetry",
+            "ui",
         ],
     ),
 ];

@@ -103,7 +103,6 @@ impl Source {
             };
             let asking = async {
                 if up.is_empty() {
-                    self.show_ages(&members);
                     sleep(AGES).await;
                     return true;
                 }
@@ -129,18 +128,6 @@ impl Source {
             known.stale(&verdict.message)
         });
         self.learning.show(stale.collect());
-    }
-
-    /// How old what is known of backends has become that do not answer.
-    fn show_ages(&self, members: &[Arc<Backend>]) {
-        let now = self.learning.clock.now().unix_seconds();
-        for backend in members {
-            if let Some(at) = self.learning.known(backend).learnt.at() {
-                let age = u64::try_from(now - at.unix_seconds()).unwrap_or(0);
-                let metrics = &self.learning.metrics;
-                metrics.set_discovery_age(backend.name(), Duration::from_secs(age));
-            }
-        }
     }
 
     /// One question and what follows from it. Answers when the next is due.
@@ -272,9 +259,6 @@ impl Source {
         }
         for group in &learnt {
             group.learnt.now(now);
-            self.learning
-                .metrics
-                .set_discovery_age(&group.api_service, Duration::ZERO);
         }
         let news = learnt.iter().any(|group| {
             let known = self.learning.groups();

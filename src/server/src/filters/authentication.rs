@@ -5,10 +5,11 @@ use crate::encode;
 use crate::filters::{Filter, Next, go_on};
 use crate::metrics::Metrics;
 use crate::request::{Identified, Known};
-use fairlead_api::Status;
+use fairlead_api::{Clock, Status};
 use fairlead_auth::authentication::request_header::IdentityHeaders;
 use fairlead_auth::authentication::{ANONYMOUS, Headers};
 use fairlead_auth::{Authenticator, Credentials};
+use fairlead_telemetry::{SystemClock, trace};
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderName};
 use std::future::Future;
@@ -55,13 +56,24 @@ impl Filter for Authentication {
                 .with(&[result])
                 .observe(started.elapsed().as_secs_f64());
             let user = match outcome {
-                Ok(Some(authenticated)) => authenticated.user,
+                Ok(Some(authenticated)) => {
+                    if authenticated.authenticator == "x509"
+                        && let Some(expires) = request.connection.certificates.expires()
+                    {
+                        let left = expires.unix_seconds() - SystemClock.now().unix_seconds();
+                        self.metrics.client_certificates.with(&[]).observe(left as f64);
+                    }
+                    authenticated.user
+                }
                 Ok(None) => return refused(&request),
                 Err(error) => {
                     tracing::debug!(%error, audit_id = request.audit_id, "unable to authenticate a request");
                     return refused(&request);
                 }
             };
+            if let Some(scope) = trace::current() {
+                scope.identify(&user.name, user.name != ANONYMOUS);
+            }
             self.metrics
                 .authenticated_users
                 .with(&[username_label(&user.name)])

@@ -4,6 +4,7 @@ use crate::body::Response;
 use crate::encode;
 use crate::filters::{Filter, Next, go_on};
 use crate::metrics::Metrics;
+use crate::page;
 use crate::request::Identified;
 use crate::request_info::RequestInfo;
 
@@ -28,6 +29,8 @@ impl<T> Authorized<T> {
 pub struct Authorization {
     pub authorizer: Arc<dyn Authorizer>,
     pub metrics: Metrics,
+    /// Whether the operators' page is served, whose files everybody may have.
+    pub page: bool,
 }
 
 impl Filter for Authorization {
@@ -40,6 +43,9 @@ impl Filter for Authorization {
         next: S,
     ) -> impl Future<Output = Response> + Send + 'static {
         async move {
+            if self.page && page::is_file(&request.known.parts.method, &request.known.info.path) {
+                return go_on(next, Authorized(request)).await;
+            }
             let started = Instant::now();
             let attributes = attributes(&request.known.info, &request.user);
             let (decision, reason) = self.authorizer.authorize(&attributes).await;

@@ -5,6 +5,7 @@ use crate::encode;
 use crate::filters::{Filter, Next, go_on};
 use crate::metrics::Metrics;
 use crate::request::Received;
+use crate::request_info::RequestInfo;
 use futures_util::FutureExt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -23,9 +24,10 @@ impl Filter for PanicRecovery {
         request: Received,
         next: S,
     ) -> impl Future<Output = Response> + Send + 'static {
+        // Not the query: what clients write there is theirs.
         let described = (
             request.parts.method.clone(),
-            request.parts.uri.clone(),
+            request.parts.uri.path().to_owned(),
             request.audit_id.clone(),
         );
         async move {
@@ -33,9 +35,10 @@ impl Filter for PanicRecovery {
             match AssertUnwindSafe(go_on(next, request)).catch_unwind().await {
                 Ok(response) => response,
                 Err(_) => {
-                    let (method, uri, audit_id) = described;
-                    tracing::error!(%method, %uri, audit_id, "a request panicked");
-                    self.metrics.aborts.with(&[method.as_str(), "", "", "", "", ""]).inc();
+                    let (method, path, audit_id) = described;
+                    tracing::error!(%method, path, audit_id, "a request panicked");
+                    let verb = crate::measured::verb(&RequestInfo::default(), &method, false);
+                    self.metrics.aborts.with(&[verb, "", "", "", "", ""]).inc();
                     encode::text(
                         500,
                         "This request caused apiserver to panic. Look in the logs for details.\n",

@@ -50,6 +50,7 @@ impl OpenApis {
 
     /// Asks for what may have changed. Answers how much had to be read that did not tell whether it is new.
     pub(super) async fn round(&mut self, learning: &Learning, pool: &Pool, up: &[Arc<Backend>]) -> usize {
+        let began = Instant::now();
         let mut members: Vec<Member> = up.iter().map(|backend| Member::new(learning.known(backend))).collect();
         let has_index = self.learn_v3(pool, &mut members).await;
         let due = self.news > 0 || !has_index || self.v2_due.is_none_or(|at| at <= Instant::now());
@@ -63,11 +64,12 @@ impl OpenApis {
         let mut learnt = Vec::new();
         for member in members {
             let name = member.known.api_service.clone();
+            learning.metrics.openapi_confirmed(&name, learning.clock.now());
             let (had_v2, before) = (member.known.openapi.v2.is_some(), member.known.openapi.clone());
             if let Some(group) = member.completed().await {
                 if !group.openapi.same(&before) {
                     let reason = if had_v2 { "update" } else { "add" };
-                    learning.metrics.openapi_v2_changed(&name, reason);
+                    learning.metrics.openapi_v2_changed(&name, reason, began.elapsed());
                 }
                 learnt.push(group);
             }
