@@ -16,7 +16,7 @@ export function show(view, context) {
     h("h2", {}, title),
     wanted ? h("p", {}, h("a", { href: "#backends" }, "All backends")) : "",
     history.readings.length ? "" : h("p", { class: "note" }, "Metrics are not readable, or not read yet: charts and endpoints are missing."),
-    shown.length ? shown.map((b) => card(b, history)) : none);
+    ...(shown.length ? shown.map((b) => card(b, history)) : [none]));
 }
 
 function card(backend, history) {
