@@ -29,12 +29,12 @@ function why(v) {
   return said.length ? said.map((line) => h("div", {}, line)) : "its backend has not confirmed its discovery yet";
 }
 
-// The server's own report, whatever it holds: lists become tables, the rest facts.
+// The server's own report: what is in dispute, and what it could not read of a backend.
 function report(document) {
-  const lists = Object.entries(document).filter(([, value]) => Array.isArray(value) && value.length);
-  return h("div", { class: "card" }, h("h3", {}, "Aggregation report"), lists.map(([name, items]) => {
-    const columns = [...new Set(items.flatMap((item) => (item && typeof item === "object" ? Object.keys(item) : ["value"])))];
-    const cell = (value) => (value === undefined || value === null ? "" : typeof value === "object" ? JSON.stringify(value) : String(value));
-    return table(name, columns, items.map((item) => columns.map((c) => cell(item && typeof item === "object" ? item[c] : item))));
-  }));
+  const conflicts = document.conflicts ?? [];
+  const problems = (document.groupVersions ?? []).flatMap((v) => (v.problems ?? []).map((said) => [v.groupVersion, v.service ?? "", said]));
+  const about = ({ type, ...rest }) => Object.entries(rest).map(([key, value]) => `${key}: ${[value].flat().join(", ")}`).join("; ");
+  return h("div", { class: "card" },
+    table("Conflicts", ["Kind", "About"], conflicts.map((c) => [c.type, about(c)])),
+    table("Problems of backends' documents", ["Group-version", "Service", "What"], problems));
 }

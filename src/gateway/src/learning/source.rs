@@ -44,8 +44,6 @@ const UNSPOKEN: u32 = 30;
 const TOLERATED: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
-/// Between two looks at the age of what is not answered for.
-const AGES: Duration = Duration::from_secs(15);
 /// More claims than this are not told.
 const MAX_CLAIMS: usize = 50;
 
@@ -103,8 +101,8 @@ impl Source {
             };
             let asking = async {
                 if up.is_empty() {
-                    sleep(AGES).await;
-                    return true;
+                    // Nobody to ask until a verdict or the members change.
+                    return std::future::pending().await;
                 }
                 let pause = self.round(&up).await;
                 sleep(pause).await;
