@@ -102,6 +102,62 @@ async fn tables_have_cells_and_metadata() {
 }
 
 #[tokio::test]
+async fn selectors_over_many_objects_answer_the_same_with_and_without_an_index() {
+    let bench = Bench::new();
+    for i in 0..300 {
+        bench.make(&format!("g{i:03}")).await;
+    }
+    for (name, color) in [("g007", "red"), ("g123", "red"), ("g200", "blue"), ("g299", "red")] {
+        let patch = node!({"spec": {"color": color}, "metadata": {"labels": {"paint": color}}});
+        let (code, _, _) = bench.patch("application/merge-patch+json", name, &[], patch).await;
+        assert_eq!(code, 200);
+    }
+    for selector in [("fieldSelector", "spec.color=red"), ("labelSelector", "paint=red,a=b")] {
+        for _ in 0..4 {
+            let (_, all, _) = bench.call(Verb::List, "", &[selector], Node::Null).await;
+            assert_eq!(names(&all), ["g007", "g123", "g299"]);
+        }
+        let (_, page, _) = bench
+            .call(Verb::List, "", &[selector, ("limit", "2")], Node::Null)
+            .await;
+        assert_eq!(names(&page), ["g007", "g123"]);
+        let token = page.str_at(&["metadata", "continue"]);
+        let (_, rest, _) = bench
+            .call(Verb::List, "", &[selector, ("continue", token)], Node::Null)
+            .await;
+        assert_eq!(names(&rest), ["g299"]);
+    }
+    // The index follows changes, and states before them stay as they were.
+    let (_, then, _) = bench.call(Verb::List, "", &[], Node::Null).await;
+    let then = then.str_at(&["metadata", "resourceVersion"]);
+    let patch = node!({"spec": {"color": "blue"}});
+    bench.patch("application/merge-patch+json", "g123", &[], patch).await;
+    let red = ("fieldSelector", "spec.color=red");
+    let (_, now, _) = bench.call(Verb::List, "", &[red], Node::Null).await;
+    assert_eq!(names(&now), ["g007", "g299"]);
+    let exact = [red, ("resourceVersion", then), ("resourceVersionMatch", "Exact")];
+    let (_, before, _) = bench.call(Verb::List, "", &exact, Node::Null).await;
+    assert_eq!(names(&before), ["g007", "g123", "g299"]);
+}
+
+#[tokio::test]
+async fn kept_cells_are_of_the_object_as_it_is() {
+    let bench = filled().await;
+    let table = async || {
+        let mut request = bench.request(Verb::List, "", &[], &Node::Null);
+        request.view = View::Table(MetaVersion::V1);
+        bench.send(request).await.1
+    };
+    let first = table().await;
+    assert_eq!(table().await, first);
+    let patch = node!({"spec": {"size": 7}});
+    bench.patch("application/merge-patch+json", "b", &[], patch).await;
+    let changed = table().await;
+    let sizes: Vec<&Node> = changed.list("rows").iter().map(|row| &row.list("cells")[1]).collect();
+    assert_eq!(sizes, [&Node::Int(1), &Node::Int(7), &Node::Int(1)]);
+}
+
+#[tokio::test]
 async fn collections_are_deleted() {
     let bench = filled().await;
     let (code, deleted, _) = bench
