@@ -152,7 +152,7 @@ impl<W: Fn(&Cached, &mut Vec<u8>)> State<W> {
 fn group_length(objects: &[Arc<Cached>]) -> usize {
     let mut bytes = 0;
     for (at, object) in objects.iter().enumerate() {
-        if at > 0 && (bytes > GROUP || hash(&object.key) % OBJECTS == 0) {
+        if at > 0 && (bytes > GROUP || hash(&object.key).is_multiple_of(OBJECTS)) {
             return at;
         }
         bytes += object.json.len();
