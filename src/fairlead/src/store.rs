@@ -71,7 +71,7 @@ impl Stores {
 pub async fn open(config: &Config, clock: Arc<SystemClock>, families: &Families) -> Result<Opened> {
     let observer: Arc<dyn StoreObserver> = Arc::new(StoreMetrics::register(families));
     if let Some(settings) = &config.etcd {
-        return open_etcd(settings, observer, families).await;
+        return open_etcd(settings, observer, families, config.measure_every).await;
     }
     let (store, embedded): (Arc<dyn Store>, _) = match &config.data {
         DataDir::Memory(_) => (Arc::new(Memory::observed(clock, Some(observer))), None),
@@ -107,7 +107,12 @@ pub async fn open(config: &Config, clock: Arc<SystemClock>, families: &Families)
 }
 
 /// The clusters, each once, however many resources live there.
-async fn open_etcd(settings: &EtcdSettings, observer: Arc<dyn StoreObserver>, families: &Families) -> Result<Opened> {
+async fn open_etcd(
+    settings: &EtcdSettings,
+    observer: Arc<dyn StoreObserver>,
+    families: &Families,
+    measure_every: Duration,
+) -> Result<Opened> {
     let connect = async |servers: &[String]| {
         let config = EtcdConfig {
             servers: servers.to_vec(),
@@ -142,7 +147,10 @@ async fn open_etcd(settings: &EtcdSettings, observer: Arc<dyn StoreObserver>, fa
         if let Some(interval) = settings.compaction_interval {
             loops.push(("compaction", Box::pin(compactor::run(cluster.clone(), interval))));
         }
-        loops.push(("etcd-size", Box::pin(measure(cluster.clone(), families.clone()))));
+        if !measure_every.is_zero() {
+            let measuring = measure(cluster.clone(), families.clone(), measure_every);
+            loops.push(("store-size", Box::pin(measuring)));
+        }
     }
     Ok(Opened {
         stores: Stores {
@@ -154,11 +162,8 @@ async fn open_etcd(settings: &EtcdSettings, observer: Arc<dyn StoreObserver>, fa
     })
 }
 
-/// As often as upstream.
-const MEASURED_EVERY: Duration = Duration::from_secs(30);
-
 /// Tells how large a cluster is, until it is dropped.
-async fn measure(cluster: Etcd, families: Families) {
+async fn measure(cluster: Etcd, families: Families, every: Duration) {
     let gauge = families.gauges(
         "apiserver_storage_size_bytes",
         "Size of the storage database file physically allocated in bytes.",
@@ -171,6 +176,6 @@ async fn measure(cluster: Etcd, families: Families) {
                 .with(&[names.as_str()])
                 .set(i64::try_from(bytes).unwrap_or(i64::MAX));
         }
-        tokio::time::sleep(MEASURED_EVERY).await;
+        tokio::time::sleep(every).await;
     }
 }

@@ -4,7 +4,7 @@ mod chaos;
 
 use super::compactor::{Term, turn};
 use super::server::Cluster;
-use super::{Etcd, EtcdConfig};
+use super::{Etcd, EtcdConfig, Tls};
 use crate::cache::{Cache, CacheConfig};
 use crate::store::{Error, Expect, Revision, Store};
 use crate::suite::{self, Bench, until};
@@ -260,4 +260,62 @@ async fn a_cluster_that_is_not_there_is_named() {
     };
     let error = Etcd::connect(config, Duration::from_millis(10)).await.unwrap_err();
     assert!(error.to_string().contains("http://127.0.0.1:1"), "{error}");
+}
+
+/// An authority, and a certificate of it for both ends, as files.
+fn certificates(directory: &std::path::Path) -> Tls {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let path = |name: &str| directory.join(name);
+    std::fs::write(path("ca.crt"), authority.self_signed(&key).unwrap().pem()).unwrap();
+    let issuer = Issuer::new(authority, key);
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(vec!["127.0.0.1".into(), "localhost".into()]).unwrap();
+    std::fs::write(path("tls.crt"), leaf.signed_by(&key, &issuer).unwrap().pem()).unwrap();
+    std::fs::write(path("tls.key"), key.serialize_pem()).unwrap();
+    Tls {
+        ca: Some(path("ca.crt")),
+        identity: Some((path("tls.crt"), path("tls.key"))),
+    }
+}
+
+#[tokio::test]
+async fn connections_are_encrypted_and_both_ends_known() {
+    let directory = tempfile::tempdir().unwrap();
+    let tls = certificates(directory.path());
+    let file = |flag: &str, name: &str| format!("--{flag}={}", directory.path().join(name).display());
+    let arguments = [
+        file("cert-file", "tls.crt"),
+        file("key-file", "tls.key"),
+        file("trusted-ca-file", "ca.crt"),
+        "--client-cert-auth".to_owned(),
+    ];
+    let Some(cluster) = Cluster::with(1, &arguments).unwrap() else {
+        return;
+    };
+    let with = |tls: Option<Tls>| EtcdConfig {
+        servers: cluster.urls(),
+        tls,
+        ..EtcdConfig::default()
+    };
+    let store = Etcd::connect(with(Some(tls.clone())), PATIENCE).await.unwrap();
+    assert_eq!(put(&store, "/a/x", "1").await, Revision(2));
+    store.0.members.reload().await.unwrap();
+    assert_eq!(put(&store, "/a/y", "1").await, Revision(3));
+    let nobody = Tls { identity: None, ..tls };
+    assert!(
+        Etcd::connect(with(Some(nobody)), Duration::from_millis(10))
+            .await
+            .is_err()
+    );
+    let missing = Tls {
+        ca: Some("/none".into()),
+        identity: None,
+    };
+    let error = Etcd::connect(with(Some(missing)), Duration::from_millis(10))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("/none"), "{error}");
 }
