@@ -184,6 +184,16 @@ impl Index {
     }
 }
 
+impl Index {
+    /// Gives back what [`Index::take_obsolete`] took and nobody deleted.
+    pub fn put_back(&mut self, rows: Vec<u64>) {
+        let by = self.compacted;
+        for row in rows.into_iter().rev() {
+            self.obsolete.push_front(Obsolete { by, row });
+        }
+    }
+}
+
 /// The version of a key that was the newest at `at`, `None` where it had no value; `row` reads a row's `(before,
 /// created)`, `None` once it has been compacted.
 pub(crate) fn version_at<E>(

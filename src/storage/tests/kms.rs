@@ -130,8 +130,8 @@ fn serve(socket: &Path) -> tokio::task::JoinHandle<()> {
             let (stream, _) = listener.accept().await.unwrap();
             _ = task::spawn("plugin-connection", async move {
                 let service = hyper::service::service_fn(answer);
-                let connection =
-                    hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service);
+                let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(stream), service);
                 _ = connection.await;
             });
         }
@@ -174,7 +174,9 @@ async fn a_plugin_is_asked_on_its_socket() {
     let resource = GroupResource::new("", "secrets");
     let one = Encryption::new(keyring_1, "/registry", metrics.clone()).over(Arc::new(raw.clone()), resource.clone());
     let value = Bytes::from_static(b"{\"kind\":\"Secret\"}");
-    one.put("/secrets/ns/a", value.clone(), Expect::Absent, None).await.unwrap();
+    one.put("/secrets/ns/a", value.clone(), Expect::Absent, None)
+        .await
+        .unwrap();
     let sealed = raw.get("/secrets/ns/a").await.unwrap().0.unwrap().value;
     assert!(sealed.starts_with(b"k8s:enc:kms:v2:plugin:"));
 
@@ -189,7 +191,10 @@ async fn a_plugin_is_asked_on_its_socket() {
         line.starts_with("apiserver_envelope_encryption_kms_operations_latency_seconds_count")
             && line.contains("/v2.KeyManagementService/Decrypt")
     });
-    assert!(decrypted.is_some_and(|line| line.contains("grpc_status_code=\"OK\"") && line.ends_with(" 1")), "{told}");
+    assert!(
+        decrypted.is_some_and(|line| line.contains("grpc_status_code=\"OK\"") && line.ends_with(" 1")),
+        "{told}"
+    );
 }
 
 #[tokio::test]
@@ -198,5 +203,8 @@ async fn a_plugin_that_never_comes_is_named() {
     let metrics = Metrics::register(&Families::default(), "server");
     let keyring = keyring(&dir.path().join("none.sock"), &metrics);
     let error = keyring.health().await.unwrap_err();
-    assert!(error.contains("KMS Provider plugin") && error.contains("DeadlineExceeded"), "{error}");
+    assert!(
+        error.contains("KMS Provider plugin") && error.contains("DeadlineExceeded"),
+        "{error}"
+    );
 }

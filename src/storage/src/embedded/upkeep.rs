@@ -1,5 +1,6 @@
 //! What the writing thread of an embedded store does besides writing: expiry, compaction, checkpoints.
 
+use crate::embedded::file::PAGE_BYTES;
 use crate::embedded::guard::Guard;
 use crate::embedded::reader::Reader;
 use crate::embedded::writer::{BATCH, Write, Writer, refused, run, unconfirmed};
@@ -19,7 +20,7 @@ const VACUUM_KEEP: u64 = 2048;
 
 impl Writer {
     pub(super) fn has_upkeep(&self) -> bool {
-        self.parts.failed.get().is_none() && (self.compacting || self.unsaved > self.enough_to_save())
+        self.parts.failed.get().is_none() && (self.compacting || self.vacuuming || self.unsaved > self.enough_to_save())
     }
 
     /// On a full disk, what the log holds twice is room.
@@ -95,14 +96,27 @@ impl Writer {
         if self.parts.failed.get().is_some() {
             return;
         }
+        let short = self.space.is_short();
         if self.compacting {
-            let deleted = self.compact_some();
-            self.compacting = deleted.unwrap_or(false);
-        } else if self.unsaved > self.enough_to_save() {
-            if let Err(error) = self.vacuum_some() {
+            self.compacting = match self.compact_some() {
+                Ok(more) => more,
+                Err(Error::Full(_)) => {
+                    self.space.give_way();
+                    true
+                }
+                Err(_) => false,
+            };
+            self.vacuuming |= !self.compacting;
+        } else if self.vacuuming {
+            let (pages, more) = self.vacuum_some().unwrap_or_else(|error| {
                 tracing::warn!(%error, "free pages could not be given back");
-            }
-            self.checkpoint(if self.space.is_short() { "TRUNCATE" } else { "PASSIVE" });
+                (0, false)
+            });
+            self.vacuuming = more;
+            self.unsaved += pages * PAGE_BYTES;
+        }
+        if !self.compacting && self.unsaved > self.enough_to_save() {
+            self.checkpoint(if short { "TRUNCATE" } else { "PASSIVE" });
         }
     }
 
@@ -111,7 +125,13 @@ impl Writer {
         let mut guard = self.parts.guard;
         let result = (|| {
             run(&self.parts.connection, "BEGIN IMMEDIATE")?;
-            let more = delete_obsolete(&self.parts.connection, &self.parts.reader, ALONE, &mut guard)?;
+            let more = delete_obsolete(
+                &self.parts.connection,
+                &self.parts.reader,
+                ALONE,
+                &mut guard,
+                &mut self.taken,
+            )?;
             run(&self.parts.connection, "COMMIT")?;
             Ok::<_, rusqlite::Error>(more)
         })();
@@ -119,6 +139,7 @@ impl Writer {
         match result {
             Ok(more) => {
                 self.parts.guard = guard;
+                self.taken.clear();
                 Ok(more)
             }
             Err(error) => {
@@ -129,20 +150,21 @@ impl Writer {
         }
     }
 
-    fn vacuum_some(&self) -> rusqlite::Result<()> {
-        let free: u64 = self
-            .parts
-            .connection
-            .pragma_query_value(None, "freelist_count", |row| row.get(0))?;
-        let keep = if self.space.is_short() { 0 } else { VACUUM_KEEP };
-        if free > keep {
-            let most = if self.space.is_short() { VACUUM / 8 } else { VACUUM };
-            let pages = (free - keep).min(most);
-            self.parts
-                .connection
-                .execute_batch(&format!("PRAGMA incremental_vacuum({pages})"))?;
+    /// How many pages were given back, and whether more are left.
+    fn vacuum_some(&self) -> rusqlite::Result<(u64, bool)> {
+        let connection = &self.parts.connection;
+        let free: u64 = connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+        let (keep, most) = if self.space.is_short() {
+            (0, VACUUM / 8)
+        } else {
+            (VACUUM_KEEP, VACUUM)
+        };
+        let pages = free.saturating_sub(keep).min(most);
+        if pages > 0 {
+            // To its end: each step gives back a page.
+            run(connection, &format!("PRAGMA incremental_vacuum({pages})"))?;
         }
-        Ok(())
+        Ok((pages, free.saturating_sub(keep) > pages))
     }
 
     pub(super) fn checkpoint(&mut self, mode: &str) {
@@ -163,19 +185,22 @@ impl Writer {
     }
 }
 
-/// Whether more is left. `guard` counts the rows out, here and in the file.
+/// Whether more is left. `guard` counts the rows out, here and in the file; `taken` is to be put back if the transaction
+/// is not committed.
 pub(super) fn delete_obsolete(
     connection: &Connection,
     reader: &Reader,
     limit: usize,
     guard: &mut Guard,
+    taken: &mut Vec<u64>,
 ) -> rusqlite::Result<bool> {
-    let rows = reader.index_mut().take_obsolete(limit);
+    *taken = reader.index_mut().take_obsolete(limit);
+    let rows = &*taken;
     if rows.is_empty() {
         return Ok(false);
     }
     let mut delete = connection.prepare_cached("DELETE FROM revisions WHERE revision = ?1 RETURNING seal")?;
-    for row in &rows {
+    for row in rows {
         let mut deleted = delete.query([row])?;
         while let Some(row) = deleted.next()? {
             guard.remove(row.get(0)?);

@@ -81,6 +81,8 @@ pub(super) fn start(parts: Parts) -> Result<Sender<Job>> {
         todo,
         unsaved: 0,
         compacting: true,
+        vacuuming: true,
+        taken: Vec::new(),
         expected: 0,
         pace: Duration::ZERO,
     };
@@ -117,6 +119,10 @@ pub(super) struct Writer {
     pub unsaved: u64,
     /// Whether obsolete rows may be left.
     pub compacting: bool,
+    /// Whether free pages may be left to be given back.
+    pub vacuuming: bool,
+    /// Obsolete rows that the current transaction deletes.
+    pub taken: Vec<u64>,
     /// How many writes there would be if everybody just answered wrote again.
     expected: usize,
     /// How long the last commit took.
@@ -138,6 +144,7 @@ struct Batch {
 impl Writer {
     fn run(mut self) {
         let (mut last_write, mut last_look) = (Instant::now(), Instant::now());
+        let mut last_tidy = Instant::now();
         let closed = loop {
             match self.todo.recv_timeout(self.patience()) {
                 Ok(first) => match self.work_off(first) {
@@ -151,6 +158,11 @@ impl Writer {
             if last_look.elapsed() >= LOOK {
                 last_look = Instant::now();
                 self.expire();
+            }
+            // A full disk is not left alone by those who try again and again: there is no idle time to wait for.
+            if self.space.is_short() && last_tidy.elapsed() >= TIDY {
+                last_tidy = Instant::now();
+                self.tidy();
             }
             self.bound_log();
         };
@@ -299,7 +311,13 @@ impl Writer {
             return Ok((batch, 0.0));
         }
         if self.compacting {
-            let deleted = delete_obsolete(connection, &self.parts.reader, BESIDE, &mut batch.guard);
+            let deleted = delete_obsolete(
+                connection,
+                &self.parts.reader,
+                BESIDE,
+                &mut batch.guard,
+                &mut self.taken,
+            );
             self.compacting = deleted.map_err(|error| refused(&error))?;
         }
         let started = Instant::now();
@@ -353,6 +371,7 @@ impl Writer {
     /// Brings what has been committed into the index.
     fn take_in(&mut self, batch: &Batch) {
         self.parts.guard = batch.guard;
+        self.taken.clear();
         let mut index = self.parts.reader.index_mut();
         for row in &batch.rows {
             index.apply(&row.key, row.revision, row.created, row.before);
@@ -370,6 +389,9 @@ impl Writer {
         {
             tracing::error!(error = %second, "a failed write could not be rolled back");
         }
+        let taken = std::mem::take(&mut self.taken);
+        self.compacting |= !taken.is_empty();
+        self.parts.reader.index_mut().put_back(taken);
         if !matches!(error, Error::Full(_)) {
             tracing::error!(%error, "a write failed");
         }
