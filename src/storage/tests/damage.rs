@@ -113,7 +113,7 @@ async fn look(dir: &Path, expected: &Everything, revision: u64, what: &str) -> O
 
 fn places(length: usize) -> impl Iterator<Item = (usize, u8)> {
     let count = if std::env::var_os("SLOW_TESTS").is_some() {
-        4000
+        1500
     } else {
         250
     };
