@@ -366,6 +366,7 @@ fn gateway(
 fn standard_policy(config: &Config) -> Policy {
     let mut policy = Policy::standard(Tuning::default(), Vec::new());
     policy.discovery = config.aggregated_discovery;
+    policy.passes_redirects = !config.aggregator_reject_redirects;
     if let half @ 1.. = config.limits.reads_in_flight.div_ceil(2) {
         policy.bound.in_flight = half;
     }

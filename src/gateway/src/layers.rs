@@ -56,7 +56,7 @@ pub fn stack(routes: Arc<Routes>, live: Live, metrics: &BackendMetrics) -> Stack
         // Below the bound, since every answer is asked for again.
         .layer(layer(cache::EtagCache::new(live.clone(), metrics.clone())))
         // On the answer that is passed on.
-        .layer(layer(redirects::NoRedirects))
+        .layer(layer(redirects::NoRedirects::new(live.clone())))
         // Above the retries: each of the two requests may be tried again.
         .layer(layer(hedge::Hedge::new(live, routes.clone(), metrics.clone())))
         .service(split::Split(routes));

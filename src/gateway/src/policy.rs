@@ -35,6 +35,8 @@ pub struct Policy {
     pub traffic: Vec<Share>,
     pub cache: Option<CacheLimits>,
     pub discovery: DiscoveryMode,
+    /// `--aggregator-reject-forwarding-redirect=false`; no BackendPolicy says so.
+    pub passes_redirects: bool,
 }
 
 /// Not for watches and the like.

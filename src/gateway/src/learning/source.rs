@@ -138,6 +138,9 @@ impl Source {
         if self.openapi_turn {
             self.openapi_turn = false;
             let bytes = self.openapis.round(&self.learning, &pool, up).await;
+            if self.openapis.has_more() {
+                return Duration::ZERO;
+            }
             return turn + self.jitter(up, turn) + Duration::from_secs(bytes as u64 >> 18);
         }
         match self.discover(&pool, up).await {
@@ -151,7 +154,7 @@ impl Source {
                         return self.failed(&failed, &why);
                     }
                 }
-                if !self.openapis.is_known() {
+                if !self.openapis.is_known() || self.openapis.has_more() {
                     return Duration::ZERO;
                 }
                 let alone = LEGACY_SPACING * u32::try_from(asked_alone).unwrap_or(u32::MAX);

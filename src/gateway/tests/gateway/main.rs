@@ -4,6 +4,7 @@
 mod availability;
 mod common;
 mod dying;
+mod learning;
 mod policies;
 mod proxying;
 mod recorded;

@@ -117,6 +117,23 @@ async fn redirects_are_refused() {
 }
 
 #[tokio::test]
+async fn redirects_are_passed_on_where_that_is_wished() {
+    let mut world = World::with(|c| c.policy.passes_redirects = true);
+    let address = world
+        .backend(&["h2"], |_| {
+            let mut response = text(307, "");
+            let elsewhere = "https://elsewhere.example.com/".parse().unwrap();
+            response.headers_mut().insert("location", elsewhere);
+            Box::pin(async move { response })
+        })
+        .await;
+    world.register(&[address], true);
+    let response = world.get(THINGS).await;
+    assert_eq!(response.status(), StatusCode::TEMPORARY_REDIRECT);
+    assert!(response.headers().contains_key("location"));
+}
+
+#[tokio::test]
 async fn texts_of_failures() {
     let mut world = World::new();
     // Nobody listens there.

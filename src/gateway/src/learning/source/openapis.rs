@@ -6,7 +6,9 @@ use crate::discovery::RemoteGroup;
 use crate::fetch::Seen;
 use crate::openapi::{self, DocumentError, Known, OpenApi, Origin, convert, v2, v3};
 use crate::pool::Pool;
+use compact_str::CompactString;
 use fairlead_api::{GroupVersion, Node, json};
+use futures_util::{StreamExt, stream};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -21,10 +23,16 @@ pub(super) struct OpenApis {
     /// Something else has changed: v2 may have, too, now or a moment later.
     news: u8,
     known: bool,
+    /// Documents that the index says are new, by APIService.
+    pending: Vec<(CompactString, String)>,
 }
 
 /// How often v2 is asked for where the index of v3 tells of changes.
 const V2_PAUSE: Duration = Duration::from_secs(60);
+
+/// How many documents are asked for before it is discovery's turn again, and how many at once.
+const BATCH: usize = 16;
+const AT_ONCE: usize = 8;
 
 /// A member's documents as they become known.
 struct Member {
@@ -48,12 +56,19 @@ impl OpenApis {
         self.news = 2;
     }
 
+    /// Whether there are documents that are known to be new and were not asked for yet.
+    pub(super) fn has_more(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// Asks for what may have changed. Answers how much had to be read that did not tell whether it is new.
     pub(super) async fn round(&mut self, learning: &Learning, pool: &Pool, up: &[Arc<Backend>]) -> usize {
         let began = Instant::now();
         let mut members: Vec<Member> = up.iter().map(|backend| Member::new(learning.known(backend))).collect();
-        let has_index = self.learn_v3(pool, &mut members).await;
+        let has_index = !self.pending.is_empty() || self.look_at_index(pool, &mut members).await;
+        self.learn_v3(pool, &mut members).await;
         let due = self.news > 0 || !has_index || self.v2_due.is_none_or(|at| at <= Instant::now());
+        let due = due && self.pending.is_empty();
         let mut read = 0;
         if due {
             self.news = self.news.saturating_sub(1);
@@ -61,12 +76,14 @@ impl OpenApis {
             read = self.learn_v2(pool, &mut members).await;
         }
         self.known = true;
+        // Before all is known that the backend has, nothing is made of one half of it.
+        let derives = self.pending.is_empty() && self.v2_due.is_some();
         let mut learnt = Vec::new();
         for member in members {
             let name = member.known.api_service.clone();
             learning.metrics.openapi_confirmed(&name, learning.clock.now());
             let (had_v2, before) = (member.known.openapi.v2.is_some(), member.known.openapi.clone());
-            if let Some(group) = member.completed().await {
+            if let Some(group) = member.completed(derives).await {
                 if !group.openapi.same(&before) {
                     let reason = if had_v2 { "update" } else { "add" };
                     learning.metrics.openapi_v2_changed(&name, reason, began.elapsed());
@@ -78,8 +95,8 @@ impl OpenApis {
         read
     }
 
-    /// Asks for the index and for those documents whose hash it says is new. Answers whether there is an index.
-    async fn learn_v3(&mut self, pool: &Pool, members: &mut [Member]) -> bool {
+    /// Asks for the index, and notes which documents it says are new. Answers whether there is an index.
+    async fn look_at_index(&mut self, pool: &Pool, members: &mut [Member]) -> bool {
         let Ok(fetched) = openapi::index(pool, &self.index.etag).await else {
             return self.index.is_something();
         };
@@ -99,16 +116,29 @@ impl OpenApis {
         };
         self.news = 2;
         for member in members {
-            let gv = member.known.group_version.clone();
-            let Some(url) = openapi::path_in_index(&index, &gv) else {
-                member.drop_v3();
+            match openapi::path_in_index(&index, &member.known.group_version) {
+                None => member.drop_v3(),
+                // A URL without a hash says nothing about what is there.
+                Some(url) if url == member.next.v3_url && url.contains("hash=") => {}
+                Some(url) => self.pending.push((member.known.api_service.clone(), url)),
+            }
+        }
+        true
+    }
+
+    /// Asks for some of the documents that are new.
+    async fn learn_v3(&mut self, pool: &Pool, members: &mut [Member]) {
+        let batch: Vec<(CompactString, String)> = self.pending.drain(..self.pending.len().min(BATCH)).collect();
+        let asking = batch.into_iter().map(|(name, url)| async move {
+            let fetched = openapi::document_v3(pool, &url).await;
+            (name, url, fetched)
+        });
+        let mut answers = stream::iter(asking).buffer_unordered(AT_ONCE);
+        while let Some((name, url, fetched)) = answers.next().await {
+            let Some(member) = members.iter_mut().find(|m| m.known.api_service == name) else {
                 continue;
             };
-            // A URL without a hash says nothing about what is there.
-            if url == member.next.v3_url && url.contains("hash=") {
-                continue;
-            }
-            let Ok(fetched) = openapi::document_v3(pool, &url).await else {
+            let Ok(fetched) = fetched else {
                 // To be tried again with the next index.
                 self.index = Seen::default();
                 continue;
@@ -117,6 +147,7 @@ impl OpenApis {
                 member.drop_v3();
                 continue;
             }
+            let gv = member.known.group_version.clone();
             let read = openapi::reading(move || v3::read(&fetched.bytes, &gv).map(|(known, _)| known)).await;
             match read {
                 Some(Ok(known)) => {
@@ -130,7 +161,6 @@ impl OpenApis {
                 None => {}
             }
         }
-        true
     }
 
     async fn learn_v2(&mut self, pool: &Pool, members: &mut [Member]) -> usize {
@@ -200,12 +230,12 @@ impl Member {
 
     /// The group with its new documents, each made of the other where the backend has only one; `None` where nothing
     /// has changed.
-    async fn completed(mut self) -> Option<RemoteGroup> {
+    async fn completed(mut self, derives: bool) -> Option<RemoteGroup> {
         let own = |known: &Option<Known>| known.clone().filter(|k| k.origin != Origin::Derived);
         let of_backend = |openapi: &OpenApi| (own(&openapi.v2), own(&openapi.v3));
         // What could not be made once is not tried again before something changes.
         let tried = !self.known.openapi.problems.is_empty();
-        let derivable = self.next.v2.is_none() != self.next.v3.is_none() && !tried;
+        let derivable = derives && self.next.v2.is_none() != self.next.v3.is_none() && !tried;
         let changed = of_backend(&self.next) != of_backend(&self.known.openapi);
         if !changed && !derivable && self.problems.is_empty() {
             return (self.next.v3_url != self.known.openapi.v3_url).then_some(RemoteGroup {
@@ -215,6 +245,8 @@ impl Member {
         }
         if changed || derivable {
             (self.next.v2, self.next.v3) = of_backend(&self.next);
+        }
+        if derives && (changed || derivable) {
             let (next, gv) = (self.next.clone(), self.known.group_version.clone());
             let derived = openapi::reading(move || derive(next, &gv)).await;
             match derived {
