@@ -15,7 +15,7 @@ use crate::resolve::{ResolveError, Resolver};
 use crate::routes::{Route, Routes};
 use crate::tls::{self, ClientIdentity, TlsSetupError, Trust};
 use arc_swap::{ArcSwap, ArcSwapOption};
-use http::Response;
+use http::{HeaderMap, Response};
 use rustls::RootCertStore;
 use rustls_pki_types::ServerName;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -81,7 +81,7 @@ impl Backend {
             trouble: Arc::new(Notify::new()),
             configured: watch::Sender::new(0),
         };
-        backend.arrange(shared);
+        backend.routes.replace(backend.arranged(&backend.policy(), shared));
         Some(Arc::new(backend))
     }
 
@@ -107,8 +107,12 @@ impl Backend {
         if **self.live.load() == policy {
             return;
         }
+        // Until all requests go by the new policy there are routes for both.
+        let new = self.arranged(&policy, shared);
+        let old = self.routes.all().to_vec();
+        self.routes.replace(new.iter().cloned().chain(old).collect());
         self.live.store(Arc::new(policy));
-        self.arrange(shared);
+        self.routes.replace(new);
         self.configured.send_modify(|n| *n += 1);
     }
 
@@ -117,20 +121,23 @@ impl Backend {
         self.configured.subscribe()
     }
 
-    /// Makes a route of every Service there is now, taking over those that stay.
-    fn arrange(&self, shared: &Shared) {
-        let policy = self.live.load();
+    /// A route to every Service of a policy, taking over those there are.
+    fn arranged(&self, policy: &Policy, shared: &Shared) -> Vec<Arc<Route>> {
         let own = std::slice::from_ref(&self.remote.service);
         let services: Vec<&ServiceReference> = match policy.traffic.as_slice() {
             [] => own.iter().collect(),
             shares => shares.iter().map(|s| &s.service).collect(),
         };
         let old = self.routes.all();
-        let routes = services.into_iter().map(|service| {
+        let mut routes: Vec<Arc<Route>> = Vec::with_capacity(services.len());
+        for service in services {
+            if routes.iter().any(|r| r.service == *service) {
+                continue;
+            }
             let known = old.iter().find(|r| r.service == *service).cloned();
-            known.unwrap_or_else(|| Arc::new(self.route(service, shared)))
-        });
-        self.routes.replace(routes.collect());
+            routes.push(known.unwrap_or_else(|| Arc::new(self.route(service, shared))));
+        }
+        routes
     }
 
     fn route(&self, service: &ServiceReference, shared: &Shared) -> Route {
@@ -168,6 +175,11 @@ impl Backend {
         let pools = routes.iter().filter_map(|route| route.known_pool());
         let known = pools.flat_map(|pool| pool.endpoints().iter().map(|e| now(pool, e)).collect::<Vec<_>>());
         known.collect()
+    }
+
+    /// The endpoints for a request with these headers.
+    pub fn pool_for(&self, headers: &HeaderMap) -> Result<Arc<Pool>, PoolError> {
+        self.routes.choose(headers)
     }
 
     /// Requests to a backend that is not available are refused at once.

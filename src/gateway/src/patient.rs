@@ -85,28 +85,28 @@ pub async fn timeout<T>(duration: Duration, future: impl Future<Output = T>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncReadExt;
 
     /// What arrived while this thread did something else was in time.
     #[tokio::test]
     async fn a_delay_of_our_own_is_not_the_peers() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let (go, told) = std::sync::mpsc::channel();
         let answering = std::thread::spawn(move || {
-            use std::io::{Read, Write};
+            use std::io::Write;
             let mut stream = std::net::TcpStream::connect(address).unwrap();
-            let mut byte = [0];
-            stream.read_exact(&mut byte).unwrap();
-            stream.write_all(&byte).unwrap();
+            told.recv().unwrap();
+            stream.write_all(b"x").unwrap();
             stream
         });
         let (mut stream, _) = listener.accept().await.unwrap();
-        stream.write_all(b"x").await.unwrap();
         let mut byte = [0];
         let mut reading = std::pin::pin!(timeout(Duration::from_millis(50), stream.read_exact(&mut byte)));
         assert!(futures_util::poll!(&mut reading).is_pending());
         // The peer has answered by the time it is joined; only we have not looked.
-        drop(answering.join().unwrap());
+        go.send(()).unwrap();
+        let _open = answering.join().unwrap();
         std::thread::sleep(Duration::from_millis(100));
         assert!(reading.await.expect("read in time").is_ok());
     }

@@ -74,7 +74,7 @@ where
         return error_text(StatusCode::BAD_REQUEST, "invalid path");
     };
     if headers::upgrade(request.headers()).is_some() {
-        let pool = match backend.pool() {
+        let pool = match backend.pool_for(request.headers()) {
             Ok(pool) => pool,
             Err(error) => return nowhere(backend, &error),
         };

@@ -4,10 +4,11 @@
 use crate::apiservice::ServiceReference;
 use crate::backend::{LiveTargets, PoolError};
 use crate::policy::{Live, Policy, Share};
-use crate::pool::{Outgoing, Pool, mixed};
+use crate::pool::{Pool, mixed};
 use crate::resolve::ResolveError;
 use crate::tls::TlsSetupError;
 use arc_swap::{ArcSwap, Guard};
+use http::HeaderMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -67,65 +68,62 @@ impl Routes {
     }
 
     /// The pool for one request; another Service's where the chosen one leads nowhere.
-    pub fn choose(&self, outgoing: &Outgoing) -> Result<Arc<Pool>, PoolError> {
+    pub fn choose(&self, headers: &HeaderMap) -> Result<Arc<Pool>, PoolError> {
         let (routes, policy) = (self.current.load(), self.live.load());
-        let preferred = match policy.traffic.as_slice() {
-            [] => 0,
-            shares => preferred(shares, outgoing, || mixed(self.picks.fetch_add(1, Ordering::Relaxed))),
-        };
-        first_that_leads(&routes, &policy, preferred)
+        let spread = || mixed(self.picks.fetch_add(1, Ordering::Relaxed));
+        first_that_leads(&routes, &policy, preferred(&policy.traffic, headers, spread))
     }
 
-    /// A pool for what every Service can tell: documents, upgrades.
+    /// A pool for what every Service can tell: that of the heaviest.
     pub fn any(&self) -> Result<Arc<Pool>, PoolError> {
         let (routes, policy) = (self.current.load(), self.live.load());
         let shares = policy.traffic.iter().enumerate();
-        let heaviest = shares
-            .max_by_key(|(i, s)| (s.weight, usize::MAX - i))
-            .map_or(0, |(i, _)| i);
-        first_that_leads(&routes, &policy, heaviest)
+        let heaviest = shares.max_by_key(|(i, s)| (s.weight, usize::MAX - i));
+        first_that_leads(&routes, &policy, heaviest.map(|(_, share)| share))
     }
 }
 
-fn first_that_leads(routes: &[Arc<Route>], policy: &Policy, preferred: usize) -> Result<Arc<Pool>, PoolError> {
-    let nowhere = || PoolError::Resolve(ResolveError::NoEndpoints(String::new()));
-    let first = match routes.get(preferred).map(|r| r.pool(policy)) {
+/// `preferred` is `None` where there are no shares. Routes are found by their Service: while a policy changes there may be
+/// more of them than shares.
+fn first_that_leads(routes: &[Arc<Route>], policy: &Policy, preferred: Option<&Share>) -> Result<Arc<Pool>, PoolError> {
+    let of = |share: &Share| routes.iter().find(|r| r.service == share.service);
+    let route = match preferred {
+        Some(share) => of(share),
+        None => routes.first(),
+    };
+    let first = match route.map(|r| r.pool(policy)) {
         Some(Ok(pool)) => return Ok(pool.clone()),
         Some(Err(error)) => error,
-        None => nowhere(),
+        None => PoolError::Resolve(ResolveError::NoEndpoints(String::new())),
     };
-    let gets_requests = |i: usize| policy.traffic.get(i).is_none_or(|s| s.weight > 0);
-    let mut others = routes
-        .iter()
-        .enumerate()
-        .filter(|(i, _)| *i != preferred && gets_requests(*i));
-    let other = others.find_map(|(_, route)| route.pool(policy).ok().cloned());
+    let mut others = policy.traffic.iter().filter(|s| s.weight > 0).filter_map(of);
+    let other = others.find_map(|route| route.pool(policy).ok().cloned());
     other.ok_or(first)
 }
 
 /// The first share that claims the request by its headers, else one by weight.
-fn preferred(shares: &[Share], outgoing: &Outgoing, spread: impl FnOnce() -> u64) -> usize {
-    if let Some(claiming) = shares.iter().position(|s| s.claims(&outgoing.headers)) {
-        return claiming;
+fn preferred<'a>(shares: &'a [Share], headers: &HeaderMap, spread: impl FnOnce() -> u64) -> Option<&'a Share> {
+    if shares.is_empty() {
+        return None;
+    }
+    if let Some(claiming) = shares.iter().find(|s| s.claims(headers)) {
+        return Some(claiming);
     }
     let total: u64 = shares.iter().map(|s| u64::from(s.weight)).sum();
     let mut at = spread() % total.max(1);
-    for (i, share) in shares.iter().enumerate() {
+    let by_weight = shares.iter().find(|share| {
         let weight = u64::from(share.weight);
-        if at < weight {
-            return i;
-        }
-        at -= weight;
-    }
-    0
+        let chosen = at < weight;
+        at = at.saturating_sub(weight);
+        chosen
+    });
+    by_weight.or(shares.first())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::body::Replay;
-    use http::header::{HeaderMap, HeaderName, HeaderValue};
-    use http::uri::PathAndQuery;
+    use http::header::{HeaderName, HeaderValue};
 
     fn share(weight: u32, header: Option<&'static str>) -> Share {
         let value = HeaderValue::from_static("1");
@@ -143,28 +141,31 @@ mod tests {
         }
     }
 
-    fn request(header: Option<&'static str>) -> Outgoing {
-        let headers: HeaderMap = header
-            .map(|h| (HeaderName::from_static(h), HeaderValue::from_static("1")))
+    fn request(header: Option<&'static str>) -> HeaderMap {
+        let value = HeaderValue::from_static("1");
+        header
+            .map(|h| (HeaderName::from_static(h), value))
             .into_iter()
-            .collect();
-        Outgoing::new(
-            http::Method::GET,
-            PathAndQuery::from_static("/"),
-            headers,
-            Replay::empty(),
-        )
+            .collect()
     }
 
     #[test]
     fn shares_follow_headers_and_weights() {
         let shares = [share(3, None), share(0, Some("x-canary")), share(1, None)];
-        assert_eq!(preferred(&shares, &request(Some("x-canary")), || 0), 1);
+        let index = |headers: &HeaderMap, spread: u64| {
+            let chosen = preferred(&shares, headers, || spread).expect("there are shares");
+            shares
+                .iter()
+                .position(|s| std::ptr::eq(s, chosen))
+                .expect("it is one of them")
+        };
+        assert_eq!(index(&request(Some("x-canary")), 0), 1);
         let mut counts = [0; 3];
         for i in 0..4_000 {
-            counts[preferred(&shares, &request(None), || mixed(i))] += 1;
+            counts[index(&request(None), mixed(i))] += 1;
         }
         assert_eq!(counts[1], 0);
         assert!((900..1_100).contains(&counts[2]), "{counts:?}");
+        assert!(preferred(&[], &request(None), || 0).is_none());
     }
 }

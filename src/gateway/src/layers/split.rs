@@ -22,7 +22,7 @@ impl Service<Outgoing> for Split {
     }
 
     fn call(&mut self, outgoing: Outgoing) -> Answering {
-        match self.0.choose(&outgoing) {
+        match self.0.choose(&outgoing.headers) {
             Ok(pool) => Box::pin(async move { Ok(pool.send(outgoing).await.map_err(Refusal::Send)) }),
             Err(error) => Box::pin(std::future::ready(Ok(Err(Refusal::Nowhere(error))))),
         }
