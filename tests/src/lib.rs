@@ -1,7 +1,9 @@
 //! Black-box suite: starts the built `fairlead`, drives it with real clients.
 //!
-//! - [`browser`]: a headless one. - [`server`]: a server of one's own in a temporary directory. - [`tools`]: kubectl and other programs.
+//! - [`backend`]: an extension API server that misbehaves. - [`browser`]: a headless one.
+//! - [`server`]: a server of one's own in a temporary directory. - [`tools`]: kubectl and other programs.
 
+pub mod backend;
 pub mod browser;
 pub mod server;
 pub mod tools;

@@ -11,6 +11,8 @@ use tempfile::TempDir;
 const START: Duration = Duration::from_secs(30);
 /// The token of every test server; its user is in `system:masters`.
 pub const TOKEN: &str = "black-box-token";
+/// The token of a user who may do what RBAC allows him, which is nothing at first: `suite-user`, in group `suite`.
+pub const USER_TOKEN: &str = "black-box-user-token";
 
 /// A server process. Dropping it kills it.
 pub struct Server {
@@ -26,7 +28,7 @@ impl Server {
         let directory = tempfile::Builder::new().prefix("fairlead-test-").tempdir()?;
         std::fs::write(
             directory.path().join("tokens.csv"),
-            format!("{TOKEN},admin,admin-uid,system:masters\n"),
+            format!("{TOKEN},admin,admin-uid,system:masters\n{USER_TOKEN},suite-user,suite-uid,suite\n"),
         )?;
         let arguments = arguments.iter().map(|a| (*a).into()).collect();
         let mut server = Server {

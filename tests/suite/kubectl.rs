@@ -40,6 +40,11 @@ spec:
 #[test]
 fn built_in_groups() -> Result<()> {
     let Some((_server, k)) = session()? else { return Ok(()) };
+    built_in_session(&k)
+}
+
+/// What a user does with built-in groups.
+pub fn built_in_session(k: &Kubectl) -> Result<()> {
     has(
         &k.run(&["get", "namespaces"])?,
         &["default", "kube-system", "kube-public", "kube-node-lease", "Active"],
@@ -265,6 +270,11 @@ fn built_in_groups() -> Result<()> {
 #[test]
 fn a_watch_shows_changes_as_they_happen() -> Result<()> {
     let Some((_server, k)) = session()? else { return Ok(()) };
+    watch_session(&k)
+}
+
+/// A watch, and what it shows.
+pub fn watch_session(k: &Kubectl) -> Result<()> {
     let mut watch = k
         .command(&["get", "configmaps", "-w", "--no-headers", "-l", "seen=yes"])
         .stdout(Stdio::piped())
@@ -281,6 +291,11 @@ fn a_watch_shows_changes_as_they_happen() -> Result<()> {
 #[test]
 fn a_custom_resource() -> Result<()> {
     let Some((_server, k)) = session()? else { return Ok(()) };
+    custom_session(&k)
+}
+
+/// What a user does with a CRD.
+pub fn custom_session(k: &Kubectl) -> Result<()> {
     has(&k.run(&["apply", "-f", "examples/crd.yaml"])?, &["created"])?;
     k.run(&[
         "wait",

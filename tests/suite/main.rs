@@ -2,14 +2,18 @@
 
 mod aggregation;
 mod at_rest;
+mod chaos;
 mod chart;
 mod controllers;
+mod core_backend;
 mod degradation;
 mod etcd;
+mod guide;
 mod hostile;
 mod kubectl;
 mod lifecycle;
 mod metrics;
 mod page;
 mod policies;
+mod security;
 mod sight;

@@ -557,6 +557,15 @@ pub fn text(code: u16, text: &'static str) -> Response<Answer> {
     answer(code, "text/plain; charset=utf-8", full(text))
 }
 
+pub fn json(value: &Value) -> Response<Answer> {
+    json_answer(200, value)
+}
+
+/// A body that comes in pieces.
+pub fn streamed(body: Answer) -> Response<Answer> {
+    answer(200, "application/octet-stream", body)
+}
+
 pub fn failure(code: u16, reason: &str, message: &str) -> Response<Answer> {
     status(code, reason, message, None)
 }

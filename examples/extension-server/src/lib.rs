@@ -6,12 +6,16 @@
 //! - [`discovery`] and [`openapi`]: what is served, in the three forms clients read;
 //! - [`api`]: the verbs; [`watch`]: the stream of changes; [`selector`]: label and field selectors;
 //! - [`kinds`]: the two kinds, their columns and their rules; [`storage`]: objects in memory.
+//!
+//! [`faults`] and [`rename`] are not for copying: they are for the tests of what stands in front of this server.
 
 pub mod api;
 pub mod discovery;
+pub mod faults;
 pub mod identity;
 pub mod kinds;
 pub mod openapi;
+pub mod rename;
 pub mod selector;
 pub mod server;
 pub mod storage;

@@ -1,8 +1,10 @@
 //! Flags and start-up.
 
 use anyhow::{Context, bail};
+use extension_server::faults::Faults;
+use extension_server::rename::Rename;
 use extension_server::{Options, serve, tls};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
@@ -14,7 +16,9 @@ const USAGE: &str = "extension-server: serves shipping.example.com/v1alpha1 behi
   --dns-name NAME                           name in the made certificate, repeatable (default shipping.default.svc)
   --print-ca FILE                           write the CA of the made certificate to FILE ('-' for standard output)
   --requestheader-client-ca-file FILE       CA of the front proxy's client certificate
-  --requestheader-allowed-names NAME,...    common names that may speak for users (default: any the CA signed)";
+  --requestheader-allowed-names NAME,...    common names that may speak for users (default: any the CA signed)
+  --group NAME                              serve the API under this group's name, for tests
+  --faults ADDRESS                          take orders to misbehave here, for tests (see src/faults.rs)";
 
 #[derive(Default)]
 struct Flags {
@@ -26,6 +30,8 @@ struct Flags {
     print_ca: Option<String>,
     client_ca_file: Option<String>,
     allowed_names: Vec<String>,
+    faults: Option<SocketAddr>,
+    group: Option<String>,
 }
 
 #[tokio::main]
@@ -62,10 +68,33 @@ async fn main() -> anyhow::Result<()> {
             None
         }
     };
+    let faults = Faults::default();
+    let control = match flags.faults {
+        Some(address) => Some(
+            TcpListener::bind(address)
+                .await
+                .with_context(|| format!("--faults: cannot listen on {address}"))?,
+        ),
+        None => None,
+    };
+    if let Some(control) = &control {
+        eprintln!("faults at http://{}", control.local_addr()?);
+    }
+    let orders = {
+        let faults = faults.clone();
+        async move {
+            match control {
+                Some(control) => faults.take_orders(control).await,
+                None => std::future::pending().await,
+            }
+        }
+    };
     let options = Options {
         tls: Arc::new(tls::server_config(&identity, client_ca.as_deref())?),
         front_proxy: client_ca.is_some(),
         allowed_names: flags.allowed_names,
+        faults,
+        rename: flags.group.as_deref().map(Rename::new),
     };
     let address = (
         flags.bind_address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
@@ -77,6 +106,7 @@ async fn main() -> anyhow::Result<()> {
     eprintln!("serving on https://{}", listener.local_addr()?);
     tokio::select! {
         () = serve(listener, options) => {}
+        () = orders => {}
         _ = tokio::signal::ctrl_c() => {}
     }
     Ok(())
@@ -107,6 +137,14 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<F
             }
             "--cert-file" => flags.cert_file = Some(value),
             "--key-file" => flags.key_file = Some(value),
+            "--faults" => {
+                flags.faults = Some(
+                    value
+                        .parse()
+                        .with_context(|| format!("--faults: {value:?} is no address"))?,
+                );
+            }
+            "--group" => flags.group = Some(value),
             "--dns-name" => flags.dns_names.push(value),
             "--print-ca" => flags.print_ca = Some(value),
             "--requestheader-client-ca-file" => flags.client_ca_file = Some(value),

@@ -34,6 +34,17 @@ impl Identity {
 
     /// A new CA and a serving certificate for `dns_names`, signed by it. The CA's key is forgotten at once.
     pub fn self_signed(dns_names: &[String]) -> anyhow::Result<Identity> {
+        Identity::signed(CertificateParams::new(dns_names.to_vec())?)
+    }
+
+    /// One whose time is over, for tests.
+    pub fn expired(dns_names: &[String]) -> anyhow::Result<Identity> {
+        let mut leaf = CertificateParams::new(dns_names.to_vec())?;
+        leaf.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        Identity::signed(leaf)
+    }
+
+    fn signed(mut leaf: CertificateParams) -> anyhow::Result<Identity> {
         let mut ca = CertificateParams::default();
         ca.distinguished_name.push(DnType::CommonName, "extension-server CA");
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -41,7 +52,6 @@ impl Identity {
         let ca_key = KeyPair::generate()?;
         let ca_certificate = ca.self_signed(&ca_key)?;
 
-        let mut leaf = CertificateParams::new(dns_names.to_vec())?;
         leaf.distinguished_name.push(DnType::CommonName, "extension-server");
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let key = KeyPair::generate()?;

@@ -63,6 +63,8 @@ impl Client {
             tls: Arc::new(tls::server_config(&identity, Some(ca_pem.as_bytes())).unwrap()),
             front_proxy: true,
             allowed_names: vec!["front-proxy".into()],
+            faults: Default::default(),
+            rename: None,
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(serve(listener, options));

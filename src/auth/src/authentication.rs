@@ -15,6 +15,7 @@ pub mod service_account;
 pub mod token_file;
 pub mod trust;
 pub mod union;
+pub mod version1;
 pub mod websocket;
 pub mod x509;
 

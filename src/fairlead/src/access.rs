@@ -1,6 +1,7 @@
 //! Authentication and authorization, put together from the configuration.
 
 use crate::config::{Config, Mode};
+use crate::core_access::{CoreAuthorizer, CoreTokens};
 use crate::identity::{FRONT_PROXY_NAME, Identity};
 use crate::sight::Counted;
 use anyhow::{Context, Result, ensure};
@@ -21,12 +22,14 @@ use fairlead_auth::authorization::rbac::Rbac;
 use fairlead_auth::authorization::union::{AlwaysAllow, AlwaysDeny, Masters, Union as Authorizers};
 use fairlead_auth::{Authenticator, Authorizer, AuthzAttributes, Decision, ObjectSource, bootstrap};
 use fairlead_builtin::auth::Auth;
+use fairlead_discovery::Router;
+use fairlead_gateway::Core;
 use fairlead_resource::{AuthorizeCreate, Request};
 use fairlead_telemetry::Families;
 use futures_util::future::BoxFuture;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Who decides about requests.
 pub struct Access {
@@ -38,6 +41,12 @@ pub struct Access {
     /// For the ConfigMap by which others learn whom to trust.
     pub client_ca_pem: String,
     pub request_header: RequestHeader,
+}
+
+/// The core this server stands in front of, and who knows what goes there.
+pub struct Behind {
+    pub core: Core,
+    pub router: Arc<OnceLock<Router>>,
 }
 
 /// The front-proxy settings that are in force.
@@ -56,16 +65,34 @@ impl Access {
         objects: Arc<dyn ObjectSource>,
         clock: Arc<dyn Clock>,
         families: &Families,
+        core: Option<Behind>,
     ) -> Result<Access> {
         let client_ca_pem = match &config.authentication.client_ca {
             Some(path) => read(path)?,
             None => identity.authority_pem.clone(),
         };
         let request_header = request_header(config, identity)?;
-        let authenticator = authenticator(config, identity, &client_ca_pem, &request_header, &objects, clock)?;
+        let tokens = core.as_ref().map(|behind| CoreTokens::new(behind.core.clone()));
+        let authenticator = authenticator(
+            config,
+            identity,
+            &client_ca_pem,
+            &request_header,
+            &objects,
+            clock,
+            tokens,
+        )?;
         let mut authorizers: Vec<Arc<dyn Authorizer>> = vec![Arc::new(Masters)];
         let mut rbac = None;
-        for mode in &config.authorization_modes {
+        let modes = match core {
+            // Users and their roles are the core's: nobody could write any here.
+            Some(Behind { core, router }) => {
+                authorizers.push(Arc::new(CoreAuthorizer::new(core, router)));
+                &[]
+            }
+            None => config.authorization_modes.as_slice(),
+        };
+        for mode in modes {
             let (authorizer, kind, name): (Arc<dyn Authorizer>, _, _) = match mode {
                 Mode::Node => {
                     let node = NodeAuthorizer::new(objects.clone(), bootstrap::node_rules());
@@ -141,6 +168,7 @@ fn authenticator(
     request_header: &RequestHeader,
     objects: &Arc<dyn ObjectSource>,
     clock: Arc<dyn Clock>,
+    core: Option<CoreTokens>,
 ) -> Result<Arc<dyn Authenticator>> {
     let authorities = |pem: &str| Authorities::from_pem(pem.as_bytes());
     let client_ca = authorities(client_ca_pem).context("--client-ca-file holds no usable certificate")?;
@@ -181,6 +209,9 @@ fn authenticator(
     )));
     if config.authentication.bootstrap_tokens {
         known.push(Arc::new(BootstrapTokens::new(objects.clone(), clock)));
+    }
+    if let Some(tokens) = core {
+        known.push(Arc::new(tokens));
     }
     let anonymous = config
         .authentication

@@ -7,6 +7,7 @@ use fairlead_api::{Clock, Node, Status, StatusResult};
 use fairlead_auth::ObjectSource as Objects;
 use fairlead_discovery::openapi::Components;
 use fairlead_discovery::{RemoteGroupVersion, Route, Router, RoutingSnapshot, report};
+use fairlead_gateway::core::{CORE, Core};
 use fairlead_gateway::objects::{API_SERVICES, ApiServices, BACKEND_POLICIES, BackendPolicies, ObjectSource, Resource};
 use fairlead_gateway::{Gateway, RequestContext};
 use fairlead_resource::{Client, ResourceDefinition};
@@ -144,11 +145,13 @@ impl ApiServices for EngineApiServices {
 pub struct GatewayRemote {
     pub gateway: Gateway,
     pub clock: Arc<dyn Clock>,
+    /// What this server stands in front of, if anything.
+    pub core: Option<Core>,
 }
 
 impl Remote for GatewayRemote {
     fn proxy(&self, request: Identified, backend: Arc<RemoteGroupVersion>) -> BoxFuture<'static, Response> {
-        let gateway = self.gateway.clone();
+        let (gateway, core) = (self.gateway.clone(), self.core.clone());
         Box::pin(async move {
             if backend.from_memory() {
                 return remembered(&request, &backend);
@@ -163,6 +166,10 @@ impl Remote for GatewayRemote {
                 audit_id: &known.audit_id,
             };
             let request = http::Request::from_parts(known.parts, known.payload);
+            if let Some(core) = core.filter(|_| backend.api_service == CORE) {
+                let gv = (backend.group.as_str(), backend.version.as_str());
+                return core.proxy(request, &user, &context, gv).await.map(Body::other);
+            }
             match gateway.proxy(&backend.api_service, request, &user, &context).await {
                 Some(response) => response.map(Body::other),
                 None => fairlead_gateway::proxy::unavailable().map(Body::other),

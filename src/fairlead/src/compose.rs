@@ -1,6 +1,6 @@
 //! Composition: from a configuration to a running server. Values are made once, in the order they need each other.
 
-use crate::access::{Access, CreateByUpdate};
+use crate::access::{Access, Behind, CreateByUpdate};
 use crate::admission::{self, Late, Outside};
 use crate::aggregation::{EngineApiServices, GatewayObjects, GatewayRemote};
 use crate::authentication_info::{self, Required};
@@ -8,6 +8,7 @@ use crate::backup::EmbeddedBackup;
 use crate::bootstrap::Bootstrap;
 use crate::caches::CacheSet;
 use crate::config::Config;
+use crate::core_backend::{CoreBackend, CoreObjects};
 use crate::entropy::RandomEntropy;
 use crate::health;
 use crate::identity::{self, Identity};
@@ -23,6 +24,7 @@ use fairlead_auth::authentication::keys;
 use fairlead_builtin::Deps;
 use fairlead_builtin::allocators::Allocators;
 use fairlead_crd::hooks::DefinitionHooks;
+use fairlead_discovery::Router;
 use fairlead_gateway::availability::Probing;
 use fairlead_gateway::objects::{ObjectSource, SERVICES};
 use fairlead_gateway::tls::ClientIdentity;
@@ -107,7 +109,17 @@ pub async fn start(config: Config) -> Result<Running> {
     let (encryption, reloader) = encryption.unzip();
     let caches = CacheSet::new(stores, encryption.clone());
     let objects = Arc::new(CachedObjects::new(caches.clone()));
-    let access = Access::new(&config, &identity, objects.clone(), clock.clone(), &families)?;
+    let core = match &config.core_backend {
+        Some(path) => Some(CoreBackend::connect(path, &families).await?),
+        None => None,
+    };
+    // Whom the core's own groups are asked for, known once there are routes.
+    let public: Arc<OnceLock<Router>> = Arc::default();
+    let behind = core.as_ref().map(|c| Behind {
+        core: c.core.clone(),
+        router: public.clone(),
+    });
+    let access = Access::new(&config, &identity, objects.clone(), clock.clone(), &families, behind)?;
     let signing = identity.tokens.sign.take();
     let hooks = Arc::new(access.hooks(&config, signing, objects.clone()));
     let (first, last) = config.network.node_ports;
@@ -128,10 +140,22 @@ pub async fn start(config: Config) -> Result<Running> {
     });
     let kinds = BuiltinKinds(Arc::new(builtins));
     let gateway_objects = Arc::new(GatewayObjects::new(objects, caches.clone()));
-    let routes = Routes::new(kinds.0.definitions.clone(), caches.clone(), gateway_objects.clone());
+    let copies = core
+        .as_ref()
+        .map(|_| Arc::new(CoreObjects::new(gateway_objects.clone())));
+    let cluster: Arc<dyn ObjectSource> = match &copies {
+        Some(copies) => copies.clone(),
+        None => gateway_objects.clone(),
+    };
+    let definitions = kinds.0.definitions.clone();
+    let routes = match &core {
+        Some(core) => Routes::behind_core(definitions, caches.clone(), cluster.clone(), core.registrations()),
+        None => Routes::new(definitions, caches.clone(), cluster.clone()),
+    };
     published.get_or_init(|| routes.clone());
     sight::count_aggregations(&families, &routes);
-    let router = routes.router();
+    public.get_or_init(|| routes.router());
+    let router = routes.own();
 
     let admission = admission::chain(
         &config,
@@ -156,14 +180,7 @@ pub async fn start(config: Config) -> Result<Running> {
         client: client.clone(),
         router: router.clone(),
     });
-    let gateway = gateway(
-        &config,
-        &identity,
-        gateway_objects.clone(),
-        api_services.clone(),
-        address,
-        &families,
-    )?;
+    let gateway = gateway(&config, &identity, cluster, api_services.clone(), address, &families)?;
     late.get_or_init(|| Outside {
         client: client.clone(),
         router: router.clone(),
@@ -234,13 +251,22 @@ pub async fn start(config: Config) -> Result<Running> {
         root_ca_pem: &identity.root_ca_pem(&config)?,
     };
     loops.extend(controllers::start(&config, &acted));
+    let mut settings = settings(&config, &identity, &access, address)?;
+    let behind = core.as_ref().map(|c| c.core.clone());
+    if let (Some(core), Some(copies)) = (core, copies) {
+        if let Some(version) = core.version().await {
+            settings.version = version.into();
+        }
+        loops.extend(core.start(routes.clone(), copies, client));
+    }
 
     let services = Services {
-        router,
+        router: routes.router(),
         engine,
         remote: Arc::new(GatewayRemote {
             gateway,
             clock: clock.clone(),
+            core: behind,
         }),
         protobuf: kinds.0.protobuf.clone(),
         components: Arc::new(kinds),
@@ -255,7 +281,7 @@ pub async fn start(config: Config) -> Result<Running> {
         health,
         drain: drain.clone(),
     };
-    let chain = Chain::new(services, settings(&config, &identity, &access, address)?);
+    let chain = Chain::new(services, settings);
     let listening = ListenerConfig {
         tls: identity.tls.clone(),
         max_streams: config.tls.max_streams,
@@ -323,7 +349,7 @@ fn stop(drain: &Drain) -> impl Future<Output = ()> + Send + use<> {
 fn gateway(
     config: &Config,
     identity: &Identity,
-    objects: Arc<GatewayObjects>,
+    objects: Arc<dyn ObjectSource>,
     api_services: Arc<EngineApiServices>,
     own: SocketAddr,
     families: &Families,
@@ -345,7 +371,8 @@ fn gateway(
         },
         addresses: AddressPolicy {
             allow_loopback: config.backends.allow_loopback,
-            forbidden: vec![own],
+            // The listener's own address may be a wildcard: what others reach it by is refused, too.
+            forbidden: vec![own, SocketAddr::new(config.advertise, own.port())],
         },
         static_addresses: config.backends.addresses.clone(),
         policy: standard_policy(config),

@@ -51,6 +51,8 @@ pub struct Config {
     pub network: Network,
     pub proxy_client: Option<CertificateFiles>,
     pub aggregator_routing: bool,
+    /// The kubeconfig of what this server stands in front of.
+    pub core_backend: Option<PathBuf>,
     pub aggregator_reject_redirects: bool,
     pub backends: Backends,
     /// `--runtime-config`.
@@ -214,6 +216,7 @@ impl Config {
             network: network(flags)?,
             proxy_client: pair(flags, "proxy-client-cert-file", "proxy-client-key-file")?,
             aggregator_routing: flags.bool("enable-aggregator-routing"),
+            core_backend: flags.some("core-backend").map(PathBuf::from),
             aggregator_reject_redirects: flags.bool("aggregator-reject-forwarding-redirect"),
             backends: Backends {
                 addresses: flags

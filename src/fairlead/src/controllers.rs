@@ -77,7 +77,7 @@ pub fn start(config: &Config, acted: &Acted<'_>) -> Vec<JoinHandle<()>> {
     let client = Client::new(acted.engine.clone(), "kube-controller-manager");
     let context = || Context {
         client: client.clone(),
-        router: acted.routes.router(),
+        router: acted.routes.own(),
         routes: acted.routes.changes(),
         drain: acted.drain.subscribe(),
         clock: acted.clock.clone(),
@@ -102,7 +102,9 @@ pub fn start(config: &Config, acted: &Acted<'_>) -> Vec<JoinHandle<()>> {
         CLUSTER_ROLES => task::spawn(CLUSTER_ROLES, cluster_roles::run(context())),
         _ => task::spawn(RESOURCE_QUOTA, quota::run(context())),
     };
-    config.controllers.iter().map(start).collect()
+    // Behind a core, its own controllers do the rest.
+    let runs = |name: &&&'static str| config.core_backend.is_none() || **name == NAMESPACE;
+    config.controllers.iter().filter(runs).map(start).collect()
 }
 
 #[cfg(test)]

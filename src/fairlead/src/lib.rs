@@ -6,6 +6,7 @@
 //!   for everyone who reads them. [`bootstrap`], [`authentication_info`]: those every server has.
 //! - [`routes`], [`custom`], [`aggregation`], [`conflicts`]: what is served, by whom. [`controllers`],
 //!   [`remote_content`], [`remote_objects`]: the loops beside it.
+//! - [`core_backend`], [`core_access`]: this server in front of another one.
 //! - [`sight`]: what operators see. [`backup`]: the commands beside the server. [`testing`]: a server for tests.
 
 pub mod access;
@@ -21,6 +22,8 @@ pub mod config;
 pub mod conflicts;
 pub mod controllers;
 pub mod conversion;
+pub mod core_access;
+pub mod core_backend;
 pub mod custom;
 pub mod encryption;
 pub mod entropy;

@@ -1,6 +1,7 @@
 //! [`Routes`]: keeps the routing snapshot in line with built-in definitions, custom ones, and APIServices.
 
 use crate::caches::CacheSet;
+use crate::core_backend::is_own;
 use compact_str::CompactString;
 use fairlead_api::{GroupVersion, Node};
 use fairlead_discovery::{Origin, Registration, RemoteGroupVersion, Router, RoutingSnapshot};
@@ -22,6 +23,11 @@ pub struct Routes(Arc<Inner>);
 
 struct Inner {
     router: Router,
+    /// Of what is kept here, whether or not clients are shown it: less than `router` where backends serve more, and more
+    /// behind a core.
+    own: Router,
+    /// Whether clients are shown built-in groups from here, or from the core.
+    behind_core: bool,
     caches: CacheSet,
     built_in: Vec<Arc<ResourceDefinition>>,
     objects: Arc<dyn ObjectSource>,
@@ -35,6 +41,7 @@ struct Inner {
 #[derive(Default)]
 struct State {
     custom: Vec<Arc<ResourceDefinition>>,
+    core: Vec<Registration>,
     /// What each remote group was turned into: as long as it is the same, so is its part of every document.
     remote: HashMap<CompactString, (Option<Arc<RemoteGroup>>, Arc<RemoteGroupVersion>)>,
 }
@@ -45,14 +52,47 @@ const FIRST: i64 = 20_000;
 impl Routes {
     /// Serves the built-in definitions at once.
     pub fn new(built_in: Vec<Arc<ResourceDefinition>>, caches: CacheSet, objects: Arc<dyn ObjectSource>) -> Routes {
+        let router = Router::new(RoutingSnapshot::default());
+        Routes::made(built_in, caches, objects, (router.clone(), router), Vec::new())
+    }
+
+    /// Serves what is this server's own beside what the core serves. Everything else is kept, and shown to nobody.
+    pub fn behind_core(
+        built_in: Vec<Arc<ResourceDefinition>>,
+        caches: CacheSet,
+        objects: Arc<dyn ObjectSource>,
+        core: Vec<Registration>,
+    ) -> Routes {
+        let own = Router::new(RoutingSnapshot::build(None, &built_in, &[]));
+        Routes::made(
+            built_in,
+            caches,
+            objects,
+            (Router::new(RoutingSnapshot::default()), own),
+            core,
+        )
+    }
+
+    fn made(
+        built_in: Vec<Arc<ResourceDefinition>>,
+        caches: CacheSet,
+        objects: Arc<dyn ObjectSource>,
+        (router, own): (Router, Router),
+        core: Vec<Registration>,
+    ) -> Routes {
         caches.register(&built_in);
         let routes = Routes(Arc::new(Inner {
-            router: Router::new(RoutingSnapshot::default()),
+            router,
+            own,
+            behind_core: !core.is_empty(),
             caches,
             built_in,
             objects,
             gateway: OnceLock::new(),
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                core,
+                ..State::default()
+            }),
             changed: watch::Sender::new(0),
             wanted: watch::Sender::new(Arc::default()),
         }));
@@ -62,6 +102,20 @@ impl Routes {
 
     pub fn router(&self) -> Router {
         self.0.router.clone()
+    }
+
+    /// What is kept here; the same router where there is no core.
+    pub fn own(&self) -> Router {
+        self.0.own.clone()
+    }
+
+    /// Replaces what the core serves.
+    pub fn publish_core(&self, registrations: Vec<Registration>) {
+        {
+            let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.core = registrations;
+        }
+        self.rebuild();
     }
 
     /// A number that changes whenever the snapshot does.
@@ -119,9 +173,19 @@ impl Routes {
     /// Folds everything into a new snapshot. Parts that did not change are taken over.
     pub fn rebuild(&self) {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut definitions = self.0.built_in.clone();
+        let mut definitions: Vec<_> = self.shown().cloned().collect();
         definitions.extend(state.custom.iter().cloned());
-        let registrations = self.registrations(&mut state);
+        let mut registrations = self.registrations(&mut state);
+        if self.0.behind_core {
+            let all: Vec<_> = self.0.built_in.iter().chain(&state.custom).cloned().collect();
+            let previous = self.0.own.load();
+            self.0
+                .own
+                .store(RoutingSnapshot::build(Some(&previous), &all, &registrations));
+            // A registration here takes a group-version over from the core, as it does from built-in ones.
+            let known: Vec<GroupVersion> = registrations.iter().map(|r| r.group_version.clone()).collect();
+            registrations.extend(state.core.iter().filter(|r| !known.contains(&r.group_version)).cloned());
+        }
         let previous = self.0.router.load();
         self.0
             .router
@@ -166,8 +230,14 @@ impl Routes {
         found.into_values().collect()
     }
 
+    /// The built-in definitions that clients are shown from here.
+    fn shown(&self) -> impl Iterator<Item = &Arc<ResourceDefinition>> {
+        let all = !self.0.behind_core;
+        self.0.built_in.iter().filter(move |d| all || is_own(&d.group))
+    }
+
     fn built_in_versions(&self) -> Vec<GroupVersion> {
-        let mut versions: Vec<GroupVersion> = self.0.built_in.iter().map(|d| d.group_version()).collect();
+        let mut versions: Vec<GroupVersion> = self.shown().map(|d| d.group_version()).collect();
         versions.sort();
         versions.dedup();
         versions

@@ -73,8 +73,20 @@ impl Connector {
     }
 
     async fn dial(&self, target: &Target, tuning: &Tuning) -> Result<TcpStream, ConnectError> {
+        self.dial_by(target, tuning, |name, port| async move {
+            Ok(tokio::net::lookup_host((name, port)).await?.collect())
+        })
+        .await
+    }
+
+    /// Dials what was checked: a name is looked up once, and never again between the check and the connection.
+    async fn dial_by<L, F>(&self, target: &Target, tuning: &Tuning, lookup: L) -> Result<TcpStream, ConnectError>
+    where
+        L: FnOnce(String, u16) -> F,
+        F: Future<Output = io::Result<Vec<SocketAddr>>>,
+    {
         let mut last = None;
-        for address in self.lookup(target, tuning).await? {
+        for address in self.addresses(target, tuning, lookup).await? {
             match timeout(tuning.dial_timeout, TcpStream::connect(address)).await {
                 Some(Ok(stream)) => {
                     // A request is written in one go: waiting for more would only delay it.
@@ -95,7 +107,16 @@ impl Connector {
     }
 
     /// The addresses of a target, each of them checked.
-    async fn lookup(&self, target: &Target, tuning: &Tuning) -> Result<Vec<SocketAddr>, ConnectError> {
+    async fn addresses<L, F>(
+        &self,
+        target: &Target,
+        tuning: &Tuning,
+        lookup: L,
+    ) -> Result<Vec<SocketAddr>, ConnectError>
+    where
+        L: FnOnce(String, u16) -> F,
+        F: Future<Output = io::Result<Vec<SocketAddr>>>,
+    {
         let (name, port) = match target {
             Target::Address(address) => return Ok(vec![self.allowed(*address)?]),
             Target::Name(name, port) => (name.as_str(), *port),
@@ -106,7 +127,7 @@ impl Connector {
             problem: None,
             timed_out: false,
         };
-        let found = timeout(tuning.dial_timeout, tokio::net::lookup_host((name, port))).await;
+        let found = timeout(tuning.dial_timeout, lookup(name.to_owned(), port)).await;
         let found = found.and_then(Result::ok).ok_or_else(no_such_host)?;
         let mut allowed = Vec::new();
         let mut refused = None;
@@ -211,5 +232,82 @@ fn tls_error(error: &io::Error) -> ConnectError {
         TlsError::InvalidMessage(_) => ConnectError::plain("tls: first record does not look like a TLS handshake"),
         TlsError::AlertReceived(alert) => ConnectError::plain(format!("remote error: tls: {alert:?}")),
         _ => ConnectError::plain("tls: handshake failure"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::{Trust, client_config};
+    use tokio::net::TcpListener;
+
+    fn connector(policy: AddressPolicy) -> Connector {
+        let config = client_config(Trust::Insecure, &Arc::new(rustls::RootCertStore::empty()), None, &[]).unwrap();
+        let tls = Arc::new(config);
+        Connector {
+            tls: tls.clone(),
+            tls_http1: tls,
+            server_name: ServerName::try_from("shipping.default.svc").unwrap(),
+            policy: Arc::new(policy),
+        }
+    }
+
+    fn tuning() -> Tuning {
+        Tuning {
+            dial_timeout: Duration::from_millis(50),
+            ..Tuning::default()
+        }
+    }
+
+    /// CVE-2022-3294 and CVE-2020-8562: whatever a name means a moment later, only checked addresses are dialed.
+    #[tokio::test]
+    async fn cve_2022_3294_a_name_cannot_change_between_check_and_dial() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let here = listener.local_addr().unwrap();
+        let target = Target::Name("flips.example.com".into(), here.port());
+        let connector = connector(AddressPolicy::default());
+        for answers in [
+            vec![here],
+            vec!["169.254.169.254:80".parse().unwrap(), here],
+            vec![
+                "[::ffff:127.0.0.1]:80".parse().unwrap(),
+                "[fe80::1]:80".parse().unwrap(),
+            ],
+        ] {
+            let dialed = connector
+                .dial_by(&target, &tuning(), |_, _| async { Ok(answers) })
+                .await;
+            assert_eq!(dialed.unwrap_err().public, "dial tcp: address is not allowed");
+        }
+        // Of several addresses those that are allowed are dialed, and no other.
+        let both = vec![here, "192.0.2.1:9".parse().unwrap()];
+        let error = connector
+            .dial_by(&target, &tuning(), |_, _| async { Ok(both) })
+            .await
+            .unwrap_err();
+        assert!(error.text.starts_with("dial tcp 192.0.2.1:9: "), "{}", error.text);
+        // An address that was resolved earlier is checked like a name.
+        let error = connector.dial(&Target::Address(here), &tuning()).await.unwrap_err();
+        assert_eq!(error.public, "dial tcp: address is not allowed");
+        assert!(
+            tokio::time::timeout(Duration::from_millis(20), listener.accept())
+                .await
+                .is_err()
+        );
+    }
+
+    #[tokio::test]
+    async fn cve_2022_3294_own_listeners_are_refused() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let here = listener.local_addr().unwrap();
+        let policy = AddressPolicy {
+            allow_loopback: true,
+            forbidden: vec![here],
+        };
+        let error = connector(policy)
+            .dial(&Target::Address(here), &tuning())
+            .await
+            .unwrap_err();
+        assert_eq!(error.public, "dial tcp: address is not allowed");
     }
 }

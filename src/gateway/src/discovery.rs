@@ -67,7 +67,7 @@ pub enum DiscoveryError {
     Document(GroupVersion),
 }
 
-const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,\
+pub(crate) const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,\
                           application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
 const DISCOVERY_USER: &str = "system:kube-aggregator";
 const LIMIT: usize = 4 << 20;

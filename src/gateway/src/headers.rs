@@ -14,6 +14,9 @@ static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-prot
 static X_REMOTE_USER: HeaderName = HeaderName::from_static("x-remote-user");
 static X_REMOTE_UID: HeaderName = HeaderName::from_static("x-remote-uid");
 static X_REMOTE_GROUP: HeaderName = HeaderName::from_static("x-remote-group");
+static IMPERSONATE_USER: HeaderName = HeaderName::from_static("impersonate-user");
+static IMPERSONATE_UID: HeaderName = HeaderName::from_static("impersonate-uid");
+static IMPERSONATE_GROUP: HeaderName = HeaderName::from_static("impersonate-group");
 
 /// Headers that concern one connection only (RFC 9110 §7.6.1, and older habits).
 static HOP_BY_HOP: [HeaderName; 9] = [
@@ -109,14 +112,30 @@ pub fn set_identity(headers: &mut HeaderMap, user: &UserInfo) {
     for group in &user.groups {
         headers.append(&X_REMOTE_GROUP, value(group));
     }
+    append_extra(headers, "x-remote-extra-", user);
+}
+
+fn append_extra(headers: &mut HeaderMap, prefix: &str, user: &UserInfo) {
     for (key, values) in &user.extra {
-        let Ok(name) = HeaderName::from_bytes(format!("x-remote-extra-{}", escaped_key(key)).as_bytes()) else {
+        let Ok(name) = HeaderName::from_bytes(format!("{prefix}{}", escaped_key(key)).as_bytes()) else {
             continue;
         };
         for one in values {
             headers.append(name.clone(), value(one));
         }
     }
+}
+
+/// Says in whose name this server asks another one, beside its own credentials (the impersonation protocol).
+pub fn set_impersonation(headers: &mut HeaderMap, user: &UserInfo) {
+    headers.insert(&IMPERSONATE_USER, value(&user.name));
+    if !user.uid.is_empty() {
+        headers.insert(&IMPERSONATE_UID, value(&user.uid));
+    }
+    for group in &user.groups {
+        headers.append(&IMPERSONATE_GROUP, value(group));
+    }
+    append_extra(headers, "impersonate-extra-", user);
 }
 
 /// Says where the request came from. The host is filled in for each attempt.

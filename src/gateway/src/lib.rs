@@ -7,6 +7,7 @@
 //! - [`policy`] is what all of these go by, [`policies`] which of them holds, [`policy_status`] what is told of it.
 //! - Beside it: [`active`], [`availability`], [`learning`] → [`discovery`], [`openapi`]; [`registration`]; [`webhook`] calls admission and
 //!   conversion webhooks.
+//! - [`core`](mod@core) is a whole Kubernetes API server behind this one, reached by impersonation.
 //! - [`objects`] are the traits through which cluster objects are read and written.
 
 pub mod active;
@@ -15,6 +16,7 @@ pub mod availability;
 pub mod backend;
 pub mod body;
 pub mod connect;
+pub mod core;
 pub mod discovery;
 pub mod download;
 pub mod endpoint;
@@ -43,6 +45,7 @@ pub mod upgrade;
 pub mod uri;
 pub mod webhook;
 
+pub use self::core::{Core, CoreConfig};
 pub use backend::{Backend, Shared};
 pub use body::{Body, BoxError};
 pub use discovery::{Freshness, RemoteGroup};

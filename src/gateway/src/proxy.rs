@@ -12,7 +12,7 @@ use crate::{headers, upgrade, uri};
 use bytes::Bytes;
 use fairlead_api::UserInfo;
 use http::header::{self, HeaderName, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -73,15 +73,16 @@ where
     let Some(path_and_query) = uri::rewritten(request.uri().path(), request.uri().query()) else {
         return error_text(StatusCode::BAD_REQUEST, "invalid path");
     };
+    let dress = |headers: &mut HeaderMap| headers::set_identity(headers, user);
     if headers::upgrade(request.headers()).is_some() {
         let pool = match backend.pool_for(request.headers()) {
             Ok(pool) => pool,
             Err(error) => return nowhere(backend, &error),
         };
-        return upgrade::proxy(backend, &pool, request, path_and_query, user, context).await;
+        return upgrade::proxy(backend.name(), &pool, request, path_and_query, dress, context).await;
     }
     let (mut parts, body) = request.into_parts();
-    let asked_gzip = prepare(&mut parts, user, context);
+    let asked_gzip = prepare(&mut parts, dress, context);
     let outgoing = Outgoing {
         long_running: context.long_running,
         deadline: context.deadline,
@@ -110,10 +111,14 @@ fn nowhere(backend: &Backend, error: &PoolError) -> Response<Body> {
     }
 }
 
-/// Rewrites a request's headers. Returns whether the gateway, and not the client, asks for gzip.
-pub(crate) fn prepare(parts: &mut http::request::Parts, user: &UserInfo, context: &RequestContext<'_>) -> bool {
+/// Rewrites a request's headers; `dress` says who asks. Returns whether the gateway, and not the client, asks for gzip.
+pub(crate) fn prepare(
+    parts: &mut http::request::Parts,
+    dress: impl FnOnce(&mut HeaderMap),
+    context: &RequestContext<'_>,
+) -> bool {
     headers::strip_request(&mut parts.headers);
-    headers::set_identity(&mut parts.headers, user);
+    dress(&mut parts.headers);
     headers::set_forwarded(&mut parts.headers, context.client, &uri::cleaned(parts.uri.path()));
     if let Ok(id) = HeaderValue::from_str(context.audit_id)
         && !id.is_empty()
@@ -131,7 +136,7 @@ pub(crate) fn prepare(parts: &mut http::request::Parts, user: &UserInfo, context
     asks
 }
 
-fn finish(response: Response<Body>, asked_gzip: bool) -> Response<Body> {
+pub(crate) fn finish(response: Response<Body>, asked_gzip: bool) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
     headers::strip_response(&mut parts.headers);
     parts.version = http::Version::HTTP_11;
@@ -150,7 +155,7 @@ fn finish(response: Response<Body>, asked_gzip: bool) -> Response<Body> {
     Response::from_parts(parts, Gunzip::new(body).boxed_unsync())
 }
 
-fn redirect_refused() -> Response<Body> {
+pub(crate) fn redirect_refused() -> Response<Body> {
     let text = "the backend attempted to redirect this request, which is not permitted";
     let mut response = Response::new(full(text));
     *response.status_mut() = StatusCode::BAD_GATEWAY;

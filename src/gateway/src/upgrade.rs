@@ -3,22 +3,19 @@
 //! CVE-2018-1002105: whatever else the backend says ends both connections, so that nothing that a client sends after
 //! its request can reach the backend with this server's credentials.
 
-use crate::backend::Backend;
 use crate::body::{Body, BoxError, Replay, full};
 use crate::headers;
 use crate::pool::{Pool, hyper_text};
 use crate::proxy::{RequestContext, error_text, prepare, unreachable_text};
 use bytes::Bytes;
-use fairlead_api::UserInfo;
 use fairlead_telemetry::task::spawn;
 use http::header::{self, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::client::conn::http1;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::copy_bidirectional;
 use tokio::time::timeout;
@@ -36,11 +33,11 @@ fn is_allowed(protocol: &[u8]) -> bool {
 }
 
 pub(crate) async fn proxy<B>(
-    backend: &Arc<Backend>,
+    backend: &str,
     pool: &Pool,
     mut request: Request<B>,
     path_and_query: PathAndQuery,
-    user: &UserInfo,
+    dress: impl FnOnce(&mut HeaderMap),
     context: &RequestContext<'_>,
 ) -> Response<Body>
 where
@@ -54,7 +51,7 @@ where
     let client: OnUpgrade = hyper::upgrade::on(&mut request);
     let (mut parts, body) = request.into_parts();
     let keeps_encoding = parts.headers.contains_key(header::ACCEPT_ENCODING);
-    prepare(&mut parts, user, context);
+    prepare(&mut parts, dress, context);
     if !keeps_encoding {
         parts.headers.remove(header::ACCEPT_ENCODING);
     }
@@ -68,11 +65,7 @@ where
     let (stream, authority) = match pool.connect_http1().await {
         Ok(connected) => connected,
         Err(error) => {
-            tracing::warn!(
-                backend = backend.name(),
-                error = error.text,
-                "no connection for an upgrade"
-            );
+            tracing::warn!(backend, error = error.text, "no connection for an upgrade");
             return error_text(
                 StatusCode::SERVICE_UNAVAILABLE,
                 &format!("error dialing backend: {}", error.public),

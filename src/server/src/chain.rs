@@ -137,6 +137,7 @@ impl Chain {
                 .layer(filter(Impersonation::new(authorizer.clone())))
                 // Before authorization, which may cost more than a refusal.
                 .layer(filter(InFlight::new(
+                    services.router.clone(),
                     s.max_reads_in_flight,
                     s.max_writes_in_flight,
                     metrics.clone(),

@@ -12,7 +12,8 @@ use crate::negotiate;
 use crate::request::{Identified, Known};
 use crate::resources;
 use fairlead_api::Status;
-use fairlead_discovery::{Route, RoutingSnapshot};
+use fairlead_discovery::snapshot::Serves;
+use fairlead_discovery::{RemoteGroupVersion, Route, RoutingSnapshot};
 use fairlead_telemetry::Families;
 use futures_util::future::BoxFuture;
 use std::convert::Infallible;
@@ -85,26 +86,28 @@ async fn find(shared: Arc<Shared>, request: Identified) -> Response {
     let mut parts = path.split('/').skip(1);
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
         (Some("api"), None, ..) => documents::versions_of_core(&shared, &snapshot, &request.known),
-        (Some("api"), Some(version), None, _) => documents::resources(&shared, &snapshot, &request.known, "", version),
+        (Some("api"), Some(version), None, _) => match remote(&snapshot, "", version) {
+            Some(backend) => shared.services.remote.proxy(request, backend).await,
+            None => documents::resources(&shared, &snapshot, &request.known, "", version),
+        },
         (Some("apis"), None, ..) => documents::groups(&shared, &snapshot, &request.known),
         (Some("apis"), Some(group), None, _) if !group.is_empty() => {
             documents::group(&shared, &snapshot, &request.known, group)
         }
         (Some("apis"), Some(""), ..) => encode::page_not_found(),
-        (Some("apis"), Some(group), Some(version), None) => {
-            let remote = snapshot.version(group, version).and_then(|entry| match &entry.serves {
-                fairlead_discovery::snapshot::Serves::Remote(backend) => Some(backend.clone()),
-                fairlead_discovery::snapshot::Serves::Local(_) => None,
-            });
-            match remote {
-                Some(backend) if backend.from_memory() => {
-                    documents::resources(&shared, &snapshot, &request.known, group, version)
-                }
-                Some(backend) => shared.services.remote.proxy(request, backend).await,
-                None => documents::resources(&shared, &snapshot, &request.known, group, version),
-            }
-        }
+        (Some("apis"), Some(group), Some(version), None) => match remote(&snapshot, group, version) {
+            Some(backend) if !backend.from_memory() => shared.services.remote.proxy(request, backend).await,
+            _ => documents::resources(&shared, &snapshot, &request.known, group, version),
+        },
         _ => endpoints::serve(&shared, &snapshot, &request.known).await,
+    }
+}
+
+/// Who serves a group-version, if it is not this server.
+fn remote(snapshot: &RoutingSnapshot, group: &str, version: &str) -> Option<Arc<RemoteGroupVersion>> {
+    match &snapshot.version(group, version)?.serves {
+        Serves::Remote(backend) => Some(backend.clone()),
+        Serves::Local(_) => None,
     }
 }
 

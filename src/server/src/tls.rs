@@ -2,9 +2,11 @@
 //! and not judged here: who a certificate stands for is the authenticator's business.
 
 use arc_swap::ArcSwap;
+use fairlead_auth::authentication::version1;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
+    verify_tls13_signature_with_raw_key,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
@@ -203,7 +205,20 @@ impl ClientCertVerifier for AskOnly {
         certificate: &CertificateDer,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+        // COMPAT: webpki reads no certificates of version 1; the key in them is as good as any.
+        verify_tls12_signature(message, certificate, signed, &self.algorithms).or_else(|error| {
+            let algorithms = self
+                .algorithms
+                .mapping
+                .iter()
+                .find(|(scheme, _)| *scheme == signed.scheme);
+            match (version1::public_key(certificate), algorithms) {
+                (Some(key), Some((_, all))) if version1::signed(&key, all, message, signed.signature()) => {
+                    Ok(HandshakeSignatureValid::assertion())
+                }
+                _ => Err(error),
+            }
+        })
     }
 
     fn verify_tls13_signature(
@@ -212,7 +227,12 @@ impl ClientCertVerifier for AskOnly {
         certificate: &CertificateDer,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+        verify_tls13_signature(message, certificate, signed, &self.algorithms).or_else(|error| {
+            match version1::public_key(certificate) {
+                Some(key) => verify_tls13_signature_with_raw_key(message, &key, signed, &self.algorithms),
+                None => Err(error),
+            }
+        })
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

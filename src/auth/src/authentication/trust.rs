@@ -1,9 +1,9 @@
 //! [`Authorities`]: a bundle of CAs and the verification of client certificates against it.
 //!
-//! Unlike Go, webpki refuses version 1 certificates, unknown critical extensions, CA certificates used as a client's
-//! own, and RSA keys under 2048 bits.
+//! Unlike Go, webpki refuses unknown critical extensions, CA certificates used as a client's own, and RSA keys under
+//! 2048 bits.
 
-use super::AuthError;
+use super::{AuthError, version1};
 use aws_lc_rs::digest::{SHA256, digest};
 use fairlead_api::Timestamp;
 use rustls_pki_types::pem::PemObject;
@@ -75,7 +75,10 @@ impl Authorities {
         let (leaf, intermediates) = chain.split_first().ok_or_else(|| AuthError::new("no certificate"))?;
         let refused = |error: webpki::Error| AuthError(format!("verifying certificate failed: {error}"));
         let time = UnixTime::since_unix_epoch(Duration::from_secs(now.unix_seconds().max(0).unsigned_abs()));
-        let leaf = EndEntityCert::try_from(leaf).map_err(refused)?;
+        let leaf = match EndEntityCert::try_from(leaf) {
+            Err(webpki::Error::UnsupportedCertVersion) => return version1::verify(leaf, &self.anchors, now),
+            read => read.map_err(refused)?,
+        };
         leaf.verify_for_usage(
             ALL_VERIFICATION_ALGS,
             &self.anchors,

@@ -197,5 +197,6 @@ pub static FLAGS: &[Flag] = &[
     flag("kubeconfig-out", Kind::Text, "", Effect::Acts, "Where the administrator's kubeconfig is written; admin.kubeconfig under --data-dir if not set."),
     flag("aggregated-discovery", Kind::Text, "Upstream", Effect::Acts, "What discovery shows of aggregated API servers that do not answer: Upstream, that they are stale, or LastKnown, their kinds as they were."),
     flag("ready-file", Kind::Text, "", Effect::Acts, "A file that is written when the server is ready."),
+    flag("core-backend", Kind::Text, "", Effect::Acts, "Kubeconfig of a Kubernetes API server to stand in front of: its groups are proxied in the caller's name, CRDs and extension APIs of this server are added."),
     flag("controllers", Kind::List, "*", Effect::Acts, "Which built-in loops run: * for all, -name leaves one out, empty for none."),
 ];

@@ -150,7 +150,7 @@ async fn groups_served_here_are_always_available() {
 
 /// k/k#119662: whatever a backend answers to aggregated discovery, legacy discovery counts; and only for its own group.
 #[tokio::test]
-async fn hostile_discovery_falls_back() {
+async fn kk_119662_hostile_discovery_falls_back() {
     const LEGACY: &str = r#"{"kind":"APIResourceList","groupVersion":"shipping.example.com/v1alpha1",
         "resources":[{"name":"parcels","singularName":"parcel","namespaced":true,"kind":"Parcel","verbs":["get"]}]}"#;
     const OTHERS: &str = r#"{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2","items":[

@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 use bytes::Bytes;
+use extension_server::faults::Faults;
 use fairlead_api::time::FixedClock;
 use fairlead_api::{Clock, Node, StatusResult, Timestamp, UserInfo, node};
 use fairlead_gateway::objects::{API_SERVICES, ENDPOINT_SLICES, MemoryObjects, SERVICES};
@@ -103,6 +104,8 @@ pub struct World {
     pub tasks: JoinSet<()>,
     pub front_proxy: Authority,
     pub serving: Authority,
+    /// Of extension servers.
+    pub faults: Faults,
 }
 
 impl World {
@@ -140,6 +143,7 @@ impl World {
             tasks: JoinSet::new(),
             front_proxy,
             serving,
+            faults: Faults::default(),
         }
     }
 
@@ -221,6 +225,8 @@ impl World {
             tls: Arc::new(extension_server::tls::server_config(&identity, Some(ca.as_bytes())).unwrap()),
             front_proxy: true,
             allowed_names: vec!["front-proxy-client".into()],
+            faults: self.faults.clone(),
+            rename: None,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

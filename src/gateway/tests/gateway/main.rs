@@ -8,5 +8,6 @@ mod learning;
 mod policies;
 mod proxying;
 mod recorded;
+mod security;
 mod upgrades;
 mod webhooks;

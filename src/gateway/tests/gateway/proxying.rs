@@ -77,7 +77,7 @@ async fn headers_say_who_and_whence() {
 
 /// CVE-2022-3172: answers that lead elsewhere end here.
 #[tokio::test]
-async fn redirects_are_refused() {
+async fn cve_2022_3172_redirects_are_refused() {
     let mut world = World::new();
     let address = world
         .backend(&["h2"], |request| {
@@ -134,7 +134,7 @@ async fn redirects_are_passed_on_where_that_is_wished() {
 }
 
 #[tokio::test]
-async fn texts_of_failures() {
+async fn kk_58070_texts_of_failures_name_no_backend() {
     let mut world = World::new();
     // Nobody listens there.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -174,7 +174,7 @@ async fn texts_of_failures() {
 
 /// NCC MRE: every way a certificate can be wrong.
 #[tokio::test]
-async fn certificates_are_checked() {
+async fn ncc_mre_certificates_are_checked() {
     let mut world = World::new();
     let other = crate::common::Authority::new("other CA");
     let names = &["shipping.default.svc"];

@@ -16,10 +16,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-const PATH: &str = "/apis/shipping.example.com/v1alpha1/namespaces/default/parcels/x/exec";
+pub const PATH: &str = "/apis/shipping.example.com/v1alpha1/namespaces/default/parcels/x/exec";
 
 /// The server in front, without TLS or any filter.
-async fn front(world: &mut World) -> SocketAddr {
+pub async fn front(world: &mut World) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let gateway = world.gateway.clone();
@@ -50,7 +50,7 @@ async fn answer(gateway: Gateway, request: Request<Incoming>) -> Result<Response
 }
 
 /// A backend that answers each connection's first bytes with `reply`, then echoes; counts what it read in all.
-async fn raw_backend(world: &mut World, reply: &'static str) -> Arc<AtomicUsize> {
+pub async fn raw_backend(world: &mut World, reply: &'static str) -> Arc<AtomicUsize> {
     let acceptor = world.acceptor(world.serving_certificate(), &["http/1.1"]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     world.register(&[listener.local_addr().unwrap()], true);
@@ -88,13 +88,13 @@ async fn raw_backend(world: &mut World, reply: &'static str) -> Arc<AtomicUsize>
     requests
 }
 
-fn upgrade_request(protocol: &str) -> String {
+pub fn upgrade_request(protocol: &str) -> String {
     format!(
         "GET {PATH} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\nX-Remote-User: evil\r\n\r\n"
     )
 }
 
-async fn until(stream: &mut TcpStream, end: &str) -> String {
+pub async fn until(stream: &mut TcpStream, end: &str) -> String {
     let mut text = Vec::new();
     let mut buffer = [0; 1024];
     while !String::from_utf8_lossy(&text).contains(end) {
@@ -132,7 +132,7 @@ async fn a_tunnel_carries_bytes_both_ways_and_ends_with_either_side() {
 
 /// CVE-2018-1002105: without a 101 there is no tunnel, and no second request on the backend's connection.
 #[tokio::test]
-async fn a_refused_upgrade_closes_both_connections() {
+async fn cve_2018_1002105_a_refused_upgrade_closes_both_connections() {
     for (reply, expected) in [
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi",
@@ -164,7 +164,7 @@ async fn a_refused_upgrade_closes_both_connections() {
 
 /// k/k#72112: anything else never reaches the backend.
 #[tokio::test]
-async fn other_protocols_are_refused() {
+async fn kk_72112_other_protocols_are_refused() {
     for protocol in ["foo", "h2c", "websocket, h2c", "TLS/1.0", ""] {
         let mut world = World::new();
         let requests = raw_backend(

@@ -7,12 +7,16 @@ use crate::metrics::Metrics;
 use crate::request::Identified;
 use fairlead_api::Status;
 use fairlead_auth::authentication::MASTERS;
+use fairlead_discovery::{Route, Router};
 use fairlead_telemetry::metrics::IntGauge;
 use std::future::Future;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
+/// Requests to backends are not counted: each backend has a bound of its own at the gateway, and a slow one must not
+/// take what everybody else needs.
 pub struct InFlight {
+    router: Router,
     reads: Option<Arc<Semaphore>>,
     writes: Option<Arc<Semaphore>>,
     metrics: Metrics,
@@ -20,13 +24,14 @@ pub struct InFlight {
 
 impl InFlight {
     /// Zero means no bound.
-    pub fn new(reads: usize, writes: usize, metrics: Metrics) -> InFlight {
+    pub fn new(router: Router, reads: usize, writes: usize, metrics: Metrics) -> InFlight {
         let bound = |n: usize| (n > 0).then(|| Arc::new(Semaphore::new(n)));
         for kind in ["readOnly", "mutating"] {
             metrics.inflight.with(&[kind]);
             metrics.inqueue.with(&[kind]);
         }
         InFlight {
+            router,
             reads: bound(reads),
             writes: bound(writes),
             metrics,
@@ -54,7 +59,10 @@ impl Filter for InFlight {
             } else {
                 (&self.writes, "mutating")
             };
+            let route = self.router.load().route(&info.group, &info.version, &info.resource);
+            let is_remote = matches!(route, Some(Route::Remote(_)));
             let permit = match bound {
+                Some(_) if is_remote => None,
                 None => None,
                 Some(bound) => match bound.clone().try_acquire_owned() {
                     Ok(permit) => Some(permit),
