@@ -181,9 +181,9 @@ impl Learning {
     /// Drops what is known of groups whose APIService is gone or means another group-version.
     fn forget(&self, backends: &Backends) {
         let outdated = |name: &CompactString, group: &RemoteGroup| {
-            !backends
+            backends
                 .get(name)
-                .is_some_and(|b| b.api_service.group_version == group.group_version)
+                .is_none_or(|b| b.api_service.group_version != group.group_version)
         };
         if self.groups.load().iter().any(|(name, group)| outdated(name, group)) {
             self.change(|groups| groups.retain(|name, group| !outdated(name, group)));

@@ -45,4 +45,4 @@ export function duration(seconds) {
 }
 
 export const number = (value) =>
-  !Number.isFinite(value) ? "–" : value === 0 || value >= 100 ? String(Math.round(value)) : value.toPrecision(2);
+  !Number.isFinite(value) ? "–" : Number.isInteger(value) || value >= 100 ? String(Math.round(value)) : value.toPrecision(2);

@@ -6,7 +6,7 @@ addEventListener("message", (event) => {
     spec: event.data.spec,
     dom_id: "#document",
     supportedSubmitMethods: [],
-    docExpansion: "none",
+    docExpansion: "list",
     defaultModelsExpandDepth: 0,
     validatorUrl: null,
   });
