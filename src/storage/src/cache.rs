@@ -47,6 +47,8 @@ const AHEAD: Duration = Duration::from_secs(3);
 const LOADING: Duration = Duration::from_secs(10);
 /// How often a waiting read looks again, besides being told.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long the watch below may withhold a revision that the store has before it is given up for a new one.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// One prefix of a store in memory. Cheap to clone; the last clone ends its task.
 #[derive(Clone)]
@@ -78,6 +80,8 @@ struct Inner {
     /// Where changes come from; `None` until loaded. Who holds it applies.
     feed: Mutex<Option<Box<dyn Watch>>>,
     applied: Notify,
+    /// Told when the watch below seems to have fallen silent.
+    silent: Arc<Notify>,
     load: Mutex<Load>,
     /// Objects that could not be decoded, and why.
     undecodable: Mutex<BTreeMap<Box<str>, String>>,
@@ -107,6 +111,7 @@ impl Cache {
             ring: RwLock::new(Ring::new(config.ring_bytes)),
             feed: Mutex::new(None),
             applied: Notify::new(),
+            silent: Arc::default(),
             load: Mutex::new(Load::Running(None)),
             undecodable: Mutex::default(),
             kept: Mutex::default(),
@@ -260,7 +265,7 @@ impl Cache {
         let started = std::time::Instant::now();
         let stored = self.stored_key(key);
         let result = match self.0.store.delete(&stored, Expect::Unchanged(expect)).await {
-            Ok(revision) => self.written(key, revision, true).await,
+            Ok(revision) => self.written(key, revision, None).await,
             Err(error) => Err(error),
         };
         self.report("delete", started, result.is_ok());
@@ -269,16 +274,22 @@ impl Cache {
 
     async fn put(&self, key: &str, value: Bytes, expect: Expect, lifetime: Option<Duration>) -> Result<Arc<Cached>> {
         let stored = self.stored_key(key);
-        let revision = self.0.store.put(&stored, value, expect, lifetime).await?;
-        self.written(key, revision, false).await
+        let revision = self.0.store.put(&stored, value.clone(), expect, lifetime).await?;
+        self.written(key, revision, Some(&value)).await
     }
 
-    /// The object as the write at `revision` left it, once this cache has it.
-    async fn written(&self, key: &str, revision: Revision, deleted: bool) -> Result<Arc<Cached>> {
+    /// The object as the write of `value` at `revision` left it, once this cache has it; without a value as it was
+    /// deleted.
+    async fn written(&self, key: &str, revision: Revision, value: Option<&Bytes>) -> Result<Arc<Cached>> {
         if self.current(revision).is_none() {
-            self.ready().await?;
+            // Whatever keeps it from being read, the write has happened.
+            if let Err(error) = self.ready().await {
+                let text = format!("{}{key} was written and cannot be read yet: {error}", self.0.prefix);
+                return Err(Error::Indeterminate(text));
+            }
             self.reach(revision).await;
         }
+        let deleted = value.is_none();
         // A put that cannot be decoded is a delete in the ring.
         if let Some(event) = read(&self.0.ring)
             .at(revision.0)
@@ -288,6 +299,10 @@ impl Cache {
         }
         if let Some(object) = self.latest().get(key).filter(|object| object.revision == revision) {
             return Ok(object.clone());
+        }
+        // So much has happened since that nobody remembers; or it is not to be read.
+        if let Some(Ok(object)) = value.map(|value| self.0.decode.decode(key, value, revision)) {
+            return Ok(Arc::new(object));
         }
         let reason = lock(&self.0.undecodable).get(key).cloned();
         Err(match reason {
@@ -301,6 +316,7 @@ impl Cache {
 
     /// The state at `revision` or later, however long it takes.
     async fn reach(&self, revision: Revision) -> Snapshot {
+        let mut patience = tokio::time::Instant::now() + SILENCE;
         loop {
             let mut told = std::pin::pin!(self.0.applied.notified());
             told.as_mut().enable();
@@ -312,6 +328,14 @@ impl Cache {
             }
             // Writes below other prefixes move the revision without telling anybody here.
             _ = tokio::time::timeout(LOOK, told).await;
+            if tokio::time::Instant::now() >= patience {
+                let there = tokio::time::timeout(SILENCE, self.0.store.revision()).await;
+                // Otherwise nobody has written it yet, or the store is not there: a new watch would change nothing.
+                if matches!(there, Ok(Ok(there)) if there >= revision) {
+                    self.0.silent.notify_one();
+                }
+                patience = tokio::time::Instant::now() + SILENCE;
+            }
         }
     }
 

@@ -243,8 +243,9 @@ impl Watch for FeedWatch {
                 };
                 self.reading = None;
                 let batch = batch?;
-                self.after = self.after.max(batch.revision.0);
-                if !batch.changes.is_empty() {
+                // Without changes, too: how far it is may be what somebody waits for.
+                if batch.revision.0 > self.after {
+                    self.after = batch.revision.0;
                     return Poll::Ready(Ok(batch));
                 }
                 continue;

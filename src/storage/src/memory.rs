@@ -308,21 +308,35 @@ mod tests {
     use crate::suite::{Bench, suite};
     use crate::testing::HandClock;
 
-    fn bench() -> Bench {
+    async fn bench() -> Option<Bench> {
         let clock = HandClock::at(1_000);
         let store = Memory::new(clock.clone());
-        let expiring = store.clone();
-        let expire = Box::new(move || {
-            expiring.expire();
-            Box::pin(ready(())) as BoxFuture<'static, ()>
-        });
-        Bench {
+        let (expiring, again) = (store.clone(), store.clone());
+        Some(Bench {
             store: Arc::new(store),
-            clock,
-            expire,
-            _dir: None,
-        }
+            lifetime: Duration::from_secs(60),
+            pass: Arc::new(move |time| {
+                clock.advance(time.as_secs().cast_signed());
+                expiring.expire();
+                Box::pin(ready(()))
+            }),
+            restart: Arc::new(move || {
+                let again: Arc<dyn Store> = Arc::new(again.clone());
+                Box::pin(ready(again))
+            }),
+            _keep: Box::new(()),
+        })
     }
 
     suite!(conformance, bench);
+
+    /// The same every time: a seed that fails can be followed step by step.
+    #[test]
+    fn random_concurrent_histories_in_jumping_time() {
+        use crate::suite::faulty::Faults;
+        use crate::suite::random::{Through, Time, check};
+        check(bench, Through::Store, Faults::HARSH, Time::Jumping, 60);
+        check(bench, Through::Caches, Faults::HARSH, Time::Jumping, 40);
+        check(bench, Through::Caches, Faults::REMOTE, Time::Jumping, 40);
+    }
 }

@@ -72,13 +72,31 @@ pub struct Past {
 }
 
 /// A running watch. Dropping it ends it.
+///
+/// # Guarantees
+/// - Every change under its prefix above its start is delivered exactly once, in the order of revisions, and a revision
+///   never in parts. It was durable before.
+/// - [`Batch::revision`] never goes back, is never ahead of the store, and covers every change up to it.
+/// - After an error there are no more batches: every further poll, and [`Watch::ready`], answer an error. Whoever
+///   resumes from the last batch's revision misses nothing.
+///
+/// # Non-guarantees
+/// How changes are gathered into batches, and when a batch without changes comes, if ever, unless asked for by
+/// [`Watch::hurry`]. A watch may fall silent without an error where a connection does.
 pub trait Watch: Send {
     /// The next changes; an error ends the watch. Nothing is lost when a pending poll is not followed up.
+    ///
+    /// # Errors
+    /// [`Error::Compacted`]: what follows is gone, only a new range can help. [`Error::Unavailable`]: the store has
+    /// ended or cannot be reached; a new watch may be had later.
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Batch>>;
 
     /// What can be had now, without waiting and without touching the waker of an earlier poll: the changes that have
     /// arrived, or an empty batch whose revision is newer than the last one's. In-process stores answer up to their
     /// latest acknowledged write; the default has nothing.
+    ///
+    /// # Errors
+    /// As [`Watch::poll_next`], which tells the same error to whoever polls it, and wakes it for that.
     fn ready(&mut self) -> Result<Option<Batch>> {
         Ok(None)
     }
@@ -127,22 +145,44 @@ pub enum Error {
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A revisioned key-value store.
+/// A revisioned key-value store, as etcd is one. `suite` holds every implementation to this, as it is and behind
+/// faults; `fairlead_histories` says what the words mean.
+///
+/// # Operations
+/// Reads of one key ([`Store::get`]) and of a prefix ([`Store::range`]), now or at a revision; writes of one key that
+/// name what they replace ([`Store::put`], [`Store::delete`]); watches of a prefix from a revision ([`Store::watch`]);
+/// forgetting ([`Store::compact`]). There are no unconditional writes: a writer has read what it overwrites.
 ///
 /// # Guarantees
-/// - Writes are linearizable and totally ordered: each gets a [`Revision`] above all earlier ones. An empty store is
-///   at revision 1, so that no answer ever carries revision 0.
-/// - A write is durable before it is acknowledged, and before any reader or watch can see it.
-/// - `get` and `range` without a revision see every write acknowledged before they were called.
-/// - A watch delivers every change after its start revision exactly once, in order, in whole revisions.
-/// - Values with a lifetime vanish by an ordinary delete with a revision of its own, not before their time.
-/// - Reads at a revision at or above the last compaction answer as they would have at that revision.
+/// - **Linearizable.** Each write takes effect at one moment between call and answer, each read without a revision sees
+///   the state of such a moment, whoever calls, over whichever connection or instance.
+/// - **One order.** Every write has a [`Revision`] of its own, above that of everything that could be seen before it
+///   was called; whoever knows a revision sees at least it from then on. An empty store is at revision 1, so that no
+///   answer ever carries revision 0.
+/// - **Durable.** A write is on the disk (of the majority) before it is acknowledged, and before any reader or watch
+///   can see it. Neither a kill nor a power cut takes it back.
+/// - **Checked.** A write whose [`Expect`] does not hold changes nothing, takes no revision and says what is there.
+/// - **Replayable.** Reads at a revision at or above the last compaction answer as they would have at that revision,
+///   in one piece: a range is the state of one revision. A watch delivers exactly the changes above its start
+///   ([`Watch`]). Restarting the store changes neither.
+/// - **Mortal values.** A value with a lifetime vanishes by an ordinary delete with a revision of its own, not before
+///   its time, also where the store was down at that time.
 ///
 /// # Non-guarantees
-/// Reads at a revision end with compaction. Lifetimes are exact to seconds. No multi-key transactions.
+/// - Revisions without gaps: others may write to the same store, below other prefixes.
+/// - Reads and watches below the last compaction.
+/// - Lifetimes are exact to seconds, and may be longer while the store is down or where several values share one.
+/// - Transactions over several keys, and any order among keys but that of revisions.
 ///
 /// # Failure
-/// A dropped write future leaves the write to happen or not. See [`Error`] for what each failure leaves behind.
+/// - A *determinate* failure ([`Error::Conflict`], [`Error::Unavailable`], [`Error::Compacted`], [`Error::Future`])
+///   changed nothing and never will: it may be tried again.
+/// - [`Error::Indeterminate`] is the other kind: the write may have happened, may still happen, or never. Only a read can
+///   tell, and a read that does not show it yet proves nothing unless the write's [`Expect`] no longer holds.
+/// - A write future that is dropped is indeterminate, too.
+/// - [`Error::Corrupt`] is told as soon as damage is met. Reads that do not meet it go on; nothing is half-read.
+/// - A store that can no longer vouch for what it wrote (a failed fsync) answers every write with
+///   [`Error::Unavailable`] until it is opened again, and says so in [`Store::health`]. Reads go on.
 pub trait Store: Send + Sync + fmt::Debug {
     /// The value of `key`, and the revision it was read at.
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(Option<Entry>, Revision)>>;
@@ -185,7 +225,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// [`Error::Compacted`] here or from the watch, when `after` lies below the last compaction.
     fn watch<'a>(&'a self, prefix: &'a str, after: Revision) -> BoxFuture<'a, Result<Box<dyn Watch>>>;
 
-    /// The latest revision: no write acknowledged before the call has a higher one.
+    /// The latest revision: no write acknowledged before the call has a higher one, nor has anything that a read or a
+    /// watch showed before it.
     fn revision(&self) -> BoxFuture<'_, Result<Revision>>;
 
     /// The last revision known to have changed something under `prefix`, or one after it; `None` where the store cannot
@@ -213,10 +254,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     }
 
     /// Gives up values that were overwritten or deleted at or before `revision`. Reads and watches from `revision` on
-    /// keep working. Compacting below an earlier compaction does nothing.
+    /// keep working. Compacting below an earlier compaction does nothing. Watches that have not got that far yet end
+    /// with [`Error::Compacted`].
     ///
     /// # Errors
-    /// [`Error::Future`].
+    /// [`Error::Future`]; [`Error::Unavailable`] and [`Error::Indeterminate`] as writes.
     fn compact(&self, revision: Revision) -> BoxFuture<'_, Result<()>>;
 
     /// Whether reads and writes work now; the error says what does not.

@@ -9,6 +9,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("api", &[]),
     ("words", &[]),
     ("ui", &[]),
+    ("histories", &[]),
     ("telemetry", &["api"]),
     ("schema", &["api"]),
     ("cel", &["api", "schema"]),

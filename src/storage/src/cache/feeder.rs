@@ -18,6 +18,8 @@ use tokio::task::JoinHandle;
 const PAGE: usize = 1000;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often a cache makes sure by itself that it still hears of everything.
+const LOOK_ABOUT: Duration = Duration::from_secs(30);
 
 /// Loads a cache and follows its store until the cache is dropped.
 pub(super) async fn run(cache: Weak<Inner>) {
@@ -32,13 +34,17 @@ pub(super) async fn run(cache: Weak<Inner>) {
         } else {
             inner.load().await
         };
+        let from = inner.latest().revision;
         drop(inner);
         let error = match attached {
             Ok(()) => {
                 loaded = true;
-                let since = Instant::now();
                 let Some(error) = follow(&cache).await else { return };
-                if since.elapsed() > LONGEST_PAUSE {
+                // A watch that delivered something is worth opening again soon.
+                if cache
+                    .upgrade()
+                    .is_some_and(|inner| read(&inner.published).revision > from)
+                {
                     pause = FIRST_PAUSE;
                 }
                 error
@@ -53,6 +59,8 @@ pub(super) async fn run(cache: Weak<Inner>) {
         }
         // Behind a compaction nothing can be resumed.
         loaded &= !matches!(error, Error::Compacted { .. });
+        // Who catches up meanwhile must not take from the old watch what the next one will deliver.
+        *lock(&inner.feed) = None;
         if let Load::Running(last) = &mut *lock(&inner.load) {
             *last = Some(error);
         }
@@ -65,6 +73,15 @@ pub(super) async fn run(cache: Weak<Inner>) {
 
 /// Applies changes as they come. Answers the error that ended the watch, or `None` once the cache is gone.
 async fn follow(cache: &Weak<Inner>) -> Option<Error> {
+    let silent = cache.upgrade()?.silent.clone();
+    tokio::select! {
+        error = apply_all(cache) => error,
+        () = look_about(cache) => None,
+        () = silent.notified() => Some(Error::Unavailable("the watch has fallen silent".into())),
+    }
+}
+
+async fn apply_all(cache: &Weak<Inner>) -> Option<Error> {
     loop {
         let step = std::future::poll_fn(|context| {
             let Some(inner) = cache.upgrade() else {
@@ -81,6 +98,19 @@ async fn follow(cache: &Weak<Inner>) -> Option<Error> {
         if let Err(error) = step.await? {
             return Some(error);
         }
+    }
+}
+
+/// Wants to know the latest state now and then, so that a watch that has fallen silent is noticed where nobody else
+/// reads. Ends with the cache.
+async fn look_about(cache: &Weak<Inner>) {
+    loop {
+        tokio::time::sleep(LOOK_ABOUT).await;
+        let Some(cache) = cache.upgrade().map(Cache) else {
+            return;
+        };
+        // Whether it can be had is for those to tell who need it.
+        _ = cache.fresh().await;
     }
 }
 

@@ -315,3 +315,40 @@ async fn the_task_ends_with_the_last_clone() {
     assert!(weak.upgrade().is_none());
     store.put("/things/a", bytes("4"), Expect::Absent, None).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_falls_silent_is_given_up_for_another() {
+    use crate::suite::faulty::{Faults, Faulty};
+    let store = memory();
+    let faults = Faults {
+        watch_stalls: 1000,
+        remote: true,
+        ..Faults::NONE
+    };
+    let faulty = Faulty::new(Arc::new(store.clone()), faults, 1);
+    let config = CacheConfig {
+        prefix: "/things/".into(),
+        decode: Arc::new(AtRevision),
+        ring_bytes: 1 << 20,
+    };
+    let cache = Cache::start(Arc::new(faulty.clone()), config);
+    cache.ready().await.unwrap();
+    let mut watcher = cache.watch(None, WatchScope::All).unwrap();
+    assert_eq!(seen(&mut watcher).await, "progress 1");
+    faulty.calm().await;
+    // Nobody reads, but somebody watches.
+    store
+        .put("/things/a/x", bytes("1"), Expect::Absent, None)
+        .await
+        .unwrap();
+    let next = async {
+        loop {
+            match seen(&mut watcher).await {
+                progress if progress.starts_with("progress") => {}
+                event => return event,
+            }
+        }
+    };
+    let next = tokio::time::timeout(std::time::Duration::from_secs(60), next).await;
+    assert_eq!(next.as_deref(), Ok("put a/x 1@2"));
+}

@@ -162,21 +162,54 @@ fn connect(path: &Path, max_bytes: Option<u64>) -> Result<Connection> {
     let connection = Connection::open(path).map_err(|error| reading(&error))?;
     settings(&connection, max_bytes).map_err(|error| reading(&error))?;
     prepare_tables(&connection)?;
-    if log_of(path).metadata().is_ok_and(|log| log.len() > 0)
-        && let Err(error) = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-    {
-        // What the last process left behind a torn commit must not be taken for damage one day: see `log`.
-        tracing::warn!(%error, "the log of the last process could not be taken in");
-    }
+    write_through(&connection)?;
     Ok(connection)
+}
+
+/// Takes the log into the table. An earlier process may have died of a failed fsync: what can be read then need not be
+/// on the disk, and no later fsync would bring it there. Written again and synced it is, before anything builds on it.
+/// What the last process left behind a torn commit must not be taken for damage one day, either: see `log`.
+fn write_through(connection: &Connection) -> Result<()> {
+    let held_back = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+    match held_back {
+        Ok(false) => Ok(()),
+        Ok(true) => {
+            tracing::warn!("somebody else reads the store's file: its log could not be taken in");
+            Ok(())
+        }
+        // Whoever makes room on a full disk needs the store for it.
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+            tracing::warn!(%error, "there is no room to take the log of the last process in");
+            Ok(())
+        }
+        Err(error) => Err(reading(&error)),
+    }
+}
+
+/// Switches to a write-ahead log, or makes sure that it is used. Where that fails, SQLite goes on without one and says so
+/// only in its answer; commits would then not survive a power cut.
+fn use_log(connection: &Connection) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare("PRAGMA journal_mode = WAL")?;
+    let mut rows = statement.query([])?;
+    let mut mode = String::new();
+    // To the end: the switch itself comes after the answer.
+    while let Some(row) = rows.next()? {
+        mode = row.get(0)?;
+    }
+    if mode.eq_ignore_ascii_case("wal") {
+        return Ok(());
+    }
+    let what = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
+    let text = format!("the file cannot be switched from journal mode \"{mode}\" to a write-ahead log");
+    Err(rusqlite::Error::SqliteFailure(what, Some(text)))
 }
 
 fn settings(connection: &Connection, max_bytes: Option<u64>) -> rusqlite::Result<()> {
     // `auto_vacuum` can only be chosen before the first table. Checkpoints are the writing thread's business.
+    connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL;")?;
+    use_log(connection)?;
     connection.execute_batch(
-        "PRAGMA auto_vacuum = INCREMENTAL;
-         PRAGMA cell_size_check = ON;
-         PRAGMA journal_mode = WAL;
+        "PRAGMA cell_size_check = ON;
          PRAGMA synchronous = FULL;
          PRAGMA wal_autocheckpoint = 0;
          PRAGMA journal_size_limit = 67108864;

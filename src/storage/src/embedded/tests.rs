@@ -1,36 +1,69 @@
 //! The embedded store beyond what every store does: restarts, damage, full disks, crashes.
 
 use crate::embedded::{BUMP, Backup, Embedded, EmbeddedConfig, restore, verify};
+use crate::feed::lock;
 use crate::store::{Error, Expect, Revision, Store};
 use crate::suite::{Bench, suite, until};
 use crate::testing::{HandClock, bytes};
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::join_all;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 fn open(dir: &Path) -> Embedded {
     Embedded::open(dir, EmbeddedConfig::new(HandClock::at(1_000))).unwrap()
 }
 
-fn bench() -> Bench {
-    let dir = tempfile::tempdir().unwrap();
+async fn bench() -> Option<Bench> {
+    Some(bench_in(tempfile::tempdir().unwrap()))
+}
+
+fn bench_in(dir: tempfile::TempDir) -> Bench {
     let clock = HandClock::at(1_000);
-    let store = Embedded::open(dir.path(), EmbeddedConfig::new(clock.clone())).unwrap();
-    let expiring = store.clone();
-    let expire = Box::new(move || {
-        let store = expiring.clone();
-        Box::pin(async move { store.expire().await }) as BoxFuture<'static, ()>
-    });
+    let config = EmbeddedConfig::new(clock.clone());
+    let store = Embedded::open(dir.path(), config.clone()).unwrap();
+    let current = Arc::new(Mutex::new(store.clone()));
+    let (expiring, path) = (current.clone(), dir.path().to_owned());
     Bench {
         store: Arc::new(store),
-        clock,
-        expire,
-        _dir: Some(dir),
+        lifetime: Duration::from_secs(60),
+        pass: Arc::new(move |time| {
+            clock.advance(time.as_secs().cast_signed());
+            let store = lock(&expiring).clone();
+            Box::pin(async move { store.expire().await })
+        }),
+        restart: Arc::new(move || {
+            let (current, path, config) = (current.clone(), path.clone(), config.clone());
+            Box::pin(async move {
+                let old = lock(&current).clone();
+                old.close().await;
+                let store = Embedded::open(&path, config).unwrap();
+                *lock(&current) = store.clone();
+                Arc::new(store) as Arc<dyn Store>
+            })
+        }),
+        _keep: Box::new(dir),
     }
 }
 
 suite!(conformance, bench);
+
+/// A million with `SLOW_TESTS=1`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_events_with_restarts_and_compactions() {
+    let events = if std::env::var_os("SLOW_TESTS").is_some() {
+        1_000_000
+    } else {
+        20_000
+    };
+    // What a disk does is looked at elsewhere; here it would only take its time.
+    let memory = Path::new("/dev/shm");
+    let dir = match memory.is_dir() {
+        true => tempfile::tempdir_in(memory).unwrap(),
+        false => tempfile::tempdir().unwrap(),
+    };
+    crate::suite::million::check(bench_in(dir), events).await;
+}
 
 #[tokio::test]
 async fn a_restart_changes_nothing() {
@@ -69,7 +102,7 @@ async fn a_restart_changes_nothing() {
         Err(Error::Compacted { .. })
     ));
     let mut watch = store.watch("/", Revision(3)).await.unwrap();
-    let batch = until(&mut watch, 3, 6).await;
+    let batch = until(&mut watch, Revision(3), Revision(6)).await;
     assert_eq!(
         batch.changes.iter().map(|c| c.revision.0).collect::<Vec<_>>(),
         [4, 5, 6]

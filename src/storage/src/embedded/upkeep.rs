@@ -3,7 +3,7 @@
 use crate::embedded::file::PAGE_BYTES;
 use crate::embedded::guard::Guard;
 use crate::embedded::reader::Reader;
-use crate::embedded::writer::{BATCH, Write, Writer, refused, run, unconfirmed};
+use crate::embedded::writer::{BATCH, Write, Writer, run, unconfirmed};
 use crate::memory::{Expiring, unix_seconds};
 use crate::store::{Error, Expect, Result, Revision};
 use rusqlite::Connection;
@@ -79,12 +79,16 @@ impl Writer {
             compacted: revision,
             ..self.parts.guard
         };
-        let mut written = guard.write(&self.parts.connection).map_err(|error| refused(&error));
+        let mut written = guard.write(&self.parts.connection).map_err(|error| unconfirmed(&error));
         if let Err(Error::Full(_)) = written {
             self.space.give_way();
-            written = guard.write(&self.parts.connection).map_err(|error| refused(&error));
+            written = guard.write(&self.parts.connection).map_err(|error| unconfirmed(&error));
         }
-        written?;
+        if let Err(error) = written {
+            // It is a commit of its own.
+            self.roll_back(&error);
+            return Err(error);
+        }
         self.parts.guard = guard;
         self.parts.reader.index_mut().compacted = revision;
         self.compacting = true;
@@ -109,7 +113,8 @@ impl Writer {
             self.vacuuming |= !self.compacting;
         } else if self.vacuuming {
             let (pages, more) = self.vacuum_some().unwrap_or_else(|error| {
-                tracing::warn!(%error, "free pages could not be given back");
+                // It is a commit of its own.
+                self.roll_back(&unconfirmed(&error));
                 (0, false)
             });
             self.vacuuming = more;

@@ -11,9 +11,9 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use fairlead_api::{Clock, GroupResource};
 use fairlead_telemetry::Families;
-use futures_util::future::BoxFuture;
 use std::future::ready;
 use std::sync::Arc;
+use std::time::Duration;
 
 const KEY_1: [u8; 32] = [1; 32];
 const KEY_2: [u8; 32] = [2; 32];
@@ -88,21 +88,23 @@ impl Layers {
     }
 }
 
-fn bench() -> Bench {
+async fn bench() -> Option<Bench> {
     let clock = HandClock::at(1_000);
     let raw = Memory::new(clock.clone());
     let encryption = secrets(vec![provider("aesgcm", vec![key("a", &KEY_1)])]);
     let expiring = raw.clone();
-    let expire = Box::new(move || {
-        expiring.expire();
-        Box::pin(ready(())) as BoxFuture<'static, ()>
-    });
-    Bench {
-        store: encryption.over(Arc::new(raw), GroupResource::new("", "secrets")),
-        clock,
-        expire,
-        _dir: None,
-    }
+    let over = move || encryption.over(Arc::new(raw.clone()), GroupResource::new("", "secrets"));
+    Some(Bench {
+        store: over(),
+        lifetime: Duration::from_secs(60),
+        pass: Arc::new(move |time| {
+            clock.advance(time.as_secs().cast_signed());
+            expiring.expire();
+            Box::pin(ready(()))
+        }),
+        restart: Arc::new(move || Box::pin(ready(over()))),
+        _keep: Box::new(()),
+    })
 }
 
 suite!(conformance, bench);
@@ -142,7 +144,7 @@ async fn values_are_sealed_below_and_plain_above() {
             .delete("/secrets/ns/1", Expect::Unchanged(Revision(3)))
             .await
             .unwrap();
-        let batch = until(&mut watch, 1, 8).await;
+        let batch = until(&mut watch, Revision(1), Revision(8)).await;
         assert_eq!(batch.changes.len(), 7);
         assert_eq!(batch.changes[1].value.as_deref(), Some(&b"v"[..]));
         let previous = batch.changes[6].previous.as_ref().map(|entry| &entry.value[..]);

@@ -7,8 +7,8 @@ use super::server::Cluster;
 use super::{Etcd, EtcdConfig, Tls};
 use crate::cache::{Cache, CacheConfig};
 use crate::store::{Error, Expect, Revision, Store};
-use crate::suite::{self, Bench, until};
-use crate::testing::{AtRevision, HandClock, bytes};
+use crate::suite::{Bench, suite, until};
+use crate::testing::{AtRevision, bytes};
 use etcd_client::{Txn, TxnOp};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -27,51 +27,33 @@ async fn connect_to(servers: Vec<String>) -> Etcd {
     Etcd::connect(config, PATIENCE).await.unwrap()
 }
 
-fn bench(store: Etcd) -> Bench {
-    Bench {
+/// A store on a cluster of its own.
+async fn bench() -> Option<Bench> {
+    let cluster = Cluster::start(1).unwrap()?;
+    let store = connect(&cluster).await;
+    let cluster = Arc::new(Mutex::new(cluster));
+    let restarted = cluster.clone();
+    Some(Bench {
         store: Arc::new(store),
-        clock: HandClock::at(0),
-        expire: Box::new(|| Box::pin(std::future::ready(()))),
-        _dir: None,
-    }
+        lifetime: Duration::from_secs(2),
+        pass: Arc::new(|time| Box::pin(tokio::time::sleep(time))),
+        restart: Arc::new(move || {
+            let config = {
+                let mut cluster = restarted.lock().unwrap();
+                cluster.kill(0).unwrap();
+                cluster.restart(0).unwrap();
+                EtcdConfig {
+                    servers: cluster.urls(),
+                    ..EtcdConfig::default()
+                }
+            };
+            Box::pin(async move { Arc::new(Etcd::connect(config, PATIENCE).await.unwrap()) as Arc<dyn Store> })
+        }),
+        _keep: Box::new(cluster),
+    })
 }
 
-macro_rules! etcd_suite {
-    ($($(#[$runtime:meta])? $test:path as $name:ident)*) => {
-        $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                let Some(cluster) = Cluster::start(1).unwrap() else { return };
-                $test(bench(connect(&cluster).await)).await;
-            }
-        )*
-    };
-}
-
-etcd_suite! {
-    suite::writes_are_numbered_and_checked as writes_are_numbered_and_checked
-    suite::ranges_are_ordered_and_limited as ranges_are_ordered_and_limited
-    suite::the_past_can_be_read_until_it_is_compacted as the_past_can_be_read_until_it_is_compacted
-    suite::watches_deliver_the_past_and_then_the_present as watches_deliver_the_past_and_then_the_present
-    suite::compacted_revisions_cannot_be_watched as compacted_revisions_cannot_be_watched
-    suite::one_of_many_writers_wins as one_of_many_writers_wins
-    suite::watching::store_watches as watches_are_complete_under_load
-    suite::watching::cache_watches as the_cache_is_complete_under_load
-}
-
-#[test]
-fn random_histories_match_the_model() {
-    if Cluster::start(1).unwrap().is_none() {
-        return;
-    }
-    let running = Mutex::new(None);
-    suite::model::check_with(6, async || {
-        let cluster = Cluster::start(1).unwrap().unwrap();
-        let store = connect(&cluster).await;
-        *running.lock().unwrap() = Some(cluster);
-        bench(store)
-    });
-}
+suite!(conformance, bench);
 
 async fn put(store: &Etcd, key: &str, value: &str) -> Revision {
     store.put(key, bytes(value), Expect::Absent, None).await.unwrap()
@@ -97,7 +79,7 @@ async fn values_with_a_lifetime_share_a_lease_and_vanish() {
     assert_eq!(leases.leases().len(), 1);
     let mut watch = store.watch("/a/", Revision(5)).await.unwrap();
     // Both in one revision: the lease ends.
-    let batch = until(&mut watch, 5, 6).await;
+    let batch = until(&mut watch, Revision(5), Revision(6)).await;
     assert!(began.elapsed() >= Duration::from_secs(1));
     let gone: Vec<&str> = batch.changes.iter().map(|change| &*change.key).collect();
     assert_eq!(gone, ["/a/x", "/a/y"]);
@@ -138,7 +120,7 @@ async fn changes_of_others_come_in_whole_revisions() {
     kv.txn(Txn::new().and_then(puts)).await.unwrap();
     kv.put("somebody/else", "1", None).await.unwrap();
     kv.put([0xff, 0xfe], "1", None).await.unwrap();
-    let batch = until(&mut watch, 1, 4).await;
+    let batch = until(&mut watch, Revision(1), Revision(4)).await;
     assert_eq!(batch.changes.len(), 100);
     assert!(batch.changes.iter().all(|change| change.revision == Revision(2)));
     assert_eq!(store.revision().await.unwrap(), Revision(4));
@@ -222,7 +204,7 @@ async fn a_server_that_was_down_is_found_again() {
     let store = connect(&cluster).await;
     let mut watch = store.watch("/a/", Revision(1)).await.unwrap();
     let one = put(&store, "/a/1", "1").await;
-    until(&mut watch, 1, one.0).await;
+    until(&mut watch, Revision(1), one).await;
     cluster.kill(0).unwrap();
     assert!(
         matches!(store.revision().await, Err(Error::Unavailable(_))),
@@ -248,7 +230,8 @@ async fn a_server_that_was_down_is_found_again() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let two = last.unwrap();
-    assert_eq!(suite::revisions(&until(&mut watch, one.0, two.0).await), [two.0]);
+    let batch = until(&mut watch, one, two).await;
+    assert!(batch.changes.iter().map(|change| change.revision).eq([two]));
     store.health().await.unwrap();
 }
 

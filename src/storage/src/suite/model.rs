@@ -27,29 +27,32 @@ enum Guess {
 type State = BTreeMap<String, Entry>;
 
 struct Model {
-    /// By revision, the first is revision 1.
+    /// The revision it begins at.
+    base: u64,
+    /// By revision, the first is the base's.
     states: Vec<State>,
     changes: Vec<Change>,
     compacted: u64,
 }
 
-pub fn check(make: impl Fn() -> Bench) {
-    check_with(12, async || make());
-}
-
-pub fn check_with(cases: u32, make: impl AsyncFn() -> Bench) {
+/// `make` makes a store of its own for each history.
+pub fn check<F: Future<Output = Option<Bench>>>(make: impl Fn() -> F) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     let config = ProptestConfig {
-        cases,
+        cases: 12,
         max_shrink_iters: 200,
         ..ProptestConfig::default()
     };
     let mut runner = proptest::test_runner::TestRunner::new(config);
     let outcome = runner.run(&proptest::collection::vec(step(), 1..120), |steps| {
-        runtime.block_on(async { play(make().await, steps).await });
+        runtime.block_on(async {
+            if let Some(bench) = make().await {
+                play(bench, steps).await;
+            }
+        });
         Ok(())
     });
     outcome.unwrap();
@@ -68,7 +71,9 @@ fn step() -> impl Strategy<Value = Step> {
 
 async fn play(bench: Bench, steps: Vec<Step>) {
     let store = bench.store.clone();
+    let base = store.revision().await.unwrap().0;
     let mut model = Model {
+        base,
         states: vec![State::new()],
         changes: Vec::new(),
         compacted: 0,
@@ -82,16 +87,11 @@ async fn play(bench: Bench, steps: Vec<Step>) {
             Step::Watch { after } => {
                 let after = model.fold(after);
                 match store.watch("/k/", Revision(after)).await {
-                    Ok(watch) => watches.push((after, watch)),
-                    Err(error) => {
-                        assert!(after < model.compacted);
-                        assert_eq!(
-                            error,
-                            Error::Compacted {
-                                oldest: Revision(model.compacted)
-                            }
-                        );
+                    Ok(mut watch) if after < model.compacted => {
+                        model.was_compacted(watch.next().await.unwrap_err(), after);
                     }
+                    Ok(watch) => watches.push((after, watch)),
+                    Err(error) => model.was_compacted(error, after),
                 }
             }
             Step::Compact { at } => {
@@ -113,18 +113,23 @@ async fn play(bench: Bench, steps: Vec<Step>) {
 
 impl Model {
     fn revision(&self) -> u64 {
-        self.states.len() as u64
+        self.base + self.states.len() as u64 - 1
     }
 
     fn fold(&self, number: u8) -> u64 {
-        u64::from(number) % self.revision() + 1
+        self.base + u64::from(number) % self.states.len() as u64
+    }
+
+    fn was_compacted(&self, error: Error, at: u64) {
+        let told = matches!(error, Error::Compacted { oldest } if at < oldest.0 && oldest.0 <= self.compacted);
+        assert!(told, "{error:?} at {at} after a compaction at {}", self.compacted);
     }
 
     async fn write(&mut self, store: &Arc<dyn Store>, key: u8, guess: Guess, put: bool) {
         let key = format!("/k/{key}");
         let mut state = self.states.last().unwrap().clone();
         let current = state.get(&key).cloned();
-        let modified = current.as_ref().map_or(Revision(1), |entry| entry.mod_revision);
+        let modified = current.as_ref().map_or(Revision(self.base), |entry| entry.mod_revision);
         let expect = match guess {
             Guess::Absent => Expect::Absent,
             Guess::Right => Expect::Unchanged(modified),
@@ -175,16 +180,10 @@ impl Model {
         let limit = usize::from(limit % 4) + 1;
         let result = store.range("/k/", &start, limit, Some(Revision(at))).await;
         if at < self.compacted {
-            assert_eq!(
-                result.unwrap_err(),
-                Error::Compacted {
-                    oldest: Revision(self.compacted)
-                }
-            );
-            return;
+            return self.was_compacted(result.unwrap_err(), at);
         }
         let range = result.unwrap();
-        let mut expected: Vec<Entry> = self.states[at as usize - 1]
+        let mut expected: Vec<Entry> = self.states[(at - self.base) as usize]
             .range(start..)
             .map(|(_, entry)| entry.clone())
             .collect();
@@ -194,7 +193,7 @@ impl Model {
     }
 
     async fn drain(&self, after: &mut u64, watch: &mut Box<dyn Watch>) {
-        let batch = until(watch, *after, self.revision()).await;
+        let batch = until(watch, Revision(*after), Revision(self.revision())).await;
         let expected: Vec<_> = self
             .changes
             .iter()

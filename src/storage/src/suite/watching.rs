@@ -39,21 +39,22 @@ async fn write_store(store: Arc<dyn Store>, writer: u64) -> Truth {
     truth
 }
 
-async fn write_all(store: &Arc<dyn Store>) -> Truth {
+async fn write_all(store: &Arc<dyn Store>, base: u64) -> Truth {
     let writers =
         (0..WRITERS).map(|writer| fairlead_telemetry::task::spawn("test-writer", write_store(store.clone(), writer)));
     let truth: Truth = join_all(writers).await.into_iter().flat_map(Result::unwrap).collect();
     assert_eq!(truth.len() as u64, WRITERS * WRITES, "revisions are unique");
     assert_eq!(
         truth.keys().copied().collect::<Vec<_>>(),
-        (2..=WRITERS * WRITES + 1).collect::<Vec<_>>()
+        (base + 1..=base + WRITERS * WRITES).collect::<Vec<_>>()
     );
     truth
 }
 
-pub async fn store_watches(bench: Bench) {
-    let last = WRITERS * WRITES + 1;
-    let watches = [1, 40, 120].map(|after| {
+pub async fn watches_are_complete_under_load(bench: Bench) {
+    let base = bench.store.revision().await.unwrap().0;
+    let last = base + WRITERS * WRITES;
+    let watches = [0, 39, 119].map(|after| base + after).map(|after| {
         let store = bench.store.clone();
         fairlead_telemetry::task::spawn("test-watch", async move {
             while store.revision().await.unwrap().0 < after {
@@ -75,7 +76,7 @@ pub async fn store_watches(bench: Bench) {
             (after, seen)
         })
     });
-    let truth = write_all(&bench.store).await;
+    let truth = write_all(&bench.store, base).await;
     for watch in watches {
         let (after, seen) = watch.await.unwrap();
         assert_eq!(
@@ -88,7 +89,9 @@ pub async fn store_watches(bench: Bench) {
     }
 }
 
-pub async fn cache_watches(bench: Bench) {
+pub async fn the_cache_is_complete_under_load(bench: Bench) {
+    let base = bench.store.revision().await.unwrap().0;
+    let last = base + WRITERS * WRITES;
     let config = CacheConfig {
         prefix: "/things/".into(),
         decode: Arc::new(AtRevision),
@@ -106,15 +109,15 @@ pub async fn cache_watches(bench: Bench) {
         named("1", "2-0"),
     ];
     let watchers = scopes.map(|scope| {
-        let watcher = cache.watch(Some(Revision(1)), scope.clone()).unwrap();
-        fairlead_telemetry::task::spawn("test-watcher", follow(watcher, scope))
+        let watcher = cache.watch(Some(Revision(base)), scope.clone()).unwrap();
+        fairlead_telemetry::task::spawn("test-watcher", follow(watcher, scope, base, last))
     });
     let reader = {
         let cache = cache.clone();
         let store = bench.store.clone();
-        fairlead_telemetry::task::spawn("test-reader", read_fresh(cache, store))
+        fairlead_telemetry::task::spawn("test-reader", read_fresh(cache, store, last))
     };
-    let truth = write_all(&bench.store).await;
+    let truth = write_all(&bench.store, base).await;
     let relative = |key: &String| key.strip_prefix("/things/").unwrap().to_owned();
     for watcher in watchers {
         let (scope, seen) = watcher.await.unwrap();
@@ -135,7 +138,7 @@ pub async fn cache_watches(bench: Bench) {
         assert_eq!(seen, expected, "{scope:?}");
     }
     reader.await.unwrap();
-    for at in [1, 17, 100, WRITERS * WRITES] {
+    for at in [0, 16, 99, WRITERS * WRITES - 1].map(|at| base + at) {
         let mut state = BTreeMap::new();
         for (key, value) in truth.range(..=at).map(|(_, write)| write) {
             match value {
@@ -166,10 +169,10 @@ fn named(namespace: &str, name: &str) -> WatchScope {
 }
 
 /// Everything a watcher sees up to the last write.
-async fn follow(mut watcher: Watcher, scope: WatchScope) -> (WatchScope, Truth) {
+async fn follow(mut watcher: Watcher, scope: WatchScope, base: u64, last: u64) -> (WatchScope, Truth) {
     let mut seen = Truth::new();
-    let mut reached = 1;
-    while reached < WRITERS * WRITES + 1 {
+    let mut reached = base;
+    while reached < last {
         let (object, value) = match watcher.next().await.unwrap() {
             CacheEvent::Progress(revision) => {
                 assert!(revision.0 >= reached);
@@ -197,9 +200,9 @@ async fn follow(mut watcher: Watcher, scope: WatchScope) -> (WatchScope, Truth) 
 }
 
 /// Fresh reads never go back and never miss what had been acknowledged.
-async fn read_fresh(cache: Cache, store: Arc<dyn Store>) {
+async fn read_fresh(cache: Cache, store: Arc<dyn Store>, end: u64) {
     let mut last = Revision(0);
-    while last.0 < WRITERS * WRITES + 1 {
+    while last.0 < end {
         let acknowledged = store.revision().await.unwrap();
         let snapshot = cache.fresh().await.unwrap();
         assert!(snapshot.revision >= acknowledged && snapshot.revision >= last);

@@ -191,7 +191,7 @@ async fn follow(mut watcher: Watcher, to: Revision) -> Log {
 /// What etcd says has happened.
 async fn log(store: &Etcd, to: Revision) -> Log {
     let mut watch = store.watch("/things/", Revision(1)).await.unwrap();
-    let batch = until(&mut watch, 1, to.0).await;
+    let batch = until(&mut watch, Revision(1), to).await;
     let row = |change: crate::store::Change| {
         let key = change.key.strip_prefix("/things/").unwrap().to_owned();
         (
