@@ -159,7 +159,7 @@ async fn a_backup_under_load_has_what_was_acknowledged() -> Result<()> {
     let nobody = std::fs::read_to_string(source.kubeconfig())?;
     let nobody: Vec<&str> = nobody.lines().filter(|line| !line.contains("client-")).collect();
     let path = directory.path().join("nobody");
-    std::fs::write(&path, nobody.join("\n") + "\n    token: \"\"\n")?;
+    std::fs::write(&path, nobody.join("\n"))?;
     let refused = fairlead(&[
         "backup",
         &directory.path().join("stolen.db").display().to_string(),

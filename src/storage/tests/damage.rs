@@ -115,7 +115,7 @@ fn places(length: usize) -> impl Iterator<Item = (usize, u8)> {
     let count = if std::env::var_os("SLOW_TESTS").is_some() {
         1500
     } else {
-        250
+        60
     };
     let step = (length / count).max(1) | 1;
     (0..length).step_by(step).zip((0..8).cycle())

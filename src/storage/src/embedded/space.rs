@@ -15,6 +15,7 @@ const RESERVE: &str = "reserve";
 pub(super) struct Space {
     dir: PathBuf,
     short: bool,
+    free: u64,
 }
 
 impl Space {
@@ -22,8 +23,9 @@ impl Space {
         let mut space = Space {
             dir: dir.to_owned(),
             short: false,
+            free: u64::MAX,
         };
-        space.look();
+        space.look(0);
         space
     }
 
@@ -32,18 +34,25 @@ impl Space {
         self.short
     }
 
-    /// Asks the file system. Cheap: one system call.
-    pub fn look(&mut self) {
+    /// What was free at the last look.
+    pub fn free(&self) -> u64 {
+        self.free
+    }
+
+    /// Asks the file system. Cheap: one system call. The table may have to grow by `unsaved` bytes before the log gives
+    /// as many back.
+    pub fn look(&mut self, unsaved: u64) {
         // Where the system cannot tell, only writing can.
         let Ok(disk) = statvfs(&self.dir) else { return };
-        let (free, headroom) = (free(&disk), headroom(&disk));
+        self.free = free(&disk);
+        let headroom = headroom(&disk);
         let reserved = self.reserve().exists();
-        if free < headroom {
+        if self.free < headroom + unsaved {
             self.become_short(true);
-        } else if !reserved && free >= 3 * headroom {
+        } else if !reserved && self.free >= 3 * headroom + unsaved {
             self.become_short(false);
             self.set_aside(headroom);
-        } else if reserved && free >= 2 * headroom {
+        } else if reserved && (self.free >= 2 * headroom + unsaved || !self.short) {
             self.become_short(false);
         }
     }
@@ -101,7 +110,7 @@ mod tests {
         assert!(space.reserve().metadata().unwrap().len() > 0);
         space.give_way();
         assert!(space.is_short() && !space.reserve().exists());
-        space.look();
+        space.look(0);
         assert!(!space.is_short() && space.reserve().exists());
     }
 }

@@ -114,8 +114,14 @@ impl Writer {
         } else if self.vacuuming {
             let (pages, more) = self.vacuum_some().unwrap_or_else(|error| {
                 // It is a commit of its own.
-                self.roll_back(&unconfirmed(&error));
-                (0, false)
+                let error = unconfirmed(&error);
+                let full = matches!(error, Error::Full(_));
+                if full {
+                    self.space.give_way();
+                } else {
+                    self.roll_back(&error);
+                }
+                (0, full)
             });
             self.vacuuming = more;
             self.unsaved += pages * PAGE_BYTES;
@@ -159,11 +165,9 @@ impl Writer {
     fn vacuum_some(&self) -> rusqlite::Result<(u64, bool)> {
         let connection = &self.parts.connection;
         let free: u64 = connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
-        let (keep, most) = if self.space.is_short() {
-            (0, VACUUM / 8)
-        } else {
-            (VACUUM_KEEP, VACUUM)
-        };
+        let keep = if self.space.is_short() { 0 } else { VACUUM_KEEP };
+        // Pages that move are written to the log first.
+        let most = (self.space.free() / PAGE_BYTES / 4).clamp(8, VACUUM);
         let pages = free.saturating_sub(keep).min(most);
         if pages > 0 {
             // To its end: each step gives back a page.
@@ -177,15 +181,19 @@ impl Writer {
         if self.parts.failed.get().is_some() {
             return;
         }
+        // A table that grows would eat what is kept for deletes.
+        if self.space.is_short() && self.space.free() < self.unsaved {
+            return;
+        }
         // What leaves the log loses its checksums: the guard must count it first.
         if let Err(error) = self.parts.guard.write(&self.parts.connection) {
             tracing::warn!(%error, "the guard could not be written before a checkpoint");
             return;
         }
-        // A reader may hold a part of the log back; the next checkpoint takes it in.
-        self.unsaved = 0;
-        if let Err(error) = run(&self.parts.connection, &format!("PRAGMA wal_checkpoint({mode})")) {
-            tracing::warn!(%error, "a checkpoint failed");
+        match run(&self.parts.connection, &format!("PRAGMA wal_checkpoint({mode})")) {
+            // A reader may hold a part of the log back; the next checkpoint takes it in.
+            Ok(()) => self.unsaved = 0,
+            Err(error) => tracing::warn!(%error, "a checkpoint failed"),
         }
     }
 }

@@ -162,6 +162,7 @@ impl Writer {
             // A full disk is not left alone by those who try again and again: there is no idle time to wait for.
             if self.space.is_short() && last_tidy.elapsed() >= TIDY {
                 last_tidy = Instant::now();
+                self.space.look(self.unsaved);
                 self.tidy();
             }
             self.bound_log();
@@ -230,8 +231,13 @@ impl Writer {
             let error = Error::Unavailable(reason.clone());
             return answer(writes, |_| Err(error.clone()));
         }
-        self.space.look();
+        self.space.look(self.unsaved);
+        if self.space.is_short() && self.unsaved > 0 {
+            self.checkpoint("TRUNCATE");
+            self.space.look(self.unsaved);
+        }
         if self.space.is_short() {
+            self.vacuuming = true;
             writes = refuse_puts(writes, &Error::Full("there is no room on the disk".into()));
         }
         let mut outcomes = Vec::with_capacity(writes.len());

@@ -16,6 +16,8 @@ const SECRETBOX_TAG: usize = 16;
 const SHORT: &str = "the stored data was shorter than the required size";
 
 /// One key and what it is used for.
+// A handful of keys exist, and none of them moves.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum Cipher {
     /// PKCS#7 padding; authenticates nothing.
     AesCbc { seal: EncryptingKey, open: DecryptingKey },
