@@ -143,7 +143,7 @@ async fn a_damaged_file_is_named_or_harmless() {
         }
     }
     println!("{refused} refused, {exact} harmless");
-    assert!(refused > exact);
+    assert!(refused > 10);
     for part in 0..40 {
         let length = good.len() * part / 40;
         let dir = tempfile::tempdir().unwrap();
