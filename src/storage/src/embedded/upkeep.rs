@@ -187,8 +187,8 @@ impl Writer {
         }
         // What leaves the log loses its checksums: the guard must count it first.
         if let Err(error) = self.parts.guard.write(&self.parts.connection) {
-            tracing::warn!(%error, "the guard could not be written before a checkpoint");
-            return;
+            // It is a commit of its own.
+            return self.roll_back(&unconfirmed(&error));
         }
         match run(&self.parts.connection, &format!("PRAGMA wal_checkpoint({mode})")) {
             // A reader may hold a part of the log back; the next checkpoint takes it in.
