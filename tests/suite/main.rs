@@ -17,3 +17,4 @@ mod page;
 mod policies;
 mod security;
 mod sight;
+mod streaming;
