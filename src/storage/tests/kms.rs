@@ -164,6 +164,7 @@ async fn a_plugin_is_asked_on_its_socket() {
     // The plugin comes later than the server, which waits for it as long as a call may take.
     let keyring_1 = keyring(&socket, &metrics);
     let starting = keyring_1.start();
+    #[allow(clippy::async_yields_async, reason = "the task runs on; it is not awaited")]
     let late = async {
         tokio::time::sleep(std::time::Duration::from_millis(150)).await;
         serve(&socket)
