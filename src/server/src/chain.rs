@@ -178,6 +178,7 @@ impl Chain {
                     authenticator,
                     identity_headers: s.identity_headers,
                     metrics: metrics.clone(),
+                    page: s.page,
                 }))
                 .service(protection),
         );

@@ -4,6 +4,7 @@ use crate::body::Response;
 use crate::encode;
 use crate::filters::{Filter, Next, go_on};
 use crate::metrics::Metrics;
+use crate::page;
 use crate::request::{Identified, Known};
 use fairlead_api::{Clock, Status};
 use fairlead_auth::authentication::request_header::IdentityHeaders;
@@ -21,6 +22,8 @@ pub struct Authentication {
     /// Headers of the front-proxy protocol, beside the standard ones.
     pub identity_headers: IdentityHeaders,
     pub metrics: Metrics,
+    /// Whether the operators' page is served, whose files strangers load by the dozen.
+    pub page: bool,
 }
 
 impl Filter for Authentication {
@@ -79,7 +82,8 @@ impl Filter for Authentication {
                 .with(&[username_label(&user.name)])
                 .inc();
             self.strip(&mut request.parts.headers);
-            if request.connection.http2 && user.name == ANONYMOUS {
+            let file = self.page && page::is_file(&request.parts.method, &request.info.path);
+            if request.connection.http2 && user.name == ANONYMOUS && !file {
                 // CVE-2023-44487: strangers do not get to keep an HTTP/2 connection.
                 request.connection.close_soon();
             }
@@ -169,6 +173,7 @@ mod tests {
                 ..IdentityHeaders::default()
             },
             metrics: Metrics::register(&fairlead_telemetry::Families::default()),
+            page: false,
         };
         let mut headers = HeaderMap::new();
         for name in [
