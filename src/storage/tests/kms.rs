@@ -123,9 +123,9 @@ async fn answer(
     })
 }
 
-fn serve(socket: &Path) -> tokio::task::JoinHandle<()> {
+fn serve(socket: &Path) {
     let listener = UnixListener::bind(socket).unwrap();
-    task::spawn("plugin", async move {
+    _ = task::spawn("plugin", async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             _ = task::spawn("plugin-connection", async move {
@@ -135,7 +135,7 @@ fn serve(socket: &Path) -> tokio::task::JoinHandle<()> {
                 _ = connection.await;
             });
         }
-    })
+    });
 }
 
 fn keyring(socket: &Path, metrics: &Metrics) -> Keyring {
@@ -167,9 +167,9 @@ async fn a_plugin_is_asked_on_its_socket() {
     #[allow(clippy::async_yields_async, reason = "the task runs on; it is not awaited")]
     let late = async {
         tokio::time::sleep(std::time::Duration::from_millis(150)).await;
-        serve(&socket)
+        serve(&socket);
     };
-    let ((), _) = tokio::join!(starting, late);
+    tokio::join!(starting, late);
     keyring_1.health().await.unwrap();
     let raw = Memory::new(Arc::new(FixedClock(Timestamp::from_unix_seconds(0))));
     let resource = GroupResource::new("", "secrets");
