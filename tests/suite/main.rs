@@ -18,3 +18,5 @@ mod policies;
 mod security;
 mod sight;
 mod streaming;
+mod traversal;
+mod watches;
