@@ -124,7 +124,7 @@ fn play(acts: &[Act]) -> History {
                         }
                     }
                     seen.push((effect + 1, Seen::Change(change.clone())));
-                    if revision % 5 == 0 {
+                    if revision.is_multiple_of(5) {
                         seen.push((effect + 1, Seen::Progress(revision)));
                     }
                     history.log.push(change);
