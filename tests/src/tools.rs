@@ -60,6 +60,14 @@ pub fn helm() -> Option<PathBuf> {
     }
 }
 
+/// An extension API server written in Go: by its variable (`$SAMPLE_APISERVER`), or one on the PATH, or `None`.
+pub fn go_program(name: &str) -> Option<PathBuf> {
+    match std::env::var_os(name.to_uppercase().replace('-', "_")) {
+        Some(path) => Some(path.into()),
+        None => on_path(name).then(|| name.into()),
+    }
+}
+
 pub fn on_path(program: &str) -> bool {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&paths).any(|p| p.join(program).is_file())

@@ -15,6 +15,7 @@ mod lifecycle;
 mod metrics;
 mod page;
 mod policies;
+mod real_backends;
 mod security;
 mod sight;
 mod streaming;

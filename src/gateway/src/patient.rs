@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 /// Even a punctual timer waits for this long, so that what arrived together with it is read first.
 const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(2);
+const MOST_GRANTS: u8 = 3;
 
 /// For hyper's keep-alive.
 #[derive(Clone, Copy, Debug)]
@@ -19,8 +20,8 @@ pub struct PatientTimer;
 
 struct PatientSleep {
     inner: Pin<Box<tokio::time::Sleep>>,
-    /// It has run out once, and what follows is patience.
-    late: bool,
+    /// How often it has run out and been given more time.
+    granted: u8,
 }
 
 impl Timer for PatientTimer {
@@ -40,7 +41,7 @@ impl Timer for PatientTimer {
         if let Some(sleep) = sleep.as_mut().downcast_mut_pin::<PatientSleep>() {
             let sleep = sleep.get_mut();
             sleep.inner.as_mut().reset(deadline.into());
-            sleep.late = false;
+            sleep.granted = 0;
         }
     }
 }
@@ -49,7 +50,7 @@ impl PatientSleep {
     fn until(deadline: tokio::time::Instant) -> PatientSleep {
         PatientSleep {
             inner: Box::pin(tokio::time::sleep_until(deadline)),
-            late: false,
+            granted: 0,
         }
     }
 }
@@ -60,15 +61,18 @@ impl Future for PatientSleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<()> {
-        ready!(self.inner.as_mut().poll(context));
-        if self.late {
-            return Poll::Ready(());
+        loop {
+            ready!(self.inner.as_mut().poll(context));
+            let now = tokio::time::Instant::now();
+            let lateness = now.saturating_duration_since(self.inner.deadline());
+            // Patience itself may have been starved.
+            let punctual = self.granted > 0 && lateness < SHORTEST;
+            if punctual || self.granted == MOST_GRANTS {
+                return Poll::Ready(());
+            }
+            self.granted += 1;
+            self.inner.as_mut().reset(now + (lateness * 2).clamp(SHORTEST, LONGEST));
         }
-        let now = tokio::time::Instant::now();
-        let lateness = now.saturating_duration_since(self.inner.deadline());
-        self.late = true;
-        self.inner.as_mut().reset(now + (lateness * 2).clamp(SHORTEST, LONGEST));
-        self.inner.as_mut().poll(context)
     }
 }
 
