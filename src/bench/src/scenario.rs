@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use http::Method;
 
 /// In the order they run by default; `proxied` needs `--proxied-path`.
-pub const NAMES: [&str; 24] = [
+pub const NAMES: [&str; 25] = [
     "get",
     "get-one",
     "list-1000",
@@ -34,6 +34,7 @@ pub const NAMES: [&str; 24] = [
     "watch-names-5000",
     "watch-idle-10000",
     "proxied",
+    "proxied-one",
 ];
 
 const ONE: Shape = Shape {
@@ -44,6 +45,10 @@ const SIXTEEN: Shape = Shape {
     connections: 16,
     streams: 1,
 };
+const FOUR: Shape = Shape {
+    connections: 4,
+    streams: 4,
+};
 const MANY: Shape = Shape {
     connections: 8,
     streams: 16,
@@ -52,7 +57,7 @@ const JSON: &str = "application/json";
 
 pub async fn run_all(settings: &Settings, names: &[String]) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    let default: Vec<String> = NAMES.iter().filter(|n| **n != "proxied").map(|n| (*n).into()).collect();
+    let default: Vec<String> = NAMES.iter().filter(|n| !n.starts_with("proxied")).map(|n| (*n).into()).collect();
     for name in if names.is_empty() { &default } else { names } {
         let row = run(settings, name).await?;
         row.print();
@@ -64,7 +69,7 @@ pub async fn run_all(settings: &Settings, names: &[String]) -> Result<Vec<Row>> 
 async fn run(settings: &Settings, name: &str) -> Result<Row> {
     let ns = &settings.namespace;
     // A backend that is asked directly, to compare, knows no namespaces.
-    if name != "proxied" {
+    if !name.starts_with("proxied") {
         ensure_namespace(settings, ns).await?;
     }
     let maps = format!("/api/v1/namespaces/{ns}/configmaps");
@@ -165,17 +170,14 @@ async fn run(settings: &Settings, name: &str) -> Result<Row> {
         "watch-5000" => watch::fan_out(settings, name, fan_out(5000, 50, 10)).await,
         "watch-names-5000" => watch::fan_out(settings, name, of_names(fan_out(5000, 50, 500))).await,
         "watch-idle-10000" => watch::fan_out(settings, name, of_names(fan_out(10_000, 100, 10))).await,
-        "proxied" => {
+        "proxied" | "proxied-one" => {
             let Some(path) = settings.proxied_path.clone() else {
-                bail!("the scenario proxied needs --proxied-path")
+                bail!("the scenario {name} needs --proxied-path")
             };
             closed_loop(
                 settings,
                 name,
-                Shape {
-                    connections: 4,
-                    streams: 4,
-                },
+                if name == "proxied" { FOUR } else { ONE },
                 &[200],
                 move |_| Call::get(path.clone()),
             )
