@@ -57,7 +57,11 @@ const JSON: &str = "application/json";
 
 pub async fn run_all(settings: &Settings, names: &[String]) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    let default: Vec<String> = NAMES.iter().filter(|n| !n.starts_with("proxied")).map(|n| (*n).into()).collect();
+    let default: Vec<String> = NAMES
+        .iter()
+        .filter(|n| !n.starts_with("proxied"))
+        .map(|n| (*n).into())
+        .collect();
     for name in if names.is_empty() { &default } else { names } {
         let row = run(settings, name).await?;
         row.print();
