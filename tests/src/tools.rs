@@ -63,7 +63,7 @@ pub fn helm() -> Option<PathBuf> {
 /// An extension API server written in Go: by its variable (`$SAMPLE_APISERVER`), or one on the PATH, or `None`.
 pub fn go_program(name: &str) -> Option<PathBuf> {
     match std::env::var_os(name.to_uppercase().replace('-', "_")) {
-        Some(path) => Some(path.into()),
+        Some(path) => Some(PathBuf::from(path)).filter(|path| path.exists()),
         None => on_path(name).then(|| name.into()),
     }
 }
