@@ -1,9 +1,11 @@
 //! Real etcd servers for tests, each on free ports with its data in a directory that goes with it.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
 
 /// A cluster of one or more servers. Dropping it kills them.
 #[derive(Debug)]
@@ -18,6 +20,9 @@ struct Server {
     child: Option<Child>,
     arguments: Vec<String>,
     url: String,
+    /// Where clients reach it.
+    port: u16,
+    log: PathBuf,
 }
 
 /// Names the program where it is not on the PATH.
@@ -41,21 +46,35 @@ impl Cluster {
             println!("skipped: there is no etcd (on the PATH, or named by {VARIABLE})");
             return Ok(None);
         };
-        let directory = std::env::temp_dir().join(format!("etcd-{}-{}", std::process::id(), free_ports(1)?[0]));
+        let mut attempts = 3;
+        loop {
+            let mut cluster = Cluster::planned(size, more)?;
+            for server in &mut cluster.servers {
+                server.start(&program)?;
+            }
+            match cluster.settle() {
+                Ok(()) => return Ok(Some(cluster)),
+                // A port can be lost between finding it free and using it.
+                Err(error) if attempts > 1 => println!("once more: {error}"),
+                Err(error) => return Err(error),
+            }
+            attempts -= 1;
+        }
+    }
+
+    fn planned(size: usize, more: &[String]) -> io::Result<Cluster> {
         let ports = free_ports(size * 2)?;
+        let directory = std::env::temp_dir().join(format!("etcd-{}-{}", std::process::id(), ports[0]));
+        std::fs::create_dir_all(&directory)?;
         let tls = more.iter().any(|argument| argument.starts_with("--cert-file"));
         let scheme = if tls { "https" } else { "http" };
         let peer = |i: usize| format!("http://127.0.0.1:{}", ports[i * 2 + 1]);
         let members: Vec<String> = (0..size).map(|i| format!("m{i}={}", peer(i))).collect();
-        let mut cluster = Cluster {
-            servers: Vec::new(),
-            directory,
-        };
-        for i in 0..size {
+        let servers = (0..size).map(|i| {
             let url = format!("{scheme}://127.0.0.1:{}", ports[i * 2]);
             let mut arguments = vec![
                 format!("--name=m{i}"),
-                format!("--data-dir={}", cluster.directory.join(format!("m{i}")).display()),
+                format!("--data-dir={}", directory.join(format!("m{i}")).display()),
                 format!("--listen-client-urls={url}"),
                 format!("--advertise-client-urls={url}"),
                 format!("--listen-peer-urls={}", peer(i)),
@@ -66,14 +85,39 @@ impl Cluster {
                 "--election-timeout=500".to_owned(),
             ];
             arguments.extend_from_slice(more);
-            cluster.servers.push(Server {
+            Server {
                 child: None,
                 arguments,
                 url,
-            });
-            cluster.servers[i].start(&program)?;
+                port: ports[i * 2],
+                log: directory.join(format!("m{i}.log")),
+            }
+        });
+        let servers = servers.collect();
+        Ok(Cluster { servers, directory })
+    }
+
+    /// Waits until every server accepts connections, which etcd does once it has found its cluster.
+    fn settle(&mut self) -> io::Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        for server in &mut self.servers {
+            while TcpStream::connect(("127.0.0.1", server.port)).is_err() {
+                let ended = match &mut server.child {
+                    Some(child) => child.try_wait()?,
+                    None => None,
+                };
+                if ended.is_some() || Instant::now() > deadline {
+                    let log = std::fs::read_to_string(&server.log).unwrap_or_default();
+                    let last = log.lines().last().unwrap_or_default();
+                    return Err(io::Error::other(format!(
+                        "etcd at {} does not start: {last}",
+                        server.url
+                    )));
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
         }
-        Ok(Some(cluster))
+        Ok(())
     }
 
     /// The addresses clients use.
@@ -125,7 +169,7 @@ impl Server {
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(std::fs::File::options().create(true).append(true).open(&self.log)?)
             .spawn()?;
         self.child = Some(child);
         Ok(())
@@ -167,13 +211,25 @@ fn program() -> Option<PathBuf> {
         .find(|program| program.is_file())
 }
 
-/// Ports that nobody listens on. Held until all are found, so that they differ.
+/// Ports that nobody listens on, and that nobody else gets while a server is down: below the range the kernel takes the ports
+/// of outgoing connections from, and no port twice in a process.
 fn free_ports(count: usize) -> io::Result<Vec<u16>> {
-    let listeners: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0"))
-        .collect::<io::Result<_>>()?;
-    listeners
-        .iter()
-        .map(|listener| Ok(listener.local_addr()?.port()))
-        .collect()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const RANGE: std::ops::Range<u16> = 12_000..32_000;
+    let width = u32::from(RANGE.end - RANGE.start);
+    let mut ports = Vec::new();
+    for _ in RANGE {
+        let turn = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = RANGE.start + ((std::process::id().wrapping_mul(509) + turn) % width) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            ports.push(port);
+        }
+        if ports.len() == count {
+            return Ok(ports);
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::AddrInUse,
+        "no free ports are left for etcd",
+    ))
 }
