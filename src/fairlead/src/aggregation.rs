@@ -2,20 +2,25 @@
 
 use crate::caches::CacheSet;
 use crate::objects::CachedObjects;
+use crate::slices::Slices;
 use dashmap::DashMap;
 use fairlead_api::{Clock, Node, Status, StatusResult};
 use fairlead_auth::ObjectSource as Objects;
 use fairlead_discovery::openapi::Components;
 use fairlead_discovery::{RemoteGroupVersion, Route, Router, RoutingSnapshot, report};
+use fairlead_gateway::changes::Changes;
 use fairlead_gateway::core::{CORE, Core};
-use fairlead_gateway::objects::{API_SERVICES, ApiServices, BACKEND_POLICIES, BackendPolicies, ObjectSource, Resource};
+use fairlead_gateway::objects::{
+    API_SERVICES, ApiServices, BACKEND_POLICIES, BackendPolicies, ENDPOINT_SLICES, ObjectSource, Resource,
+    SERVICE_NAME_LABEL,
+};
 use fairlead_gateway::{Gateway, RequestContext};
 use fairlead_resource::{Client, ResourceDefinition};
 use fairlead_server::measured;
 use fairlead_server::remote::Remote;
 use fairlead_server::request::Identified;
 use fairlead_server::{Body, Response};
-use fairlead_storage::WatchScope;
+use fairlead_storage::{CacheEvent, Cached, WatchScope};
 use fairlead_telemetry::task;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
@@ -28,6 +33,8 @@ pub struct GatewayObjects {
     objects: Arc<CachedObjects>,
     caches: CacheSet,
     changes: DashMap<Resource, (watch::Sender<u64>, JoinHandle<()>)>,
+    named: Arc<Changes>,
+    slices: Slices,
 }
 
 impl GatewayObjects {
@@ -36,6 +43,8 @@ impl GatewayObjects {
             objects,
             caches,
             changes: DashMap::new(),
+            named: Arc::default(),
+            slices: Slices::default(),
         }
     }
 
@@ -57,26 +66,56 @@ impl ObjectSource for GatewayObjects {
     }
 
     fn changes(&self, resource: Resource) -> watch::Receiver<u64> {
-        let caches = self.caches.clone();
+        let (caches, named) = (self.caches.clone(), self.named.clone());
         let followed = self.changes.entry(resource).or_insert_with(|| {
             let sender = watch::Sender::new(1);
-            let task = task::spawn("gateway-changes", follow(caches, resource, sender.clone()));
+            let task = task::spawn("gateway-changes", follow(caches, resource, sender.clone(), named));
             (sender, task)
         });
         followed.0.subscribe()
     }
+
+    fn changes_of(&self, resource: Resource, namespace: &str, name: &str) -> watch::Receiver<u64> {
+        drop(self.changes(resource));
+        self.named.of(resource, namespace, name)
+    }
+
+    fn endpoint_slices(&self, namespace: &str, service: &str) -> Vec<Arc<Node>> {
+        self.slices.of(&self.objects, namespace, service)
+    }
 }
 
-/// Counts the events of a resource until nobody can be told any more.
-async fn follow(caches: CacheSet, (group, plural): Resource, sender: watch::Sender<u64>) {
+/// Counts the events of a resource, and tells those of single objects, until nobody can be told any more.
+async fn follow(caches: CacheSet, resource: Resource, sender: watch::Sender<u64>, named: Arc<Changes>) {
+    let tell = |object: &Cached| match resource {
+        ENDPOINT_SLICES => {
+            let labels = object.header.labels.iter();
+            for (_, service) in labels.filter(|(key, _)| key == SERVICE_NAME_LABEL) {
+                named.tell(resource, object.namespace(), service);
+            }
+        }
+        _ => named.tell(resource, object.namespace(), object.name()),
+    };
     loop {
-        let Some(cache) = caches.of(group, plural) else { return };
+        let Some(cache) = caches.of(resource.0, resource.1) else {
+            return;
+        };
         if let Ok(mut watcher) = cache.watch(None, WatchScope::All) {
             sender.send_modify(|n| *n += 1);
+            named.tell_all(resource);
             while let Ok(event) = watcher.next().await {
-                if !matches!(event, fairlead_storage::CacheEvent::Progress(_)) {
-                    sender.send_modify(|n| *n += 1);
+                match &event {
+                    CacheEvent::Progress(_) => continue,
+                    CacheEvent::Put { object, previous } => {
+                        tell(object);
+                        previous.iter().for_each(|previous| tell(previous));
+                    }
+                    CacheEvent::Delete { object, previous } => {
+                        tell(object);
+                        tell(previous);
+                    }
                 }
+                sender.send_modify(|n| *n += 1);
             }
         }
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -29,10 +29,13 @@ pub async fn run(
         let found = found(&routes.router().load());
         let mut all = true;
         for object in objects.list(API_SERVICES) {
+            let conflict = found.get(object.name());
+            if is_told(&object, conflict) {
+                continue;
+            }
             let mut changed = Node::clone(&object);
-            if set(&mut changed, found.get(object.name()), clock.now())
-                && let Err(error) = api_services.update_status(changed).await
-            {
+            set(&mut changed, conflict, clock.now());
+            if let Err(error) = api_services.update_status(changed).await {
                 tracing::debug!(apiservice = object.name(), %error, "the conflict is not written");
                 all = false;
             }
@@ -83,18 +86,27 @@ fn found(snapshot: &RoutingSnapshot) -> BTreeMap<CompactString, Conflict> {
     found
 }
 
-/// Sets or removes the condition. Answers whether that changed the object.
-fn set(object: &mut Node, conflict: Option<&Conflict>, now: Timestamp) -> bool {
-    let conditions = object.at(&["status", "conditions"]).and_then(Node::as_list);
-    let known = conditions.and_then(|all| all.iter().find(|c| c.str("type") == TYPE));
-    let same = match (known, conflict) {
+fn known(object: &Node) -> Option<&Node> {
+    let conditions = object.at(&["status", "conditions"]).and_then(Node::as_list)?;
+    conditions.iter().find(|c| c.str("type") == TYPE)
+}
+
+/// Whether the condition is as it should be, or absent as it should be.
+fn is_told(object: &Node, conflict: Option<&Conflict>) -> bool {
+    match (known(object), conflict) {
         (None, None) => true,
         (Some(known), Some((reason, message))) => known.str("reason") == *reason && known.str("message") == message,
         _ => false,
-    };
-    if same {
+    }
+}
+
+/// Sets or removes the condition. Answers whether that changed the object.
+fn set(object: &mut Node, conflict: Option<&Conflict>, now: Timestamp) -> bool {
+    if is_told(object, conflict) {
         return false;
     }
+    let known = known(object);
+    let conditions = object.at(&["status", "conditions"]).and_then(Node::as_list);
     let since = known.map_or_else(|| now.rfc3339(), |c| c.str("lastTransitionTime").to_owned());
     let mut all = conditions.cloned().unwrap_or_default();
     all.retain(|c| c.str("type") != TYPE);

@@ -269,6 +269,13 @@ impl ObjectSource for CoreObjects {
             _ => self.own.changes(resource),
         }
     }
+
+    fn changes_of(&self, resource: Resource, namespace: &str, name: &str) -> watch::Receiver<u64> {
+        match resource {
+            SERVICES | ENDPOINT_SLICES => self.copied.changes_of(resource, namespace, name),
+            _ => self.own.changes_of(resource, namespace, name),
+        }
+    }
 }
 
 /// What a kubeconfig gives.

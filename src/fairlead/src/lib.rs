@@ -41,6 +41,7 @@ pub mod routes;
 pub mod scheme;
 pub mod shared;
 pub mod sight;
+pub mod slices;
 pub mod store;
 pub mod testing;
 pub mod version;

@@ -8,6 +8,7 @@ use fairlead_discovery::{Origin, Registration, RemoteGroupVersion, Router, Routi
 use fairlead_gateway::discovery::Dialect;
 use fairlead_gateway::objects::{API_SERVICES, ObjectSource};
 use fairlead_gateway::openapi;
+use fairlead_gateway::pace::Pace;
 use fairlead_gateway::policy::DiscoveryMode;
 use fairlead_gateway::registration::{self, Managed};
 use fairlead_gateway::{Freshness, Gateway, RemoteGroup};
@@ -161,12 +162,17 @@ impl Routes {
             Some(gateway) => gateway.group_changes(),
             None => return,
         };
+        let mut pace = Pace::default();
         loop {
             tokio::select! {
                 changed = services.changed() => if changed.is_err() { return },
                 changed = groups.changed() => if changed.is_err() { return },
             }
+            pace.turn().await;
+            services.borrow_and_update();
+            groups.borrow_and_update();
             self.rebuild();
+            pace.done();
         }
     }
 

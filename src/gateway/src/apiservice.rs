@@ -151,22 +151,28 @@ pub fn is_available(object: &Node) -> bool {
     condition(object).is_some_and(|c| c.str("status") == "True")
 }
 
+/// Whether the stored condition is this one.
+pub fn says(object: &Node, available: &Available) -> bool {
+    condition(object).is_some_and(|old| {
+        old.str("status") == available.status.as_str()
+            && old.str("reason") == available.reason
+            && old.str("message") == available.message
+    })
+}
+
+/// Whether an APIService names a service.
+pub fn is_remote(object: &Node) -> bool {
+    object.at(&["spec", "service"]).is_some_and(|s| !s.is_null())
+}
+
 /// Sets the condition. The time of transition moves only when the status changes. Returns whether anything changed.
 pub fn set_available(object: &mut Node, available: &Available, now: Timestamp) -> bool {
-    let (same_status, same) = match condition(object) {
-        Some(old) => {
-            let same_status = old.str("status") == available.status.as_str();
-            let same_text = old.str("reason") == available.reason && old.str("message") == available.message;
-            (
-                same_status.then(|| old.str("lastTransitionTime").to_owned()),
-                same_status && same_text,
-            )
-        }
-        None => (None, false),
-    };
-    if same {
+    if says(object, available) {
         return false;
     }
+    let same_status = condition(object)
+        .filter(|old| old.str("status") == available.status.as_str())
+        .map(|old| old.str("lastTransitionTime").to_owned());
     let made = node!({
         "type": "Available", "status": (available.status.as_str()),
         "lastTransitionTime": (same_status.unwrap_or_else(|| now.rfc3339())),

@@ -46,7 +46,7 @@ pub struct Backend {
     configured: watch::Sender<u64>,
 }
 
-/// What a Service leads to, resolved again whenever a Service or EndpointSlice has changed.
+/// What a Service leads to, resolved again whenever it or one of its EndpointSlices has changed.
 pub struct LiveTargets {
     resolver: Resolver,
     reference: ServiceReference,
@@ -57,7 +57,7 @@ pub struct LiveTargets {
 }
 
 struct Resolved {
-    /// The changes of Services and EndpointSlices that this was made from.
+    /// The changes of the Service and its EndpointSlices that this was made from.
     seen: (u64, u64),
     result: Result<(), ResolveError>,
 }
@@ -221,9 +221,10 @@ impl Backend {
 
 impl LiveTargets {
     pub fn new(resolver: Resolver, reference: ServiceReference) -> LiveTargets {
+        let changes = |of| resolver.source.changes_of(of, &reference.namespace, &reference.name);
         LiveTargets {
-            services: resolver.source.changes(SERVICES),
-            slices: resolver.source.changes(ENDPOINT_SLICES),
+            services: changes(SERVICES),
+            slices: changes(ENDPOINT_SLICES),
             resolver,
             reference,
             resolved: ArcSwapOption::empty(),

@@ -1,7 +1,9 @@
 //! [`Gateway`]: all backends of one server, and the loops that keep their state.
 
 use crate::active;
-use crate::apiservice::{ApiService, Available, ConditionStatus, is_available, set_available};
+use crate::apiservice::{
+    ApiService, Available, ConditionStatus, ServiceReference, is_available, is_remote, says, set_available,
+};
 use crate::availability::{self, Probing};
 use crate::backend::{Backend, Shared};
 use crate::body::{Body, BoxError};
@@ -11,6 +13,7 @@ use crate::metrics::Metrics;
 use crate::objects::{
     API_SERVICES, ApiServices, BACKEND_POLICIES, BackendPolicies, ENDPOINT_SLICES, ObjectSource, SERVICES,
 };
+use crate::pace::Pace;
 use crate::policies::Assigned;
 use crate::policy::Policy;
 use crate::policy_status::{LOOK_EVERY, PolicyStatus};
@@ -21,10 +24,12 @@ use crate::webhook::Webhooks;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use compact_str::CompactString;
-use fairlead_api::{Clock, UserInfo};
+use fairlead_api::{Clock, Node, UserInfo};
 use fairlead_telemetry::Families;
 use fairlead_telemetry::task::spawn;
 use fairlead_telemetry::work::Work;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use http::{Request, Response};
 use rustls::RootCertStore;
 use std::collections::{HashMap, HashSet};
@@ -70,8 +75,17 @@ struct Inner {
     synced: AtomicU64,
     synced_policies: AtomicU64,
     /// Held while `backends` is made.
-    syncing: Mutex<()>,
+    syncing: Mutex<MadeFrom>,
+    /// Moves when another backend stands for an APIService than before.
+    replaced: watch::Sender<u64>,
     learning: Arc<Learning>,
+}
+
+/// What the backends there are were made from: what is the same is not read again.
+#[derive(Default)]
+struct MadeFrom {
+    api_services: HashMap<CompactString, Arc<Node>>,
+    policies: u64,
 }
 
 /// Between two looks at everything without another reason.
@@ -119,6 +133,7 @@ impl Gateway {
             synced: AtomicU64::new(0),
             synced_policies: AtomicU64::new(0),
             syncing: Mutex::default(),
+            replaced: watch::Sender::new(0),
         });
         let measured = Arc::downgrade(&inner);
         families.before_reading(move || {
@@ -175,8 +190,9 @@ impl Gateway {
     /// Shows backends another certificate from now on.
     pub fn set_identity(&self, identity: Option<ClientIdentity>) {
         self.0.shared.identity.store(Arc::new(identity));
-        let _turn = self.0.syncing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.0.build(&HashMap::new());
+        let mut made_from = self.0.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        *made_from = MadeFrom::default();
+        self.0.build(&HashMap::new(), &mut made_from);
     }
 
     /// Keeps conditions and documents up to date until `stop` resolves.
@@ -192,37 +208,41 @@ impl Gateway {
         let learning = self.0.learning.clone();
         let learning = learning.run(backends, registered.clone(), policies.clone());
         let _learning = Watched(vec![spawn("remote discovery", learning)]);
-        let mut tasks: HashMap<CompactString, Watched> = HashMap::new();
+        let mut replaced = self.0.replaced.subscribe();
+        let mut tasks: HashMap<CompactString, (Arc<Backend>, Watched)> = HashMap::new();
         let mut measured: HashSet<CompactString> = HashSet::new();
+        let mut pace = Pace::default();
         loop {
+            tokio::select! {
+                () = pace.turn() => {}
+                () = &mut stop => return,
+            }
+            replaced.borrow_and_update();
             registered.borrow_and_update();
             policies.borrow_and_update();
             self.0.sync();
             let backends = self.0.backends.load_full();
-            tasks.retain(|name, _| backends.contains_key(name));
-            for name in backends.keys() {
+            tasks.retain(|name, (watched, _)| backends.get(name).is_some_and(|b| Arc::ptr_eq(b, watched)));
+            for (name, backend) in backends.iter() {
                 if !tasks.contains_key(name) {
-                    let watching = spawn("apiservice availability", self.0.clone().watch(name.clone()));
-                    let checking = spawn("apiservice health", self.0.clone().check_endpoints(name.clone()));
-                    tasks.insert(name.clone(), Watched(vec![watching, checking]));
+                    let watching = spawn("apiservice availability", self.0.clone().watch(backend.clone()));
+                    let checking = spawn("apiservice health", active::run(backend.clone()));
+                    tasks.insert(name.clone(), (backend.clone(), Watched(vec![watching, checking])));
                 }
             }
-            let written = self.0.write_local_conditions().await;
-            let present = self
-                .0
-                .source
-                .list(API_SERVICES)
-                .iter()
-                .map(|o| o.name().into())
-                .collect();
+            let objects = self.0.source.list(API_SERVICES);
+            let written = self.0.write_local_conditions(&objects).await;
+            let present = objects.iter().map(|o| o.name().into()).collect();
             for gone in measured.difference(&present) {
                 self.0.shared.metrics.forget(gone);
             }
             measured = present;
+            pace.done();
             let retry = Instant::now() + if written { LOOK_INTERVAL } else { WRITE_PAUSE };
             tokio::select! {
                 changed = registered.changed() => if changed.is_err() { return },
                 Ok(()) = policies.changed() => {}
+                Ok(()) = replaced.changed() => {}
                 () = sleep_until(retry) => {}
                 () = &mut stop => return,
             }
@@ -275,39 +295,64 @@ impl Inner {
         if !is_new() {
             return;
         }
-        let _turn = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made_from = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         if is_new() {
-            self.build(&self.backends.load());
+            self.build(&self.backends.load(), &mut made_from);
         }
     }
 
     /// Makes all backends, taking over those of `old` that are the same. Called by one at a time.
-    fn build(&self, old: &HashMap<CompactString, Arc<Backend>>) {
+    fn build(&self, old: &HashMap<CompactString, Arc<Backend>>, made_from: &mut MadeFrom) {
         let now = self.registered.borrow().wrapping_add(1);
         let now_policies = self.policies.borrow().wrapping_add(1);
         let assigned = Assigned::read(self.source.as_ref());
-        let mut new = HashMap::new();
-        for object in self.source.list(API_SERVICES) {
-            let api_service = ApiService::read(&object);
-            let known = old.get(&api_service.name).filter(|b| {
-                Some(b.remote()) == api_service.remote.as_ref()
-                    && b.api_service.group_version == api_service.group_version
-            });
-            let policy = self.policy_of(&api_service, &assigned);
-            let backend = match known {
-                Some(backend) => {
-                    backend.set_policy(policy, &self.shared);
-                    Some(backend.clone())
-                }
-                None => Backend::new(api_service, policy, is_available(&object), &self.shared),
+        let objects = self.source.list(API_SERVICES);
+        let mut new = HashMap::with_capacity(old.len() + 1);
+        let mut read = HashMap::with_capacity(objects.len());
+        for object in objects {
+            let name = CompactString::from(object.name());
+            let known = made_from.api_services.get(&name);
+            let unread = made_from.policies == now_policies && known.is_some_and(|known| Arc::ptr_eq(known, &object));
+            let backend = match unread {
+                true => old.get(&name).cloned(),
+                false => self.made(&object, old.get(&name), &assigned),
             };
             if let Some(backend) = backend {
-                new.insert(backend.api_service.name.clone(), backend);
+                new.insert(name.clone(), backend);
             }
+            read.insert(name, object);
         }
+        let stays = |(name, backend)| old.get(name).is_some_and(|b| Arc::ptr_eq(b, backend));
+        let same = old.len() == new.len() && new.iter().all(stays);
         self.backends.store(Arc::new(new));
+        *made_from = MadeFrom {
+            api_services: read,
+            policies: now_policies,
+        };
         self.synced.store(now, Ordering::Release);
         self.synced_policies.store(now_policies, Ordering::Release);
+        if !same {
+            self.replaced.send_modify(|n| *n += 1);
+        }
+    }
+
+    /// The backend of an APIService, if it names a service: the one it had, where it means the same.
+    fn made(&self, object: &Node, old: Option<&Arc<Backend>>, assigned: &Assigned) -> Option<Arc<Backend>> {
+        if !is_remote(object) {
+            return None;
+        }
+        let api_service = ApiService::read(object);
+        let policy = self.policy_of(&api_service, assigned);
+        let same = |b: &&Arc<Backend>| {
+            Some(b.remote()) == api_service.remote.as_ref() && b.api_service.group_version == api_service.group_version
+        };
+        match old.filter(same) {
+            Some(backend) => {
+                backend.set_policy(policy, &self.shared);
+                Some(backend.clone())
+            }
+            None => Backend::new(api_service, policy, is_available(object), &self.shared),
+        }
     }
 
     fn policy_of(&self, api_service: &ApiService, assigned: &Assigned) -> Policy {
@@ -345,28 +390,27 @@ impl Inner {
     }
 
     /// Groups served here are always available. Returns whether all conditions are written.
-    async fn write_local_conditions(&self) -> bool {
-        let mut all = true;
-        for object in self.source.list(API_SERVICES) {
-            if ApiService::read(&object).remote.is_none() {
-                all &= self.write(&object, &Available::local()).await;
-            }
+    async fn write_local_conditions(&self, objects: &[Arc<Node>]) -> bool {
+        let (mut all, local) = (true, Available::local());
+        for object in objects.iter().filter(|o| !is_remote(o)) {
+            all &= self.write(object, &local).await;
         }
         all
     }
 
     /// Watches over one backend until its task is aborted.
-    async fn watch(self: Arc<Inner>, name: CompactString) {
-        let mut watched = Watch::new(&self);
+    async fn watch(self: Arc<Inner>, backend: Arc<Backend>) {
+        let mut watched = Watch::new(&self, &backend);
         let mut suspicious = false;
         loop {
-            let Some(backend) = self.backends.load().get(&name).cloned() else {
-                return;
+            watched.mark(&self, &backend);
+            let Some(object) = self.source.get(API_SERVICES, "", backend.name()) else {
+                // It is gone, and this task soon will be; or it comes again as it was.
+                match watched.registered.changed().await {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                }
             };
-            let Some(object) = self.source.get(API_SERVICES, "", &name) else {
-                return;
-            };
-            watched.mark();
             let timeout = if suspicious {
                 self.probing.suspicious_timeout
             } else {
@@ -376,7 +420,6 @@ impl Inner {
             let verdict = availability::check(&backend, self.source.as_ref(), timeout).await;
             let available = verdict.is_true();
             backend.set_available(verdict.clone());
-            self.learning.judged();
             let written = self.write(&object, &verdict).await;
             drop(working);
             if !(available && written) {
@@ -395,14 +438,15 @@ impl Inner {
     }
 
     /// Writes a condition where it differs. Returns whether the stored object says so now.
-    async fn write(&self, object: &fairlead_api::Node, verdict: &Available) -> bool {
+    async fn write(&self, object: &Node, verdict: &Available) -> bool {
         let name = object.name();
         let before = is_available(object);
         self.shared.metrics.set_available(name, verdict.is_true());
-        let mut changed = object.clone();
-        if !set_available(&mut changed, verdict, self.clock.now()) {
+        if says(object, verdict) {
             return true;
         }
+        let mut changed = object.clone();
+        set_available(&mut changed, verdict, self.clock.now());
         if let Err(error) = self.api_services.update_status(changed).await {
             tracing::debug!(apiservice = name, %error, "the condition is not written");
             return false;
@@ -421,55 +465,32 @@ impl Inner {
         }
         true
     }
-
-    /// Runs active health checks until its task is aborted.
-    async fn check_endpoints(self: Arc<Inner>, name: CompactString) {
-        loop {
-            let mut registered = self.registered.clone();
-            let Some(backend) = self.backends.load().get(&name).cloned() else {
-                return;
-            };
-            let is_current = || {
-                self.backends
-                    .load()
-                    .get(&name)
-                    .is_some_and(|b| Arc::ptr_eq(b, &backend))
-            };
-            let mut checking = std::pin::pin!(active::run(backend.clone()));
-            while is_current() {
-                tokio::select! {
-                    () = &mut checking => return,
-                    _ = registered.changed() => self.sync(),
-                    // It may have been made again for another reason.
-                    () = tokio::time::sleep(LOOK_INTERVAL) => {}
-                }
-            }
-        }
-    }
 }
 
-/// What one backend's task waits for.
+/// What one backend's task waits for: changes of its own objects.
 struct Watch {
-    services: watch::Receiver<u64>,
-    slices: watch::Receiver<u64>,
+    /// Of its Services and their EndpointSlices.
+    objects: Vec<watch::Receiver<u64>>,
     registered: watch::Receiver<u64>,
     failures: u32,
 }
 
 impl Watch {
-    fn new(inner: &Inner) -> Watch {
+    fn new(inner: &Inner, backend: &Backend) -> Watch {
         Watch {
-            services: inner.source.changes(SERVICES),
-            slices: inner.source.changes(ENDPOINT_SLICES),
-            registered: inner.registered.clone(),
+            objects: Vec::new(),
+            registered: inner.source.changes_of(API_SERVICES, "", backend.name()),
             failures: 0,
         }
     }
 
     /// Everything up to now is about to be looked at.
-    fn mark(&mut self) {
-        self.services.borrow_and_update();
-        self.slices.borrow_and_update();
+    fn mark(&mut self, inner: &Inner, backend: &Backend) {
+        let routes = backend.routes();
+        let of = |service: &ServiceReference| {
+            [SERVICES, ENDPOINT_SLICES].map(|of| inner.source.changes_of(of, &service.namespace, &service.name))
+        };
+        self.objects = routes.iter().flat_map(|route| of(&route.service)).collect();
         self.registered.borrow_and_update();
     }
 
@@ -501,12 +522,11 @@ impl Watch {
         let mut timer = std::pin::pin!(sleep_until(until));
         loop {
             tokio::select! {
-                Ok(()) = self.services.changed() => {}
-                Ok(()) = self.slices.changed() => {}
+                () = moved(&mut self.objects) => {}
                 Ok(()) = configured.changed() => return false,
                 // The object may have been changed, or its condition by somebody else.
                 Ok(()) = self.registered.changed() => {
-                    if !says(source, backend, verdict) { return false }
+                    if !is_told(source, backend, verdict) { return false }
                 }
                 () = backend.troubled(), if verdict.is_true() => {
                     sleep_until(earliest).await;
@@ -521,8 +541,23 @@ impl Watch {
     }
 }
 
+/// Resolves when one of these numbers has changed.
+async fn moved(numbers: &mut [watch::Receiver<u64>]) {
+    let changes = numbers.iter_mut().map(|number| {
+        Box::pin(async move {
+            if number.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        })
+    });
+    let mut changes: FuturesUnordered<_> = changes.collect();
+    if changes.next().await.is_none() {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// Whether the stored object is of this backend and carries this verdict.
-fn says(source: &dyn ObjectSource, backend: &Backend, verdict: &Available) -> bool {
+fn is_told(source: &dyn ObjectSource, backend: &Backend, verdict: &Available) -> bool {
     let Some(object) = source.get(API_SERVICES, "", backend.name()) else {
         return false;
     };

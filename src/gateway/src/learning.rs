@@ -1,6 +1,6 @@
 //! [`Learning`]: what backends serve, kept up to date without asking much.
 //!
-//! APIServices that lead to the same place share one task. It asks for one small document every second or so, in turns:
+//! APIServices that lead to the same place share one task. Every second or so it asks for two small documents, together:
 //! all of discovery, and the index of OpenAPI; both by ETag, so that at rest nothing but headers travels. Only what has
 //! changed is asked for further. Where a backend speaks neither, its documents are asked for less often the larger they
 //! are. One place that does not answer keeps no other waiting.
@@ -9,6 +9,7 @@ use crate::apiservice::Remote;
 use crate::backend::Backend;
 use crate::discovery::{RemoteGroup, RemoteGroups};
 use crate::metrics::Metrics;
+use crate::pace::Pace;
 use arc_swap::ArcSwap;
 use compact_str::CompactString;
 use fairlead_api::Clock;
@@ -17,10 +18,8 @@ use source::Source;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
 
 mod source;
 
@@ -33,8 +32,6 @@ pub struct Learning {
     metrics: Metrics,
     groups: ArcSwap<RemoteGroups>,
     changed: watch::Sender<u64>,
-    /// Moves with every verdict on a backend.
-    verdicts: watch::Sender<u64>,
     /// How many places are asked.
     sources: AtomicUsize,
 }
@@ -63,9 +60,6 @@ struct Asked {
     task: JoinHandle<()>,
 }
 
-/// What comes in a burst is waited for.
-const SETTLE: Duration = Duration::from_millis(10);
-
 impl Asked {
     /// The APIServices that lead here now.
     fn set(&self, members: Vec<Arc<Backend>>) {
@@ -92,7 +86,6 @@ impl Learning {
             metrics,
             groups: ArcSwap::default(),
             changed: watch::Sender::new(0),
-            verdicts: watch::Sender::new(0),
             sources: AtomicUsize::new(0),
         }
     }
@@ -107,11 +100,6 @@ impl Learning {
         self.changed.subscribe()
     }
 
-    /// To be called after a backend was judged.
-    pub fn judged(&self) {
-        self.verdicts.send_modify(|n| *n += 1);
-    }
-
     /// Keeps up with `backends`, which is asked again whenever APIServices or policies change; until it is dropped.
     pub async fn run(
         self: Arc<Learning>,
@@ -120,7 +108,9 @@ impl Learning {
         mut policies: watch::Receiver<u64>,
     ) {
         let mut asked: HashMap<Place, Asked> = HashMap::new();
+        let mut pace = Pace::default();
         loop {
+            pace.turn().await;
             registered.borrow_and_update();
             policies.borrow_and_update();
             let backends = backends();
@@ -143,12 +133,11 @@ impl Learning {
                 let members = sender;
                 asked.insert(place, Asked { members, task });
             }
+            pace.done();
             tokio::select! {
                 changed = registered.changed() => if changed.is_err() { return },
                 changed = policies.changed() => if changed.is_err() { return },
             }
-            // Many registrations at once are looked at once.
-            sleep(SETTLE).await;
         }
     }
 

@@ -8,13 +8,15 @@
 //! - Beside it: [`active`], [`availability`], [`learning`] → [`discovery`], [`openapi`]; [`registration`]; [`webhook`] calls admission and
 //!   conversion webhooks.
 //! - [`core`](mod@core) is a whole Kubernetes API server behind this one, reached by impersonation.
-//! - [`objects`] are the traits through which cluster objects are read and written.
+//! - [`objects`] are the traits through which cluster objects are read and written; [`changes`] and [`pace`] keep what
+//!   happens to one from costing much where there are many.
 
 pub mod active;
 pub mod apiservice;
 pub mod availability;
 pub mod backend;
 pub mod body;
+pub mod changes;
 pub mod connect;
 pub mod core;
 pub mod discovery;
@@ -30,6 +32,7 @@ pub mod metrics;
 pub mod objects;
 pub mod openapi;
 pub mod outlier;
+pub mod pace;
 pub mod patient;
 pub mod policies;
 pub mod policy;

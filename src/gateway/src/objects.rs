@@ -1,10 +1,11 @@
 //! [`ObjectSource`]: how the gateway reads cluster objects. [`ApiServices`]: how it writes the ones that are its own.
 
+use crate::changes::{Changes, service_of, told_as};
 use compact_str::CompactString;
 use fairlead_api::{Node, StatusResult};
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use tokio::sync::watch;
 
 /// A resource, by group and plural.
@@ -32,16 +33,15 @@ pub trait ObjectSource: Send + Sync {
     /// A number that changes with every write to the resource.
     fn changes(&self, resource: Resource) -> watch::Receiver<u64>;
 
+    /// A number that changes with every write to one object; of EndpointSlices, with every write to a slice of the Service
+    /// `name`. It may move with others' writes, too. Override where objects are told apart.
+    fn changes_of(&self, resource: Resource, _namespace: &str, _name: &str) -> watch::Receiver<u64> {
+        self.changes(resource)
+    }
+
     /// The slices of one Service. Override where there is an index.
     fn endpoint_slices(&self, namespace: &str, service: &str) -> Vec<Arc<Node>> {
-        let belongs = |slice: &Arc<Node>| {
-            slice.namespace() == namespace
-                && slice
-                    .labels()
-                    .and_then(|l| l.get(SERVICE_NAME_LABEL))
-                    .and_then(Node::as_str)
-                    == Some(service)
-        };
+        let belongs = |slice: &Arc<Node>| slice.namespace() == namespace && service_of(slice) == service;
         let mut slices = self.list(ENDPOINT_SLICES);
         slices.retain(belongs);
         slices
@@ -68,9 +68,10 @@ pub trait BackendPolicies: Send + Sync {
     fn update_policy_status(&self, object: Node) -> BoxFuture<'_, StatusResult<()>>;
 }
 
-/// Objects in memory: for tests, and for tools that work on manifests.
+/// Objects in memory: copies of another server's, or those of tests.
 pub struct MemoryObjects {
     objects: RwLock<BTreeMap<Place, Arc<Node>>>,
+    named: Changes,
     changes: watch::Sender<u64>,
 }
 
@@ -80,6 +81,7 @@ impl Default for MemoryObjects {
     fn default() -> MemoryObjects {
         MemoryObjects {
             objects: RwLock::default(),
+            named: Changes::default(),
             changes: watch::Sender::new(1),
         }
     }
@@ -88,20 +90,27 @@ impl Default for MemoryObjects {
 impl MemoryObjects {
     pub fn put(&self, resource: Resource, object: Node) {
         let place = (resource, object.namespace().into(), object.name().into());
-        self.objects
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(place, Arc::new(object));
-        self.changes.send_modify(|n| *n += 1);
+        let object = Arc::new(object);
+        let old = self.write().insert(place, object.clone());
+        self.tell(resource, old.into_iter().chain([object]));
     }
 
     pub fn delete(&self, resource: Resource, namespace: &str, name: &str) {
         let place = (resource, namespace.into(), name.into());
-        self.objects
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&place);
+        let old = self.write().remove(&place);
+        self.tell(resource, old);
+    }
+
+    fn tell(&self, resource: Resource, changed: impl IntoIterator<Item = Arc<Node>>) {
+        for object in changed {
+            self.named
+                .tell(resource, object.namespace(), told_as(resource, &object));
+        }
         self.changes.send_modify(|n| *n += 1);
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<Place, Arc<Node>>> {
+        self.objects.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -126,5 +135,9 @@ impl ObjectSource for MemoryObjects {
 
     fn changes(&self, _: Resource) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    fn changes_of(&self, resource: Resource, namespace: &str, name: &str) -> watch::Receiver<u64> {
+        self.named.of(resource, namespace, name)
     }
 }

@@ -4,6 +4,7 @@
 //! kubernetes/kubernetes pkg/controlplane/apiserver/aggregator.go.
 
 use crate::objects::{API_SERVICES, ApiServices, ObjectSource};
+use crate::pace::Pace;
 use fairlead_api::{GroupVersion, Node, Status, node};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -248,9 +249,15 @@ impl Registrar {
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
         let mut changes = self.source.changes(API_SERVICES);
         let mut stop = std::pin::pin!(stop);
+        let mut pace = Pace::default();
         loop {
+            tokio::select! {
+                () = pace.turn() => {}
+                () = &mut stop => return,
+            }
             changes.borrow_and_update();
             let all = self.reconcile().await;
+            pace.done();
             tokio::select! {
                 changed = self.wanted.changed() => if changed.is_err() { return },
                 changed = changes.changed() => if changed.is_err() { return },

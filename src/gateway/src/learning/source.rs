@@ -6,6 +6,8 @@ use crate::discovery::{Dialect, DiscoveryError, Everything, Freshness, RemoteGro
 use crate::fetch::Seen;
 use crate::pool::Pool;
 use fairlead_api::{GroupVersion, Node};
+use futures_util::future::{Either, select};
+use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, stream};
 use openapis::OpenApis;
 use std::collections::HashSet;
@@ -25,15 +27,13 @@ pub(super) struct Source {
     /// Rounds until a backend that did not speak aggregated discovery is asked for it again.
     unspoken: u32,
     openapis: OpenApis,
-    /// Whether OpenAPI comes next.
-    openapi_turn: bool,
     failures: u32,
 }
 
-/// Between two questions: discovery and OpenAPI take turns, so that either is seen within twice as long.
-const TURN: Duration = Duration::from_millis(900);
-/// All places together are asked at most every so often.
-const SPACING: Duration = Duration::from_millis(5);
+/// Between two rounds, so that every change is seen within two seconds.
+const TURN: Duration = Duration::from_millis(1600);
+/// All places together are asked at most every so often: more than 500 of them are asked less often each.
+const SPACING: Duration = Duration::from_millis(3);
 /// What one group-version that has to be asked for alone adds to the time between two turns.
 const LEGACY_SPACING: Duration = Duration::from_millis(20);
 /// How many of these are asked for at once.
@@ -55,18 +55,15 @@ impl Source {
             discovery: Seen::default(),
             unspoken: 0,
             openapis: OpenApis::default(),
-            openapi_turn: false,
             failures: 0,
         }
     }
 
     /// Asks until it is dropped.
     pub(super) async fn run(mut self) {
-        let mut verdicts = self.learning.verdicts.subscribe();
         let mut known_up: Vec<bool> = Vec::new();
         let mut known_members = Arc::default();
         loop {
-            verdicts.borrow_and_update();
             let members = self.members.borrow_and_update().clone();
             let same_members = std::mem::replace(&mut known_members, members.clone());
             let same_members = Arc::ptr_eq(&same_members, &members);
@@ -81,7 +78,7 @@ impl Source {
                 // Somebody is new or back: what the others know is no news to them.
                 self.discovery = Seen::default();
                 self.openapis.forget();
-                (self.unspoken, self.openapi_turn, self.failures) = (0, false, 0);
+                (self.unspoken, self.failures) = (0, 0);
                 known_up.clone_from(&up_now);
             }
             let (up, down): (Vec<_>, Vec<_>) = members.iter().cloned().zip(&up_now).partition(|(_, up)| **up);
@@ -89,14 +86,9 @@ impl Source {
             self.show_unavailable(down.iter().map(|(backend, _)| backend));
             let mut changed = self.members.clone();
             let altered = async {
-                loop {
-                    tokio::select! {
-                        told = changed.changed() => return told.is_ok(),
-                        told = verdicts.changed() => match told {
-                            Ok(()) if available(&members) == up_now => {}
-                            told => return told.is_ok(),
-                        },
-                    }
+                tokio::select! {
+                    told = changed.changed() => told.is_ok(),
+                    () = turned(&members, &up_now) => true,
                 }
             };
             let asking = async {
@@ -133,35 +125,38 @@ impl Source {
         let Some(pool) = up.iter().find_map(|backend| backend.pool().ok()) else {
             return self.failed(up, "no endpoints available");
         };
-        let spread = self.learning.sources.load(Ordering::Relaxed);
-        let turn = TURN.max(SPACING * u32::try_from(spread).unwrap_or(u32::MAX));
-        if self.openapi_turn {
-            self.openapi_turn = false;
-            let bytes = self.openapis.round(&self.learning, &pool, up).await;
-            if self.openapis.has_more() {
-                return Duration::ZERO;
-            }
-            return turn + self.jitter(up, turn) + Duration::from_secs(bytes as u64 >> 18);
+        // Both questions travel together.
+        let index = self.openapis.index(pool.clone());
+        let discovering = Box::pin(self.discover(&pool, up));
+        let (discovered, index) = match select(discovering, Box::pin(index)).await {
+            Either::Left((discovered, index)) => (discovered, Err(index)),
+            Either::Right((index, discovering)) => (discovering.await, Ok(index)),
+        };
+        let (asked_alone, failed) = match discovered {
+            Ok(learnt) => learnt,
+            Err(error) => return self.failed(up, &error.to_string()),
+        };
+        let failure = failed.first().map(|(_, why)| why.to_string());
+        let failure = failure.map(|why| {
+            let failed: Vec<Arc<Backend>> = failed.into_iter().map(|(backend, _)| backend).collect();
+            self.failed(&failed, &why)
+        });
+        let index = match index {
+            Ok(answered) => answered,
+            Err(asking) => asking.await,
+        };
+        let bytes = self.openapis.round(&self.learning, &pool, up, index).await;
+        if let Some(pause) = failure {
+            return pause;
         }
-        match self.discover(&pool, up).await {
-            Ok((asked_alone, failed)) => {
-                self.openapi_turn = true;
-                match failed.first() {
-                    None => self.failures = 0,
-                    Some((_, why)) => {
-                        let why = why.to_string();
-                        let failed: Vec<Arc<Backend>> = failed.into_iter().map(|(backend, _)| backend).collect();
-                        return self.failed(&failed, &why);
-                    }
-                }
-                if !self.openapis.is_known() || self.openapis.has_more() {
-                    return Duration::ZERO;
-                }
-                let alone = LEGACY_SPACING * u32::try_from(asked_alone).unwrap_or(u32::MAX);
-                turn.max(alone) + self.jitter(up, turn)
-            }
-            Err(error) => self.failed(up, &error.to_string()),
+        self.failures = 0;
+        if self.openapis.has_more() {
+            return Duration::ZERO;
         }
+        let spread = u32::try_from(self.learning.sources.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+        let alone = LEGACY_SPACING * u32::try_from(asked_alone).unwrap_or(u32::MAX);
+        let turn = TURN.max(SPACING.saturating_mul(spread)).max(alone);
+        turn + self.jitter(up, turn) + Duration::from_secs(bytes as u64 >> 18)
     }
 
     /// Places are not asked in step: up to a tenth, the same each time.
@@ -272,6 +267,22 @@ impl Source {
         }
         self.learning.show(learnt);
         Ok((asked_alone, failed))
+    }
+}
+
+/// Resolves when one of these is no longer what it was: available, or not.
+async fn turned(members: &[Arc<Backend>], available: &[bool]) {
+    let verdicts = members.iter().zip(available).map(|(member, was)| {
+        let mut verdicts = member.verdicts();
+        Box::pin(async move {
+            if verdicts.wait_for(|verdict| verdict.is_true() != *was).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        })
+    });
+    let mut verdicts: FuturesUnordered<_> = verdicts.collect();
+    if verdicts.next().await.is_none() {
+        std::future::pending::<()>().await;
     }
 }
 

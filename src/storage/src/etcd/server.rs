@@ -213,7 +213,10 @@ fn program() -> Option<PathBuf> {
 
 /// Ports that nobody listens on, and that nobody else gets while a server is down: below the range the kernel takes the ports
 /// of outgoing connections from, and no port twice in a process.
-fn free_ports(count: usize) -> io::Result<Vec<u16>> {
+///
+/// # Errors
+/// None is left.
+pub fn free_ports(count: usize) -> io::Result<Vec<u16>> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     const RANGE: std::ops::Range<u16> = 12_000..32_000;
     let width = u32::from(RANGE.end - RANGE.start);
@@ -230,6 +233,6 @@ fn free_ports(count: usize) -> io::Result<Vec<u16>> {
     }
     Err(io::Error::new(
         io::ErrorKind::AddrInUse,
-        "no free ports are left for etcd",
+        "no free ports are left",
     ))
 }

@@ -3,9 +3,9 @@
 use super::super::Learning;
 use crate::backend::Backend;
 use crate::discovery::RemoteGroup;
-use crate::fetch::Seen;
+use crate::fetch::{Fetched, Seen};
 use crate::openapi::{self, DocumentError, Known, OpenApi, Origin, convert, v2, v3};
-use crate::pool::Pool;
+use crate::pool::{Pool, SendError};
 use compact_str::CompactString;
 use fairlead_api::{GroupVersion, Node, json};
 use futures_util::{StreamExt, stream};
@@ -22,7 +22,6 @@ pub(super) struct OpenApis {
     v2_due: Option<Instant>,
     /// Something else has changed: v2 may have, too, now or a moment later.
     news: u8,
-    known: bool,
     /// Documents that the index says are new, by APIService.
     pending: Vec<(CompactString, String)>,
 }
@@ -34,6 +33,9 @@ const V2_PAUSE: Duration = Duration::from_secs(60);
 const BATCH: usize = 16;
 const AT_ONCE: usize = 8;
 
+/// What came of asking for the index; `None` where it was not asked for.
+pub(super) type Index = Option<Result<Fetched, SendError>>;
+
 /// A member's documents as they become known.
 struct Member {
     known: RemoteGroup,
@@ -42,11 +44,6 @@ struct Member {
 }
 
 impl OpenApis {
-    /// Whether they were asked for since members came or went.
-    pub(super) fn is_known(&self) -> bool {
-        self.known
-    }
-
     pub(super) fn forget(&mut self) {
         *self = OpenApis::default();
     }
@@ -61,11 +58,22 @@ impl OpenApis {
         !self.pending.is_empty()
     }
 
+    /// Asks for the index, unless what it said last is still to be asked for.
+    pub(super) fn index(&self, pool: Arc<Pool>) -> impl Future<Output = Index> + Send + use<> {
+        let etag = self.pending.is_empty().then(|| self.index.etag.clone());
+        async move {
+            match etag {
+                Some(etag) => Some(openapi::index(&pool, &etag).await),
+                None => None,
+            }
+        }
+    }
+
     /// Asks for what may have changed. Answers how much had to be read that did not tell whether it is new.
-    pub(super) async fn round(&mut self, learning: &Learning, pool: &Pool, up: &[Arc<Backend>]) -> usize {
+    pub(super) async fn round(&mut self, learning: &Learning, pool: &Pool, up: &[Arc<Backend>], index: Index) -> usize {
         let began = Instant::now();
         let mut members: Vec<Member> = up.iter().map(|backend| Member::new(learning.known(backend))).collect();
-        let has_index = !self.pending.is_empty() || self.look_at_index(pool, &mut members).await;
+        let has_index = index.is_none_or(|index| self.look_at_index(index, &mut members));
         self.learn_v3(pool, &mut members).await;
         let due = self.news > 0 || !has_index || self.v2_due.is_none_or(|at| at <= Instant::now());
         let due = due && self.pending.is_empty();
@@ -75,7 +83,6 @@ impl OpenApis {
             self.v2_due = Some(Instant::now() + V2_PAUSE);
             read = self.learn_v2(pool, &mut members).await;
         }
-        self.known = true;
         // Before all is known that the backend has, nothing is made of one half of it.
         let derives = self.pending.is_empty() && self.v2_due.is_some();
         let mut learnt = Vec::new();
@@ -95,9 +102,9 @@ impl OpenApis {
         read
     }
 
-    /// Asks for the index, and notes which documents it says are new. Answers whether there is an index.
-    async fn look_at_index(&mut self, pool: &Pool, members: &mut [Member]) -> bool {
-        let Ok(fetched) = openapi::index(pool, &self.index.etag).await else {
+    /// Notes which documents the index says are new. Answers whether there is an index.
+    fn look_at_index(&mut self, fetched: Result<Fetched, SendError>, members: &mut [Member]) -> bool {
+        let Ok(fetched) = fetched else {
             return self.index.is_something();
         };
         if fetched.status.as_u16() == 304 && self.index.is_something() {
