@@ -6,6 +6,7 @@ use base64::Engine as _;
 use fairlead_bench::client::{Call, Connection, Target};
 use http::Method;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
@@ -104,55 +105,23 @@ impl Backend {
 
     /// Makes it misbehave, or behave (`none`).
     pub fn order(&self, fault: &str) -> Result<()> {
+        put_order(self.control, "/", fault)
+    }
+
+    /// How many requests and connections each fault has hit.
+    pub fn struck(&self) -> Result<BTreeMap<String, u64>> {
         let mut stream = TcpStream::connect(self.control)?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        let length = fault.len();
-        write!(
-            stream,
-            "PUT / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{fault}"
-        )?;
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();
-        let read = stream.read_to_string(&mut answer);
-        if fault == "crash" {
-            return Ok(());
-        }
-        read?;
-        ensure!(answer.starts_with("HTTP/1.1 200 "), "{fault}: {answer}");
-        Ok(())
+        stream.read_to_string(&mut answer)?;
+        let (_, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+        Ok(serde_json::from_str(body)?)
     }
 
     /// Registers it: a Service, an EndpointSlice and an APIService; again, where it is registered already.
     pub async fn register(&self, connection: &mut Connection) -> Result<()> {
-        let name = service(&self.group);
-        let metadata = json!({"name": name, "namespace": "default", "labels": {"kubernetes.io/service-name": name}});
-        let objects: [(String, Value); 3] = [
-            (
-                "/api/v1/namespaces/default/services".into(),
-                json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata,
-                    "spec": {"clusterIP": "None", "ports": [{"name": "https", "port": 443}]}}),
-            ),
-            (
-                "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices".into(),
-                json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata, "addressType": "IPv4",
-                    "endpoints": [{"addresses": [self.address.ip()], "conditions": {"ready": true}}],
-                    "ports": [{"name": "https", "port": self.address.port()}]}),
-            ),
-            (
-                "/apis/apiregistration.k8s.io/v1/apiservices".into(),
-                json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": self.api_service()},
-                    "spec": {"group": self.group, "version": "v1alpha1", "groupPriorityMinimum": 1000, "versionPriority": 15,
-                        "caBundle": self.ca, "service": {"namespace": "default", "name": name}}}),
-            ),
-        ];
-        for (path, object) in objects {
-            let path = format!(
-                "{path}/{}?fieldManager=suite&force=true",
-                object["metadata"]["name"].as_str().unwrap_or("")
-            );
-            let call = Call::send(Method::PATCH, path, "application/apply-patch+yaml", object.to_string());
-            connection.json(&call).await?;
-        }
-        Ok(())
+        register(connection, &self.group, self.address, &self.ca).await
     }
 
     /// The status of the `Available` condition, and its reason.
@@ -195,7 +164,60 @@ fn service(group: &str) -> &str {
     group.split('.').next().unwrap_or(group)
 }
 
-fn port_of(log: &str, words: &str) -> Option<u16> {
+/// Tells an extension server at `path` how to behave from now on.
+pub(crate) fn put_order(control: SocketAddr, path: &str, fault: &str) -> Result<()> {
+    let mut stream = TcpStream::connect(control)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let length = fault.len();
+    write!(
+        stream,
+        "PUT {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{fault}"
+    )?;
+    let mut answer = String::new();
+    let read = stream.read_to_string(&mut answer);
+    if fault == "crash" {
+        return Ok(());
+    }
+    read?;
+    ensure!(answer.starts_with("HTTP/1.1 200 "), "{fault}: {answer}");
+    Ok(())
+}
+
+/// Registers `v1alpha1` of a group: a Service, an EndpointSlice and an APIService.
+pub(crate) async fn register(connection: &mut Connection, group: &str, address: SocketAddr, ca: &str) -> Result<()> {
+    let (name, api_service) = (service(group), format!("v1alpha1.{group}"));
+    let metadata = json!({"name": name, "namespace": "default", "labels": {"kubernetes.io/service-name": name}});
+    let objects: [(String, Value); 3] = [
+        (
+            "/api/v1/namespaces/default/services".into(),
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata,
+                "spec": {"clusterIP": "None", "ports": [{"name": "https", "port": 443}]}}),
+        ),
+        (
+            "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices".into(),
+            json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata, "addressType": "IPv4",
+                "endpoints": [{"addresses": [address.ip()], "conditions": {"ready": true}}],
+                "ports": [{"name": "https", "port": address.port()}]}),
+        ),
+        (
+            "/apis/apiregistration.k8s.io/v1/apiservices".into(),
+            json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": api_service},
+                "spec": {"group": group, "version": "v1alpha1", "groupPriorityMinimum": 1000, "versionPriority": 15,
+                    "caBundle": ca, "service": {"namespace": "default", "name": name}}}),
+        ),
+    ];
+    for (path, object) in objects {
+        let path = format!(
+            "{path}/{}?fieldManager=suite&force=true",
+            object["metadata"]["name"].as_str().unwrap_or("")
+        );
+        let call = Call::send(Method::PATCH, path, "application/apply-patch+yaml", object.to_string());
+        connection.json(&call).await?;
+    }
+    Ok(())
+}
+
+pub(crate) fn port_of(log: &str, words: &str) -> Option<u16> {
     let line = log.lines().find(|l| l.starts_with(words))?;
     line.rsplit_once(':')?.1.trim_end_matches('/').parse().ok()
 }

@@ -171,8 +171,12 @@ impl Drop for Server {
     }
 }
 
-/// A program of this workspace, built beside the running test.
+/// A program of this workspace: from the directory `$BINARIES`, else built beside the running test.
 pub fn binary(name: &str) -> Result<PathBuf> {
+    if let Some(directory) = std::env::var_os("BINARIES") {
+        // Relative to where `cargo test` was called, which is not where tests run.
+        return Ok(crate::tools::root().join(directory).join(name));
+    }
     let test = std::env::current_exe()?;
     let directory = test
         .parent()

@@ -68,6 +68,12 @@ pub fn go_program(name: &str) -> Option<PathBuf> {
     }
 }
 
+/// A port for a program that must be told one: nobody else takes it before it listens.
+pub fn free_port() -> Result<u16> {
+    let ports = fairlead_storage::etcd::server::free_ports(1)?;
+    ports.first().copied().context("no port is free")
+}
+
 pub fn on_path(program: &str) -> bool {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&paths).any(|p| p.join(program).is_file())

@@ -2,16 +2,12 @@
 
 use crate::aggregation::{eventually, registered, registered_again, registered_with};
 use anyhow::{Result, ensure};
+use fairlead_tests::has;
 use fairlead_tests::tools::Kubectl;
 
 const PARCELS: &str = "/apis/shipping.example.com/v1alpha1/namespaces/default/parcels";
 const VERSION: &str = "/apis/shipping.example.com/v1alpha1";
 const AGGREGATED: &str = "/apis";
-
-fn has(text: &str, word: &str) -> Result<()> {
-    ensure!(text.contains(word), "{word:?} is missing in:\n{text}");
-    Ok(())
-}
 
 fn report(k: &Kubectl) -> Result<String> {
     k.run(&["get", "--raw", "/debug/aggregation?format=text"])

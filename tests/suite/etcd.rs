@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fairlead_bench::client::Call;
 use fairlead_storage::etcd::server::Cluster;
+use fairlead_tests::runtime;
 use fairlead_tests::server::Server;
 use fairlead_tests::tools::{Kubectl, kubectl};
 use std::time::{Duration, Instant};
@@ -212,8 +213,4 @@ fn some_resources_can_live_elsewhere() -> Result<()> {
         ensure!(health.0 == 200);
         Ok(())
     })
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Runtime::new().expect("a runtime can be made")
 }

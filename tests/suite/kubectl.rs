@@ -17,10 +17,7 @@ fn session() -> Result<Option<(Server, Kubectl)>> {
 }
 
 fn has(text: &str, words: &[&str]) -> Result<()> {
-    for word in words {
-        ensure!(text.contains(word), "{word:?} is missing in:\n{text}");
-    }
-    Ok(())
+    words.iter().try_for_each(|word| fairlead_tests::has(text, word))
 }
 
 const DEPLOYMENT: &str = r"

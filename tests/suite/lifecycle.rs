@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use fairlead_bench::client::Call;
+use fairlead_tests::runtime;
 use fairlead_tests::server::{Server, binary};
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -198,11 +199,4 @@ fn damage(directory: &std::path::Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime can be made")
 }

@@ -16,6 +16,7 @@ mod metrics;
 mod page;
 mod policies;
 mod real_backends;
+mod scale;
 mod security;
 mod sight;
 mod streaming;

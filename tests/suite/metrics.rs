@@ -4,7 +4,7 @@ use crate::aggregation::{eventually, registered};
 use anyhow::{Context, Result, ensure};
 use fairlead_bench::client::{Call, Target};
 use fairlead_tests::server::TOKEN;
-use fairlead_tests::tools::{helm, on_path, root};
+use fairlead_tests::tools::{free_port, helm, on_path, root};
 use serde_json::Value;
 use std::process::{Child, Command, Stdio};
 
@@ -37,7 +37,7 @@ fn every_query_of_the_dashboards_answers() -> Result<()> {
          static_configs: [{{targets: ['{address}']}}]\n"
     );
     std::fs::write(server.path("prometheus.yml"), config)?;
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let port = free_port()?;
     let child = Command::new("prometheus")
         .arg(format!("--config.file={}", server.path("prometheus.yml").display()))
         .arg(format!("--storage.tsdb.path={}", server.path("tsdb").display()))

@@ -2,15 +2,11 @@
 
 use crate::aggregation::{Extension, eventually};
 use anyhow::{Result, ensure};
+use fairlead_tests::has;
 use fairlead_tests::server::Server;
 use fairlead_tests::tools::{Kubectl, kubectl};
 
 const ENABLED: &str = "--runtime-config=gateway.fairlead.dev/v1alpha1=true";
-
-fn has(text: &str, word: &str) -> Result<()> {
-    ensure!(text.contains(word), "{word:?} is missing in:\n{text}");
-    Ok(())
-}
 
 #[test]
 fn a_policy_gives_a_backend_its_address() -> Result<()> {

@@ -4,10 +4,10 @@
 use crate::aggregation::eventually;
 use anyhow::{Context, Result, ensure};
 use fairlead_storage::etcd::server::Cluster;
+use fairlead_tests::has;
 use fairlead_tests::server::Server;
-use fairlead_tests::tools::{Kubectl, go_program, kubectl};
+use fairlead_tests::tools::{Kubectl, free_port, go_program, kubectl};
 use std::fs::File;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command};
 
@@ -19,10 +19,6 @@ impl Drop for Program {
         _ = self.0.kill();
         _ = self.0.wait();
     }
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// Starts an API server made with upstream's library, with fairlead as the cluster it belongs to.
@@ -60,11 +56,6 @@ spec:
   service: {{namespace: kube-system, name: extension}}
 "
     )
-}
-
-fn has(text: &str, word: &str) -> Result<()> {
-    ensure!(text.contains(word), "{word:?} is missing in:\n{text}");
-    Ok(())
 }
 
 #[test]

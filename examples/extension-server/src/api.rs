@@ -51,24 +51,24 @@ impl Api {
         let path = request.uri().path().trim_end_matches('/').to_owned();
         let accept = accept(request.headers()).to_owned();
         let if_none_match = request.headers().get(header::IF_NONE_MATCH).cloned();
-        let etagged = |document: openapi::Document| {
+        let etagged = |media_type: &str, document: &openapi::Document| {
             let tag = format!("\"{}\"", document.hash);
             let builder = Response::builder()
                 .header(header::ETAG, &tag)
-                .header(header::CONTENT_TYPE, "application/json");
+                .header(header::CONTENT_TYPE, media_type);
             if if_none_match.as_ref().is_some_and(|v| v.as_bytes() == tag.as_bytes()) {
                 return builder.status(304).body(full("")).expect("a valid response");
             }
-            builder.body(full(document.bytes)).expect("a valid response")
+            builder.body(full(document.bytes.clone())).expect("a valid response")
         };
         match path.as_str() {
             "/apis" if discovery::wants_aggregated(&accept) => {
-                typed(200, discovery::AGGREGATED, &discovery::aggregated())
+                etagged(discovery::AGGREGATED, discovery::aggregated_document())
             }
             "/apis" => json_answer(200, &discovery::group_list()),
-            "/openapi/v2" => etagged(openapi::v2()),
-            "/openapi/v3" => etagged(openapi::v3_index()),
-            _ if path == format!("/openapi/v3/apis/{GROUP_VERSION}") => etagged(openapi::v3()),
+            "/openapi/v2" => etagged("application/json", openapi::v2()),
+            "/openapi/v3" => etagged("application/json", openapi::v3_index()),
+            _ if path == format!("/openapi/v3/apis/{GROUP_VERSION}") => etagged("application/json", openapi::v3()),
             _ if path == format!("/apis/{GROUP}") => json_answer(200, &discovery::group()),
             _ if path == format!("/apis/{GROUP_VERSION}") => json_answer(200, &discovery::resource_list()),
             _ => match target(&path) {
@@ -551,6 +551,11 @@ fn typed(code: u16, media_type: &str, value: &Value) -> Response<Answer> {
 
 fn json_answer(code: u16, value: &Value) -> Response<Answer> {
     typed(code, "application/json", value)
+}
+
+/// A document that was written elsewhere.
+pub fn typed_text(media_type: &str, text: String) -> Response<Answer> {
+    answer(200, media_type, full(text))
 }
 
 pub fn text(code: u16, text: &'static str) -> Response<Answer> {

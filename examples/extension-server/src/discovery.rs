@@ -1,8 +1,10 @@
 //! What is served: legacy discovery (`/apis`, `/apis/G`, `/apis/G/V`) and the aggregated document (`/apis`, v2).
 
 use crate::kinds::{KINDS, Kind, STATUS_VERBS, VERBS};
+use crate::openapi::Document;
 use crate::{GROUP, GROUP_VERSION, VERSION};
 use serde_json::{Value, json};
+use std::sync::LazyLock;
 
 /// The media type of the aggregated document, as it must be answered.
 pub const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
@@ -13,6 +15,12 @@ pub fn wants_aggregated(accept: &str) -> bool {
         let has = |parameter: &str| media.split(';').any(|p| p.trim() == parameter);
         has("as=APIGroupDiscoveryList") && has("v=v2") && has("g=apidiscovery.k8s.io")
     })
+}
+
+/// The aggregated document with its hash: it is asked for every second or two.
+pub fn aggregated_document() -> &'static Document {
+    static DOCUMENT: LazyLock<Document> = LazyLock::new(|| Document::new(&aggregated()));
+    &DOCUMENT
 }
 
 pub fn aggregated() -> Value {

@@ -9,6 +9,7 @@
 //! ```
 
 use crate::api::{self, Answer};
+use crate::renamed_kind;
 use crate::tls::Identity;
 use bytes::Bytes;
 use http::{Request, Response, header};
@@ -20,6 +21,7 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -34,7 +36,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 /// Everything that can be wrong, as it is ordered by name.
 const NAMES: &str = "none, hang, delay=MS, status=CODE, reset-stream, refuse-stream, redirect=URL, slow-body=MS, \
     big-body=BYTES, sink, html, not-acceptable, empty, other-groups, goaway, reset, blackhole, other-ca, other-name, \
-    expired, crash, upgrade-echo, upgrade-half-close, upgrade-status=CODE";
+    expired, crash, new-kind, upgrade-echo, upgrade-half-close, upgrade-status=CODE";
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Fault {
@@ -55,6 +57,8 @@ pub enum Fault {
     /// Reads whatever is sent and says how much it was.
     Sink,
     Lie(Lie),
+    /// No fault: what is served changes, and documents with it.
+    NewKind,
     Upgrade(Upgrade),
     // --- of connections
     /// Connections end in order, after the requests under way.
@@ -99,6 +103,8 @@ pub struct Faults(Arc<Shared>);
 struct Shared {
     current: watch::Sender<Order>,
     tunnels: Mutex<JoinSet<()>>,
+    /// How many requests and connections each fault has hit, by the order's text.
+    struck: Mutex<BTreeMap<String, u64>>,
 }
 
 #[derive(Clone, Default)]
@@ -106,6 +112,8 @@ struct Order {
     fault: Fault,
     /// Only requests for objects are hit.
     only_objects: bool,
+    /// As it was given.
+    text: String,
 }
 
 /// Why a request has no answer: its stream is reset.
@@ -135,6 +143,7 @@ impl Default for Faults {
         Faults(Arc::new(Shared {
             current: watch::Sender::default(),
             tunnels: Mutex::default(),
+            struck: Mutex::default(),
         }))
     }
 }
@@ -143,7 +152,7 @@ impl Faults {
     pub fn set(&self, fault: Fault) {
         self.order(Order {
             fault,
-            only_objects: false,
+            ..Order::default()
         });
     }
 
@@ -155,14 +164,23 @@ impl Faults {
         self.0.current.borrow().fault.clone()
     }
 
+    /// Notes that what is wrong has hit somebody.
+    fn struck(&self) {
+        let text = self.0.current.borrow().text.clone();
+        let mut struck = self.0.struck.lock().unwrap_or_else(PoisonError::into_inner);
+        *struck.entry(text).or_default() += 1;
+    }
+
     /// What becomes of a new connection: itself, or nothing.
     pub async fn accept(&self, stream: TcpStream) -> Option<TcpStream> {
         match self.fault() {
             Fault::Reset => {
+                self.struck();
                 drop(stream.set_zero_linger());
                 None
             }
             Fault::Blackhole => {
+                self.struck();
                 self.0
                     .current
                     .subscribe()
@@ -180,6 +198,7 @@ impl Faults {
         let Fault::Certificate(wrong) = self.fault() else {
             return good.clone();
         };
+        self.struck();
         let bad = || -> anyhow::Result<ServerConfig> {
             let identity = match wrong {
                 Wrong::Authority => Identity::self_signed(&["shipping.default.svc".into()])?,
@@ -204,8 +223,15 @@ impl Faults {
                 std::future::pending::<()>().await;
             }
             match orders.borrow_and_update().fault {
-                Fault::GoAway => return true,
-                Fault::Reset | Fault::Blackhole | Fault::Certificate(_) => return false,
+                Fault::GoAway => {
+                    self.struck();
+                    return true;
+                }
+                Fault::Reset => {
+                    self.struck();
+                    return false;
+                }
+                Fault::Blackhole | Fault::Certificate(_) => return false,
                 _ => {}
             }
         }
@@ -213,11 +239,22 @@ impl Faults {
 
     /// The answer that is given instead of the right one; `None` where the right one may be given.
     pub async fn answer(&self, request: &mut Request<Incoming>) -> Result<Option<Response<Answer>>, Broken> {
-        let Order { fault, only_objects } = self.0.current.borrow().clone();
+        let Order {
+            fault, only_objects, ..
+        } = self.0.current.borrow().clone();
         let path = request.uri().path();
         let is_document = path.split('/').count() <= 4 || path.starts_with("/openapi/");
         if only_objects && is_document {
             return Ok(None);
+        }
+        let strikes = match &fault {
+            Fault::Lie(_) => is_document,
+            Fault::Upgrade(_) => request.headers().contains_key(header::UPGRADE),
+            Fault::None | Fault::GoAway | Fault::Reset | Fault::Blackhole | Fault::Certificate(_) => false,
+            _ => true,
+        };
+        if strikes {
+            self.struck();
         }
         Ok(Some(match fault {
             Fault::Hang => std::future::pending().await,
@@ -245,6 +282,7 @@ impl Faults {
                 api::json(&serde_json::json!({ "read": sum }))
             }
             Fault::Lie(lie) if is_document => lie.told(),
+            Fault::NewKind => return Ok(renamed_kind::answer(path, request.headers())),
             Fault::Upgrade(upgrade) if request.headers().contains_key(header::UPGRADE) => self.switch(upgrade, request),
             _ => return Ok(None),
         }))
@@ -281,14 +319,15 @@ impl Faults {
         response
     }
 
-    /// Takes orders by HTTP until dropped: `PUT /` with the name of a fault.
-    pub async fn take_orders(self, listener: TcpListener) {
+    /// Takes orders by HTTP until dropped: `PUT /N` with the name of a fault for the Nth of these, `PUT /` for all.
+    /// `GET` tells how often each has hit.
+    pub async fn take_orders(all: Vec<Faults>, listener: TcpListener) {
         let mut connections = JoinSet::new();
         while let Ok((stream, _)) = listener.accept().await {
-            let faults = self.clone();
+            let all = all.clone();
             let service = service_fn(move |request: Request<Incoming>| {
-                let faults = faults.clone();
-                async move { Ok::<_, Infallible>(faults.take_order(request).await) }
+                let all = all.clone();
+                async move { Ok::<_, Infallible>(Faults::take_order(&all, request).await) }
             });
             connections.spawn(async move {
                 drop(
@@ -300,7 +339,17 @@ impl Faults {
         }
     }
 
-    async fn take_order(&self, request: Request<Incoming>) -> Response<Answer> {
+    async fn take_order(all: &[Faults], request: Request<Incoming>) -> Response<Answer> {
+        let meant = match request.uri().path().trim_start_matches('/') {
+            "" => all,
+            number => match number.parse().ok().and_then(|n: usize| all.get(n..=n)) {
+                Some(one) => one,
+                None => return api::text(404, "nobody\n"),
+            },
+        };
+        if request.method() == http::Method::GET {
+            return api::json(&serde_json::json!(told(meant)));
+        }
         let Ok(body) = request.into_body().collect().await else {
             return api::text(400, "no order\n");
         };
@@ -311,7 +360,7 @@ impl Faults {
         }
         match Order::parse(text.trim()) {
             Some(order) => {
-                self.order(order);
+                meant.iter().for_each(|faults| faults.order(order.clone()));
                 api::text(200, "so be it\n")
             }
             None => api::text(400, NAMES),
@@ -319,11 +368,23 @@ impl Faults {
     }
 }
 
+/// How many requests and connections each fault has hit.
+fn told(all: &[Faults]) -> BTreeMap<String, u64> {
+    let mut sum = BTreeMap::new();
+    for faults in all {
+        let struck = faults.0.struck.lock().unwrap_or_else(PoisonError::into_inner);
+        for (text, hits) in struck.iter() {
+            *sum.entry(text.clone()).or_default() += hits;
+        }
+    }
+    sum
+}
+
 impl Order {
-    fn parse(text: &str) -> Option<Order> {
-        let (only_objects, text) = match text.strip_prefix("objects:") {
+    fn parse(all: &str) -> Option<Order> {
+        let (only_objects, text) = match all.strip_prefix("objects:") {
             Some(rest) => (true, rest),
-            None => (false, text),
+            None => (false, all),
         };
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
         let millis = || value.parse().ok().map(Duration::from_millis);
@@ -342,6 +403,7 @@ impl Order {
             "html" => Fault::Lie(Lie::Html),
             "not-acceptable" => Fault::Lie(Lie::NotAcceptable),
             "empty" => Fault::Lie(Lie::Empty),
+            "new-kind" => Fault::NewKind,
             "other-groups" => Fault::Lie(Lie::OtherGroups),
             "goaway" => Fault::GoAway,
             "reset" => Fault::Reset,
@@ -354,7 +416,12 @@ impl Order {
             "upgrade-status" => Fault::Upgrade(Upgrade::Status(code()?)),
             _ => return None,
         };
-        Some(Order { fault, only_objects })
+        let text = all.to_owned();
+        Some(Order {
+            fault,
+            only_objects,
+            text,
+        })
     }
 }
 

@@ -7,7 +7,8 @@
 //! - [`api`]: the verbs; [`watch`]: the stream of changes; [`selector`]: label and field selectors;
 //! - [`kinds`]: the two kinds, their columns and their rules; [`storage`]: objects in memory.
 //!
-//! [`faults`] and [`rename`] are not for copying: they are for the tests of what stands in front of this server.
+//! [`faults`], [`rename`] and [`renamed_kind`] are not for copying: they are for the tests of what stands in front of this
+//! server.
 
 pub mod api;
 pub mod discovery;
@@ -16,6 +17,7 @@ pub mod identity;
 pub mod kinds;
 pub mod openapi;
 pub mod rename;
+pub mod renamed_kind;
 pub mod selector;
 pub mod server;
 pub mod storage;

@@ -3,10 +3,11 @@
 use anyhow::{Context, bail};
 use extension_server::faults::Faults;
 use extension_server::rename::Rename;
-use extension_server::{Options, serve, tls};
+use extension_server::{GROUP, Options, serve, tls};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 const USAGE: &str = "extension-server: serves shipping.example.com/v1alpha1 behind an API aggregator
 
@@ -18,6 +19,8 @@ const USAGE: &str = "extension-server: serves shipping.example.com/v1alpha1 behi
   --requestheader-client-ca-file FILE       CA of the front proxy's client certificate
   --requestheader-allowed-names NAME,...    common names that may speak for users (default: any the CA signed)
   --group NAME                              serve the API under this group's name, for tests
+  --copies N                                serve N times in one process, at a port and under a group cI.NAME each, for
+                                            tests with many backends
   --faults ADDRESS                          take orders to misbehave here, for tests (see src/faults.rs)";
 
 #[derive(Default)]
@@ -32,6 +35,7 @@ struct Flags {
     allowed_names: Vec<String>,
     faults: Option<SocketAddr>,
     group: Option<String>,
+    copies: Option<usize>,
 }
 
 #[tokio::main]
@@ -68,7 +72,6 @@ async fn main() -> anyhow::Result<()> {
             None
         }
     };
-    let faults = Faults::default();
     let control = match flags.faults {
         Some(address) => Some(
             TcpListener::bind(address)
@@ -80,32 +83,42 @@ async fn main() -> anyhow::Result<()> {
     if let Some(control) = &control {
         eprintln!("faults at http://{}", control.local_addr()?);
     }
-    let orders = {
-        let faults = faults.clone();
-        async move {
-            match control {
-                Some(control) => faults.take_orders(control).await,
-                None => std::future::pending().await,
-            }
+    let tls = Arc::new(tls::server_config(&identity, client_ca.as_deref())?);
+    let group = flags.group.as_deref().unwrap_or(GROUP);
+    let groups: Vec<Option<String>> = match flags.copies {
+        None => vec![flags.group.clone()],
+        Some(copies) => (0..copies).map(|i| Some(format!("c{i}.{group}"))).collect(),
+    };
+    let host = flags.bind_address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let port = flags.port.unwrap_or(8443);
+    let (mut all, mut serving) = (Vec::new(), JoinSet::new());
+    for (i, group) in groups.iter().enumerate() {
+        let port = match port {
+            0 => 0,
+            first => u16::try_from(usize::from(first) + i).context("there are not so many ports")?,
+        };
+        let listener = TcpListener::bind((host, port))
+            .await
+            .with_context(|| format!("cannot listen on {host}:{port}"))?;
+        eprintln!("serving on https://{}", listener.local_addr()?);
+        let options = Options {
+            tls: tls.clone(),
+            front_proxy: client_ca.is_some(),
+            allowed_names: flags.allowed_names.clone(),
+            faults: Faults::default(),
+            rename: group.as_deref().map(Rename::new),
+        };
+        all.push(options.faults.clone());
+        serving.spawn(serve(listener, options));
+    }
+    let orders = async move {
+        match control {
+            Some(control) => Faults::take_orders(all, control).await,
+            None => std::future::pending().await,
         }
     };
-    let options = Options {
-        tls: Arc::new(tls::server_config(&identity, client_ca.as_deref())?),
-        front_proxy: client_ca.is_some(),
-        allowed_names: flags.allowed_names,
-        faults,
-        rename: flags.group.as_deref().map(Rename::new),
-    };
-    let address = (
-        flags.bind_address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
-        flags.port.unwrap_or(8443),
-    );
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {}:{}", address.0, address.1))?;
-    eprintln!("serving on https://{}", listener.local_addr()?);
     tokio::select! {
-        () = serve(listener, options) => {}
+        _ = serving.join_next() => {}
         () = orders => {}
         _ = tokio::signal::ctrl_c() => {}
     }
@@ -142,6 +155,13 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<F
                     value
                         .parse()
                         .with_context(|| format!("--faults: {value:?} is no address"))?,
+                );
+            }
+            "--copies" => {
+                flags.copies = Some(
+                    value
+                        .parse()
+                        .with_context(|| format!("--copies: {value:?} is no number"))?,
                 );
             }
             "--group" => flags.group = Some(value),

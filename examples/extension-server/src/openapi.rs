@@ -1,20 +1,23 @@
-//! OpenAPI: v2 in one document, v3 as an index and one document for each group-version.
+//! OpenAPI: v2 in one document, v3 as an index and one document for each group-version. Aggregators ask often: all are
+//! made once.
 
 use crate::kinds::{Field, KINDS, Kind};
 use crate::{GROUP, GROUP_VERSION, VERSION};
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
+use std::sync::LazyLock;
 
 /// A document with the hash that names its content.
 pub struct Document {
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
     pub hash: String,
 }
 
 impl Document {
-    fn new(value: &Value) -> Document {
-        let bytes = value.to_string().into_bytes();
+    pub(crate) fn new(value: &Value) -> Document {
+        let bytes = Bytes::from(value.to_string());
         let mut hash = String::new();
         for byte in Sha256::digest(&bytes) {
             write!(hash, "{byte:02X}").expect("writing to a string");
@@ -24,18 +27,32 @@ impl Document {
 }
 
 /// `/openapi/v3`: where each group-version's document is; the hash lets clients keep it for ever.
-pub fn v3_index() -> Document {
-    let hash = v3().hash;
-    let mut paths = Map::new();
-    paths.insert(
-        format!("apis/{GROUP_VERSION}"),
-        json!({"serverRelativeURL": format!("/openapi/v3/apis/{GROUP_VERSION}?hash={hash}")}),
-    );
-    Document::new(&json!({"paths": paths}))
+pub fn v3_index() -> &'static Document {
+    static INDEX: LazyLock<Document> = LazyLock::new(|| {
+        let hash = &v3().hash;
+        let mut paths = Map::new();
+        paths.insert(
+            format!("apis/{GROUP_VERSION}"),
+            json!({"serverRelativeURL": format!("/openapi/v3/apis/{GROUP_VERSION}?hash={hash}")}),
+        );
+        Document::new(&json!({"paths": paths}))
+    });
+    &INDEX
 }
 
 /// `/openapi/v3/apis/G/V`.
-pub fn v3() -> Document {
+pub fn v3() -> &'static Document {
+    static V3: LazyLock<Document> = LazyLock::new(make_v3);
+    &V3
+}
+
+/// `/openapi/v2`.
+pub fn v2() -> &'static Document {
+    static V2: LazyLock<Document> = LazyLock::new(make_v2);
+    &V2
+}
+
+fn make_v3() -> Document {
     let schemas: Map<String, Value> = schemas("#/components/schemas/");
     let body = |reference: Value| json!({"application/json": {"schema": reference}});
     let paths = paths(
@@ -57,8 +74,7 @@ pub fn v3() -> Document {
     }))
 }
 
-/// `/openapi/v2`.
-pub fn v2() -> Document {
+fn make_v2() -> Document {
     let paths = paths(
         "#/definitions/",
         &|name, required, description, place| {
@@ -200,7 +216,7 @@ mod tests {
 
     #[test]
     fn the_index_names_the_document_by_its_hash() {
-        let index = String::from_utf8(v3_index().bytes).unwrap();
+        let index = String::from_utf8_lossy(&v3_index().bytes);
         assert!(index.contains(&v3().hash));
         assert_eq!(v3().hash.len(), 64);
     }

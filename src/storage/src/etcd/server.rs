@@ -231,8 +231,5 @@ pub fn free_ports(count: usize) -> io::Result<Vec<u16>> {
             return Ok(ports);
         }
     }
-    Err(io::Error::new(
-        io::ErrorKind::AddrInUse,
-        "no free ports are left",
-    ))
+    Err(io::Error::new(io::ErrorKind::AddrInUse, "no free ports are left"))
 }
