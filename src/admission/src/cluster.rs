@@ -1,12 +1,14 @@
 //! [`Cluster`]: what plugins may look at and ask. The binary implements these traits over its caches.
 
-use crate::Attributes;
-use crate::webhook::select::{Invocation, Objects};
+use crate::webhook::conditions::Conditions;
 use compact_str::CompactString;
 use fairlead_api::{Clock, GroupVersionKind, GroupVersionResource, Node, StatusResult, UserInfo};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What expressions ask the authorizer, and what it says.
+pub use fairlead_cel::{Question, Ruling, Target};
 
 /// Everything a plugin is given besides the request.
 pub struct Cluster {
@@ -15,8 +17,8 @@ pub struct Cluster {
     pub permissions: Arc<dyn Permissions>,
     pub webhooks: Arc<dyn WebhookClient>,
     pub versions: Arc<dyn Versions>,
-    /// `None` where conditions cannot be decided: they then count as met.
-    pub conditions: Option<Arc<dyn MatchConditions>>,
+    /// The match conditions of webhooks.
+    pub conditions: Conditions,
     pub clock: Arc<dyn Clock>,
     /// A random number, for generated names.
     pub random: Arc<dyn Fn() -> u64 + Send + Sync>,
@@ -106,22 +108,12 @@ pub trait Versions: Send + Sync {
     -> Result<(), String>;
 }
 
-/// Decides the `matchConditions` of webhooks.
-pub trait MatchConditions: Send + Sync {
-    /// # Errors
-    /// Why it cannot be decided, as clients are told.
-    fn matches<'a>(
-        &'a self,
-        hook: &'a Node,
-        attributes: &'a Attributes,
-        invocation: &'a Invocation<'a>,
-        objects: &'a Objects<'a>,
-    ) -> BoxFuture<'a, Result<bool, String>>;
-}
-
 /// Asks the authorizer.
 pub trait Permissions: Send + Sync {
     fn allowed<'a>(&'a self, user: &'a Arc<UserInfo>, action: Action<'a>) -> BoxFuture<'a, bool>;
+
+    /// Decides what an expression asks. `user` is whom the question is about.
+    fn decide(&self, user: Arc<UserInfo>, question: &Question) -> BoxFuture<'static, Ruling>;
 }
 
 /// What somebody wants to do. Empty parts are as in authorization attributes.

@@ -4,6 +4,7 @@
 //! - [`plugins`]: one file each, and their order.
 //! - [`cluster`]: what plugins may look at, by traits the binary implements.
 //! - [`webhook`]: asking webhooks.
+//! - [`expressions`]: CEL of webhooks and policies.
 //! - [`quota`]: what objects count as towards a ResourceQuota.
 //!
 //! Related: `fairlead-resource` calls in here; `fairlead-gateway` calls webhooks.
@@ -11,6 +12,7 @@
 pub mod attributes;
 pub mod chain;
 pub mod cluster;
+pub mod expressions;
 pub mod plugins;
 pub mod pod;
 pub mod quota;

@@ -5,6 +5,7 @@ use crate::plugins::Plugin;
 use crate::{Attributes, Operation};
 use fairlead_api::time::FixedClock;
 use fairlead_api::{GroupVersionKind, GroupVersionResource, Node, StatusResult, Timestamp, UserInfo, json, node};
+use fairlead_cel::{Question, Ruling};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
@@ -60,7 +61,7 @@ impl Fake {
             permissions: Arc::new(self.clone()),
             webhooks: Arc::new(self.clone()),
             versions: Arc::new(self.clone()),
-            conditions: None,
+            conditions: Default::default(),
             clock: Arc::new(FixedClock(Timestamp::from_unix_seconds(1_700_000_000))),
             random: Arc::new(|| 0),
             settings: Settings::default(),
@@ -99,6 +100,23 @@ impl QuotaWriter for Fake {
 impl Permissions for Fake {
     fn allowed<'a>(&'a self, _: &'a Arc<UserInfo>, action: Action<'a>) -> BoxFuture<'a, bool> {
         Box::pin(std::future::ready(self.allowed.contains(&action.verb)))
+    }
+
+    fn decide(&self, _: Arc<UserInfo>, question: &Question) -> BoxFuture<'static, Ruling> {
+        let allowed = self.allowed.contains(&question.verb.as_str());
+        let ruling = Ruling {
+            allowed,
+            ..Ruling::default()
+        };
+        // Not at once, as a webhook would.
+        let mut asked = false;
+        Box::pin(std::future::poll_fn(move |context| {
+            if std::mem::replace(&mut asked, true) {
+                return std::task::Poll::Ready(ruling.clone());
+            }
+            context.waker().wake_by_ref();
+            std::task::Poll::Pending
+        }))
     }
 }
 

@@ -3,6 +3,7 @@
 //! Source of the rules and texts: kubernetes/apiserver pkg/admission/plugin/webhook.
 // PERFORMANCE: per-request path
 
+pub mod conditions;
 pub mod review;
 pub mod select;
 

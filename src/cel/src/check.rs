@@ -217,6 +217,7 @@ impl Checker<'_> {
             Type::Map(of) => of.1.clone(),
             Type::Object(object) => match declared_field(object, field) {
                 Some(ty) => ty.clone(),
+                None if object.open => Type::Dyn,
                 None => {
                     self.report(at, format!("undefined field '{field}'"));
                     Type::Error
@@ -387,6 +388,7 @@ impl Checker<'_> {
             let given = self.element(&field.value, field.optional);
             let declared = match object.as_ref().map(|o| o.fields.get(&field.name)) {
                 Some(Some(ty)) => ty.clone(),
+                Some(None) if object.as_ref().is_some_and(|o| o.open) => Type::Dyn,
                 Some(None) => {
                     self.report(field.at, format!("undefined field '{}'", field.name));
                     Type::Error

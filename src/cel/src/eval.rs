@@ -6,8 +6,9 @@
 mod price;
 
 use crate::cost::{LIST_COST, MAP_COST, STRUCT_COST};
+use crate::lazy::Lazy;
 use crate::library::{operators, optional, regex};
-use crate::plan::{Loop, Plan, RegexCall, Step, Unwrap};
+use crate::plan::{Asked, Loop, Plan, RegexCall, Step, Unwrap};
 use crate::value::{EvalError, Key, Result, Struct, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,15 +17,17 @@ use std::sync::Arc;
 pub struct Run<'p, 'a> {
     /// The declared variables in order; `None` where one has no value.
     variables: &'p [Option<Value<'a>>],
+    lazy: Option<&'p Lazy<'p, 'a>>,
     locals: Vec<Value<'a>>,
     pub cost: u64,
     limit: u64,
 }
 
 impl<'p, 'a> Run<'p, 'a> {
-    pub fn new(variables: &'p [Option<Value<'a>>], limit: u64) -> Run<'p, 'a> {
+    pub fn new(variables: &'p [Option<Value<'a>>], lazy: Option<&'p Lazy<'p, 'a>>, limit: u64) -> Run<'p, 'a> {
         Run {
             variables,
+            lazy,
             locals: Vec::new(),
             cost: 0,
             limit,
@@ -47,11 +50,14 @@ impl<'p, 'a> Run<'p, 'a> {
     pub fn eval(&mut self, plan: &Plan) -> Result<Value<'a>> {
         match plan {
             Plan::Const(value) => Ok(value.clone()),
-            Plan::Variable(place) => {
+            Plan::Variable(place, name) => {
                 self.pay(1)?;
                 let value = self.variables.get(*place).and_then(Option::as_ref);
-                value.cloned().ok_or_else(|| EvalError::new("no such attribute"))
+                value
+                    .cloned()
+                    .ok_or_else(|| EvalError::new(format!("no such attribute(s): {name}")))
             }
+            Plan::Lazy(place, asked) => self.lazily(*place, *asked),
             Plan::Local(place) => {
                 self.pay(1)?;
                 Ok(self.locals[*place].clone())
@@ -71,7 +77,7 @@ impl<'p, 'a> Run<'p, 'a> {
                 _ => Err(EvalError::no_such_overload()),
             },
             Plan::NotStrictlyFalse(of) => match self.eval(of) {
-                Err(EvalError::TooExpensive) => Err(EvalError::TooExpensive),
+                Err(error) if error.is_final() => Err(error),
                 value => {
                     self.pay(1)?;
                     Ok(Value::Bool(!matches!(value, Ok(Value::Bool(false)))))
@@ -99,6 +105,18 @@ impl<'p, 'a> Run<'p, 'a> {
             }
             Plan::Loop(of) => self.looping(of),
         }
+    }
+
+    /// A value that is worked out when it is first asked for; that is paid for elsewhere.
+    fn lazily(&mut self, place: usize, asked: Asked) -> Result<Value<'a>> {
+        self.pay(if asked == Asked::Presence { 1 } else { 2 })?;
+        let lazy = self.lazy.ok_or_else(EvalError::no_such_overload)?;
+        let value = lazy.get(place, self.variables)?;
+        Ok(match asked {
+            Asked::Value => value,
+            Asked::Presence => Value::Bool(true),
+            Asked::Optional => Value::some(value),
+        })
     }
 
     fn all(&mut self, plans: &[Plan]) -> Result<Vec<Value<'a>>> {
@@ -143,13 +161,13 @@ impl<'p, 'a> Run<'p, 'a> {
         let first = self.eval(&of[0]);
         match &first {
             Ok(Value::Bool(b)) if *b == decisive => return first,
-            Err(EvalError::TooExpensive) => return first,
+            Err(error) if error.is_final() => return first,
             _ => {}
         }
         let second = self.eval(&of[1]);
         match (&first, second) {
             (_, Ok(Value::Bool(b))) if b == decisive => Ok(Value::Bool(b)),
-            (_, Err(EvalError::TooExpensive)) => Err(EvalError::TooExpensive),
+            (_, Err(error)) if error.is_final() => Err(error),
             (Ok(Value::Bool(_)), second @ (Ok(Value::Bool(_)) | Err(_))) => second,
             (Err(_), _) => first,
             _ => Err(EvalError::no_such_overload()),
@@ -247,7 +265,7 @@ impl<'p, 'a> Run<'p, 'a> {
             }
             match self.step(&of.step, depth, failed.take()) {
                 Ok(()) => {}
-                Err(EvalError::TooExpensive) => return Err(EvalError::TooExpensive),
+                Err(error) if error.is_final() => return Err(error),
                 Err(error) if of.keeps_errors() => failed = Some(error),
                 Err(error) => return Err(error),
             }
@@ -311,7 +329,7 @@ impl<'p, 'a> Run<'p, 'a> {
         };
         match self.eval(&of[1]) {
             Ok(Value::Bool(b)) if b == decisive => Ok(Value::Bool(b)),
-            Err(EvalError::TooExpensive) => Err(EvalError::TooExpensive),
+            Err(last) if last.is_final() => Err(last),
             _ => Err(error),
         }
     }

@@ -3,10 +3,12 @@
 //! One file a library; each has a table of functions, whose signatures are written as text: `string.(int) -> bool`
 //! is a member of strings. What is here is what Kubernetes 1.35 offers, since expressions must outlive a downgrade.
 
+pub mod authz;
 pub mod cidr;
 pub mod collections;
 pub mod format;
 pub mod ip;
+pub mod json_patch;
 pub mod lists;
 pub mod operators;
 pub mod optional;
@@ -51,7 +53,7 @@ pub struct Overload {
 /// The function of this name.
 pub fn function(name: &str) -> Option<&'static Function> {
     static FUNCTIONS: LazyLock<HashMap<&'static str, Function>> = LazyLock::new(|| {
-        let tables: [&[Row]; 14] = [
+        let tables: [&[Row]; 16] = [
             operators::FUNCTIONS,
             standard::FUNCTIONS,
             collections::FUNCTIONS,
@@ -66,6 +68,8 @@ pub fn function(name: &str) -> Option<&'static Function> {
             cidr::FUNCTIONS,
             quantity::FUNCTIONS,
             semver::FUNCTIONS,
+            authz::FUNCTIONS,
+            json_patch::FUNCTIONS,
         ];
         let mut functions: HashMap<&'static str, Function> = HashMap::new();
         for (name, overloads, eval) in tables.into_iter().flatten().chain(format::FUNCTIONS) {

@@ -15,7 +15,9 @@ use std::sync::Arc;
 pub enum Plan {
     Const(Value<'static>),
     /// A declared variable, by its place.
-    Variable(usize),
+    Variable(usize, Box<str>),
+    /// A value that is worked out when it is first asked for.
+    Lazy(usize, Asked),
     /// A variable of a comprehension, by its place on the stack.
     Local(usize),
     Select {
@@ -47,6 +49,16 @@ pub enum Plan {
     /// A name for a value.
     Bind(Box<[Plan; 2]>),
     Loop(Box<Loop>),
+}
+
+/// What is asked of a lazy value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    Value,
+    /// `has(…)`.
+    Presence,
+    /// `…?.`.
+    Optional,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +143,9 @@ impl Planner<'_> {
         Ok(match &expr.kind {
             Kind::Literal(literal) => Plan::Const(constant(literal)),
             Kind::Ident(name) => self.ident(name)?,
+            Kind::Select { operand, field, test } if let Some(place) = self.lazy(operand, field) => {
+                Plan::Lazy(place, if *test { Asked::Presence } else { Asked::Value })
+            }
             Kind::Select { operand, field, test } => Plan::Select {
                 operand: Box::new(self.expr(operand)?),
                 field: field.as_str().into(),
@@ -171,13 +186,22 @@ impl Planner<'_> {
             return Ok(Plan::Local(place));
         }
         if let Some(place) = self.env.variable(name) {
-            return Ok(Plan::Variable(place));
+            return Ok(Plan::Variable(place, name.into()));
         }
         let ty = self
             .env
             .type_named(name)
             .ok_or_else(|| EvalError::new(format!("no such attribute: {name}")))?;
         Ok(Plan::Const(Value::Type(ty)))
+    }
+
+    /// The place of a lazy value, where that is what is selected.
+    fn lazy(&self, operand: &Expr, field: &str) -> Option<usize> {
+        let Kind::Ident(name) = &operand.kind else { return None };
+        match self.locals.contains(name) {
+            true => None,
+            false => self.env.lazy_field(name, field),
+        }
     }
 
     fn comprehension(&mut self, of: &Comprehension) -> Result<Plan, EvalError> {
@@ -251,6 +275,12 @@ impl Planner<'_> {
         let Kind::Call { function, target, args } = &expr.kind else {
             return Err(EvalError::no_such_overload());
         };
+        if let ("_?._", [on, name]) = (function.as_str(), &args[..])
+            && let Some(Literal::String(name)) = name.literal()
+            && let Some(place) = self.lazy(on, name)
+        {
+            return Ok(Plan::Lazy(place, Asked::Optional));
+        }
         let mut plans = Vec::with_capacity(args.len() + 1);
         for arg in target.as_deref().into_iter().chain(args) {
             plans.push(self.expr(arg)?);

@@ -5,6 +5,7 @@ use crate::cost::{self, Range};
 use crate::decl::Decl;
 use crate::env::Env;
 use crate::eval::Run;
+use crate::lazy::Lazy;
 use crate::plan::{self, Plan};
 use crate::source::Issues;
 use crate::types::Type;
@@ -84,7 +85,17 @@ impl Program {
 
     /// Evaluates the expression with the values of the declared variables, in order of declaration.
     pub fn run<'a>(&self, variables: &[Option<Value<'a>>], limit: u64) -> Outcome<'a> {
-        let mut run = Run::new(variables, limit);
+        self.run_with(variables, None, limit)
+    }
+
+    /// Evaluates the expression with values beside the variables that are worked out when they are needed.
+    pub fn run_with<'a>(
+        &self,
+        variables: &[Option<Value<'a>>],
+        lazy: Option<&Lazy<'_, 'a>>,
+        limit: u64,
+    ) -> Outcome<'a> {
+        let mut run = Run::new(variables, lazy, limit);
         let value = run.eval(&self.plan);
         Outcome { value, cost: run.cost }
     }
@@ -104,7 +115,7 @@ impl std::error::Error for CompileError {}
 fn variables(expr: &ast::Expr, env: &Env, used: &mut Vec<String>) {
     check::each(expr, &mut |expr| {
         if let ast::Kind::Ident(name) = &expr.kind
-            && env.variable(name).is_some()
+            && (env.variable(name).is_some() || env.is_lazy(name))
             && !used.contains(name)
         {
             used.push(name.clone());

@@ -39,6 +39,8 @@ pub enum Type {
 pub struct Object {
     pub name: String,
     pub fields: BTreeMap<String, Type>,
+    /// Whether it may have any other field, too.
+    pub open: bool,
 }
 
 pub const OPTIONAL: &str = "optional_type";
@@ -66,6 +68,16 @@ impl Type {
         Type::Object(Arc::new(Object {
             name: name.into(),
             fields,
+            open: false,
+        }))
+    }
+
+    /// A named type that may have any fields.
+    pub fn open_object(name: impl Into<String>) -> Type {
+        Type::Object(Arc::new(Object {
+            name: name.into(),
+            open: true,
+            ..Object::default()
         }))
     }
 
@@ -140,6 +152,21 @@ impl Type {
             Type::Object(object) => &object.name,
             Type::Var(_) => "",
         }
+    }
+}
+
+/// A type as cel-go's runtime shows it, which spells some otherwise than its checker does.
+pub struct Runtime<'t>(pub &'t Type);
+
+impl fmt::Display for Runtime<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.0.name())?;
+        let params = self.0.params().iter();
+        for (i, param) in params.iter().enumerate() {
+            f.write_str(if i == 0 { "(" } else { ", " })?;
+            Runtime(param).fmt(f)?;
+        }
+        if params.is_empty() { Ok(()) } else { f.write_str(")") }
     }
 }
 

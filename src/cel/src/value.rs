@@ -71,6 +71,8 @@ pub enum EvalError {
     Failed(String),
     /// The evaluation costs more than it may.
     TooExpensive,
+    /// An authorizer has not decided yet; once it has, the evaluation can be made again.
+    Pending,
 }
 
 pub type Result<T> = std::result::Result<T, EvalError>;
@@ -78,6 +80,11 @@ pub type Result<T> = std::result::Result<T, EvalError>;
 impl EvalError {
     pub fn new(message: impl Into<String>) -> EvalError {
         EvalError::Failed(message.into())
+    }
+
+    /// Whether this ends the evaluation whatever the rest of the expression would make of it.
+    pub fn is_final(&self) -> bool {
+        !matches!(self, EvalError::Failed(_))
     }
 
     pub fn no_such_overload() -> EvalError {
@@ -94,6 +101,7 @@ impl std::fmt::Display for EvalError {
         f.write_str(match self {
             EvalError::Failed(message) => message,
             EvalError::TooExpensive => "operation cancelled: actual cost limit exceeded",
+            EvalError::Pending => "operation interrupted",
         })
     }
 }
@@ -216,6 +224,7 @@ impl<'a> Value<'a> {
                 };
                 Ok(of.fields.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()))
             }
+            other if other.is_plain() => Ok(None),
             _ => Err(EvalError::no_such_overload()),
         }
     }
@@ -232,8 +241,23 @@ impl<'a> Value<'a> {
                 .find(|(k, _)| matches!(k, Key::String(s) if **s == *name))
                 .map(|(_, v)| v.clone())),
             Value::Struct(of) => Ok(of.fields.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone())),
+            other if other.is_plain() => Ok(None),
             _ => Err(EvalError::no_such_overload()),
         }
+    }
+
+    /// Whether this is something that nothing can be selected from: it has no fields, as an empty map has none.
+    fn is_plain(&self) -> bool {
+        matches!(
+            self,
+            Value::Null
+                | Value::Bool(_)
+                | Value::Int(_)
+                | Value::Uint(_)
+                | Value::Double(_)
+                | Value::String(_)
+                | Value::Bytes(_)
+        )
     }
 
     /// Whether two values are equal.

@@ -179,7 +179,7 @@ impl Evaluator<'_> {
             Err(error) => {
                 let name = rule_name(source);
                 let (detail, ends) = match &error {
-                    EvalError::TooExpensive => (
+                    EvalError::TooExpensive | EvalError::Pending => (
                         format!(
                             "'{error}': no further validation rules will be run due to call cost exceeds limit for rule: {name}"
                         ),

@@ -6,8 +6,11 @@ use crate::config::Config;
 use crate::entropy::RandomEntropy;
 use anyhow::{Context, Result};
 use dashmap::DashMap;
-use fairlead_admission::cluster::{Action, Permissions, QuotaWriter, Served, Settings, Versions, WebhookClient};
+use fairlead_admission::cluster::{
+    Action, Permissions, Question, QuotaWriter, Ruling, Served, Settings, Target, Versions, WebhookClient,
+};
 use fairlead_admission::{Chain, Cluster, Lookup};
+use fairlead_api::selector::{FieldSelector, LabelSelector};
 use fairlead_api::{Clock, GroupVersionKind, GroupVersionResource, Node, Status, StatusResult, UserInfo, json};
 use fairlead_auth::{Authorizer, AuthzAttributes, Decision};
 use fairlead_discovery::{Route, Router};
@@ -48,7 +51,7 @@ pub fn chain(
         permissions: Arc::new(AuthorizerPermissions(authorizer)),
         webhooks: Arc::new(GatewayWebhooks(late.clone())),
         versions: Arc::new(RoutedVersions(late)),
-        conditions: None,
+        conditions: Default::default(),
         clock,
         random: Arc::new(|| RandomEntropy.bits()),
         settings: Settings {
@@ -270,5 +273,58 @@ impl Permissions for AuthorizerPermissions {
             ..AuthzAttributes::default()
         };
         Box::pin(async move { matches!(self.0.authorize(&attributes).await, (Decision::Allow, _)) })
+    }
+
+    fn decide(&self, user: Arc<UserInfo>, question: &Question) -> BoxFuture<'static, Ruling> {
+        let attributes = asked(user, question);
+        let authorizer = self.0.clone();
+        Box::pin(async move {
+            let (decision, reason) = authorizer.authorize(&attributes).await;
+            Ruling {
+                allowed: decision == Decision::Allow,
+                reason,
+                error: None,
+            }
+        })
+    }
+}
+
+/// What the authorizer is asked for an expression.
+fn asked(user: Arc<UserInfo>, question: &Question) -> AuthzAttributes {
+    let verb = question.verb.as_str().into();
+    match &question.target {
+        Target::Path(path) => AuthzAttributes {
+            user,
+            verb,
+            path: path.as_str().into(),
+            ..AuthzAttributes::default()
+        },
+        Target::Resource {
+            group,
+            resource,
+            subresource,
+            namespace,
+            name,
+            field_selector,
+            label_selector,
+        } => AuthzAttributes {
+            user,
+            verb,
+            namespace: namespace.as_str().into(),
+            group: group.as_str().into(),
+            version: "*".into(),
+            resource: resource.as_str().into(),
+            subresource: subresource.as_str().into(),
+            name: name.as_str().into(),
+            resource_request: true,
+            // What cannot be read is no restriction.
+            field_selector: FieldSelector::parse(field_selector)
+                .map(|selector| selector.requirements)
+                .unwrap_or_default(),
+            label_selector: LabelSelector::parse(label_selector)
+                .map(|selector| selector.requirements().to_vec())
+                .unwrap_or_default(),
+            ..AuthzAttributes::default()
+        },
     }
 }

@@ -3,6 +3,7 @@
 
 use super::select::{Invocation, Objects};
 use crate::Attributes;
+use crate::cluster::Served;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use fairlead_api::field::go_quote;
@@ -55,11 +56,31 @@ pub fn request(
     invocation: &Invocation,
     objects: Objects,
 ) -> Vec<u8> {
-    let (kind, resource) = match &invocation.equivalent {
+    let mut request = facts(attributes, invocation.equivalent.as_ref());
+    request.set("uid", uid);
+    // The objects are written from where they are: they may be large.
+    let mut head = json::to_vec(&request);
+    head.pop();
+    let mut body = Vec::with_capacity(head.len() + 2048);
+    body.extend_from_slice(b"{\"kind\":\"AdmissionReview\",\"apiVersion\":\"admission.k8s.io/");
+    body.extend_from_slice(version.as_str().as_bytes());
+    body.extend_from_slice(b"\",\"request\":");
+    body.extend_from_slice(&head);
+    body.extend_from_slice(b",\"object\":");
+    body.extend_from_slice(&json::to_vec(&objects.object));
+    body.extend_from_slice(b",\"oldObject\":");
+    body.extend_from_slice(&json::to_vec(&objects.old_object));
+    body.extend_from_slice(b"}}\n");
+    body
+}
+
+/// What is told of a request beside its objects. `equivalent` is as what the resource is known to who is told.
+pub fn facts(attributes: &Attributes, equivalent: Option<&Served>) -> Node {
+    let (kind, resource) = match equivalent {
         Some(served) => (&served.kind, &served.resource),
         None => (&attributes.kind, &attributes.resource),
     };
-    let mut request = node!({"uid": uid, "operation": attributes.operation.as_str(), "dryRun": attributes.dry_run});
+    let mut request = node!({"operation": attributes.operation.as_str(), "dryRun": attributes.dry_run});
     request.set("kind", kind_node(kind));
     request.set("resource", resource_node(resource));
     request.set("requestKind", kind_node(&attributes.kind));
@@ -76,20 +97,7 @@ pub fn request(
     }
     request.set("userInfo", user(&attributes.user));
     request.set("options", attributes.options.clone());
-    // The objects are written from where they are: they may be large.
-    let mut head = json::to_vec(&request);
-    head.pop();
-    let mut body = Vec::with_capacity(head.len() + 2048);
-    body.extend_from_slice(b"{\"kind\":\"AdmissionReview\",\"apiVersion\":\"admission.k8s.io/");
-    body.extend_from_slice(version.as_str().as_bytes());
-    body.extend_from_slice(b"\",\"request\":");
-    body.extend_from_slice(&head);
-    body.extend_from_slice(b",\"object\":");
-    body.extend_from_slice(&json::to_vec(&objects.object));
-    body.extend_from_slice(b",\"oldObject\":");
-    body.extend_from_slice(&json::to_vec(&objects.old_object));
-    body.extend_from_slice(b"}}\n");
-    body
+    request
 }
 
 fn kind_node(kind: &GroupVersionKind) -> Node {

@@ -1,6 +1,7 @@
 //! Which webhooks a request goes to: rules, match policy, selectors and match conditions.
 // PERFORMANCE: per-request path
 
+use super::conditions;
 use crate::cluster::Served;
 use crate::{Attributes, Cluster};
 use fairlead_api::selector::LabelSelector;
@@ -44,16 +45,10 @@ pub async fn select<'a>(
         place: 0,
         equivalent,
     };
-    let conditions = hook.list("matchConditions");
-    if let Some(judge) = cluster.conditions.as_deref().filter(|_| !conditions.is_empty()) {
-        let objects = invocation.objects(attributes, cluster).await?;
-        let matched = judge.matches(hook, attributes, &invocation, &objects).await;
-        let refuse = |why| Status::forbidden(&attributes.group_resource(), &attributes.name, why);
-        if !matched.map_err(refuse)? {
-            return Ok(None);
-        }
+    match conditions::matches(&invocation, attributes, cluster).await? {
+        true => Ok(Some(invocation)),
+        false => Ok(None),
     }
-    Ok(Some(invocation))
 }
 
 impl Invocation<'_> {

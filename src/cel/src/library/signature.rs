@@ -93,6 +93,11 @@ fn named(name: &'static str) -> Type {
         "format" => object("kubernetes.NamedFormat"),
         "ip" => Type::opaque("net.IP"),
         "cidr" => Type::opaque("net.CIDR"),
+        "authorizer" => object("kubernetes.authorization.Authorizer"),
+        "path" => object("kubernetes.authorization.PathCheck"),
+        "group" => object("kubernetes.authorization.GroupCheck"),
+        "resource" => object("kubernetes.authorization.ResourceCheck"),
+        "decision" => object("kubernetes.authorization.Decision"),
         param => Type::Param(param),
     }
 }

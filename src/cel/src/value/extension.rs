@@ -1,5 +1,6 @@
 //! Values of Kubernetes' own types: URLs, addresses, quantities, versions, formats.
 
+use crate::library::authz::Authz;
 use crate::library::format::Format;
 use crate::types::Type;
 use fairlead_api::quantity::Quantity;
@@ -17,6 +18,7 @@ pub enum Extension {
     Quantity(Quantity),
     Semver(Semver),
     Format(&'static Format),
+    Authz(Authz),
 }
 
 /// A semantic version.
@@ -39,6 +41,7 @@ impl Extension {
             Extension::Quantity(_) => object("kubernetes.Quantity"),
             Extension::Semver(_) => object("kubernetes.Semver"),
             Extension::Format(_) => object("kubernetes.NamedFormat"),
+            Extension::Authz(of) => object(of.type_name()),
         }
     }
 

@@ -142,7 +142,7 @@ impl<'a> Json<'a> {
 
     pub fn field(&self, name: &str) -> Result<Option<Value<'a>>> {
         let Node::Map(map) = self.node else {
-            return Err(EvalError::no_such_overload());
+            return Err(EvalError::new("unsupported index type 'string' in list"));
         };
         let unescaped;
         let name = if self.has_fields() {

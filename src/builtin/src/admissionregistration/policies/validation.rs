@@ -8,6 +8,7 @@ use crate::admissionregistration::rules::{self, FAILURE_POLICIES};
 use crate::validation::at::At;
 use crate::validation::{common, shown, values};
 use fairlead_api::{FieldErrors, Node, name};
+use fairlead_cel::escape::is_reserved;
 use std::collections::BTreeSet;
 
 const MAX_ANNOTATIONS: usize = 20;
@@ -21,7 +22,10 @@ pub fn validating(object: &Node, old: Option<&Node>, errors: &mut FieldErrors) {
     values::plain_meta(object, false, name::name_is_dns_subdomain, errors);
     let at = At::root(object);
     let spec = at.part("spec");
-    let mut compiler = Compiler::new(spec.has("paramKind"));
+    let mut compiler = match spec.len("variables") {
+        0 => Compiler::new(spec.has("paramKind")),
+        _ => Compiler::composing(spec.has("paramKind")),
+    };
     matching(&spec, old, false, &compiler, errors);
     variables(&spec, &mut compiler, errors);
     if spec.len("validations") == 0 && spec.len("auditAnnotations") == 0 {
@@ -40,7 +44,7 @@ pub fn mutating(object: &Node, old: Option<&Node>, errors: &mut FieldErrors) {
     values::plain_meta(object, false, name::name_is_dns_subdomain, errors);
     let at = At::root(object);
     let spec = at.part("spec");
-    let mut compiler = Compiler::new(spec.has("paramKind"));
+    let mut compiler = Compiler::composing(spec.has("paramKind"));
     matching(&spec, old, true, &compiler, errors);
     variables(&spec, &mut compiler, errors);
     if spec.len("mutations") == 0 {
@@ -152,33 +156,10 @@ fn variables(spec: &At, compiler: &mut Compiler, errors: &mut FieldErrors) {
 }
 
 fn is_identifier(name: &str) -> bool {
-    const RESERVED: [&str; 21] = [
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ];
     let letter = |b: u8| b == b'_' || b.is_ascii_alphabetic();
     name.bytes().next().is_some_and(letter)
         && name.bytes().all(|b| letter(b) || b.is_ascii_digit())
-        && !RESERVED.contains(&name)
+        && !is_reserved(name)
 }
 
 fn validation(at: &At, compiler: &Compiler, errors: &mut FieldErrors) {
