@@ -4,8 +4,10 @@
 // PERFORMANCE: per-request path
 
 mod asker;
+mod program;
 
 pub use asker::Asker;
+pub use program::{Program, Uses};
 
 use crate::{Attributes, Cluster};
 use fairlead_api::Node;
@@ -15,14 +17,14 @@ use fairlead_cel::admission::{
 };
 
 use fairlead_cel::value::Extension;
-use fairlead_cel::{Authz, EvalError, Lazy, LazyValue, PER_CALL_LIMIT, Program, Target, Value};
+use fairlead_cel::{Authz, EvalError, Lazy, LazyValue, PER_CALL_LIMIT, Target, Value};
 use std::sync::Arc;
 
 /// An expression, or why it cannot be evaluated.
 #[derive(Debug)]
 pub struct Expression {
     pub text: String,
-    program: Result<Program, String>,
+    program: Result<fairlead_cel::Program, String>,
 }
 
 /// What came of expressions: a value, or why there is none.

@@ -4,6 +4,7 @@
 //! - [`plugins`]: one file each, and their order.
 //! - [`cluster`]: what plugins may look at, by traits the binary implements.
 //! - [`webhook`]: asking webhooks.
+//! - [`policy`]: what ValidatingAdmissionPolicies and MutatingAdmissionPolicies have in common.
 //! - [`expressions`]: CEL of webhooks and policies.
 //! - [`quota`]: what objects count as towards a ResourceQuota.
 //!
@@ -15,6 +16,7 @@ pub mod cluster;
 pub mod expressions;
 pub mod plugins;
 pub mod pod;
+pub mod policy;
 pub mod quota;
 pub mod webhook;
 

@@ -6,7 +6,6 @@ use fairlead_api::StatusResult;
 use futures_util::future::BoxFuture;
 
 /// One rule about writes. Does nothing unless it overrides `mutate` or `validate`, and says so.
-#[allow(unused_variables)]
 pub trait Plugin: Send + Sync {
     fn mutates(&self) -> bool {
         false
@@ -21,13 +20,13 @@ pub trait Plugin: Send + Sync {
 
     /// # Errors
     /// What ends the request.
-    fn mutate<'a>(&'a self, attributes: &'a mut Attributes, cluster: &'a Cluster) -> BoxFuture<'a, StatusResult<()>> {
+    fn mutate<'a>(&'a self, _: &'a mut Attributes, _: &'a Cluster) -> BoxFuture<'a, StatusResult<()>> {
         now(Ok(()))
     }
 
     /// # Errors
     /// What ends the request.
-    fn validate<'a>(&'a self, attributes: &'a mut Attributes, cluster: &'a Cluster) -> BoxFuture<'a, StatusResult<()>> {
+    fn validate<'a>(&'a self, _: &'a mut Attributes, _: &'a Cluster) -> BoxFuture<'a, StatusResult<()>> {
         now(Ok(()))
     }
 }
@@ -100,7 +99,7 @@ plugins! {
     "PodResizeValidator" on pod_resize_validator::PodResizeValidator;
     "MutatingAdmissionPolicy" on;
     "MutatingAdmissionWebhook" on mutating_admission_webhook::MutatingAdmissionWebhook;
-    "ValidatingAdmissionPolicy" on;
+    "ValidatingAdmissionPolicy" on validating_admission_policy::ValidatingAdmissionPolicy;
     "ValidatingAdmissionWebhook" on validating_admission_webhook::ValidatingAdmissionWebhook;
     "ResourceQuota" on resource_quota::ResourceQuota;
     "AlwaysDeny" off;

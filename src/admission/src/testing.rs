@@ -1,6 +1,8 @@
 //! A cluster in memory and requests for it, for the tests of plugins.
 
-use crate::cluster::{Action, Cluster, Lookup, Permissions, QuotaWriter, Served, Settings, Versions, WebhookClient};
+use crate::cluster::{
+    Action, Cluster, Known, Lookup, Permissions, QuotaWriter, Served, Settings, Versions, WebhookClient,
+};
 use crate::plugins::Plugin;
 use crate::{Attributes, Operation};
 use fairlead_api::time::FixedClock;
@@ -88,6 +90,18 @@ impl Lookup for Fake {
             .map(|(_, object)| object.clone())
             .collect()
     }
+
+    fn stamp(&self, group: &str, plural: &str) -> u64 {
+        let all = self.list(group, plural, "");
+        all.iter()
+            .map(|object| json::to_vec(object))
+            .fold(0, |stamp: u64, text| {
+                let bytes = text
+                    .iter()
+                    .fold(17u64, |sum, byte| sum.wrapping_mul(31) ^ u64::from(*byte));
+                stamp.wrapping_mul(31) ^ bytes
+            })
+    }
 }
 
 impl QuotaWriter for Fake {
@@ -140,6 +154,18 @@ impl WebhookClient for Fake {
 }
 
 impl Versions for Fake {
+    fn known(&self, kind: &GroupVersionKind) -> Option<Known> {
+        let plural = format!("{}s", kind.kind.to_lowercase());
+        (kind.kind != "Unknown").then(|| Known {
+            resource: GroupVersionResource {
+                group: kind.group.clone(),
+                version: kind.version.clone(),
+                resource: plural.into(),
+            },
+            namespaced: true,
+        })
+    }
+
     fn equivalents(&self, resource: &GroupVersionResource, _: &str) -> Vec<Served> {
         let resource = GroupVersionResource {
             version: "v2".into(),

@@ -7,7 +7,7 @@ use crate::entropy::RandomEntropy;
 use anyhow::{Context, Result};
 use dashmap::DashMap;
 use fairlead_admission::cluster::{
-    Action, Permissions, Question, QuotaWriter, Ruling, Served, Settings, Target, Versions, WebhookClient,
+    Action, Known, Permissions, Question, QuotaWriter, Ruling, Served, Settings, Target, Versions, WebhookClient,
 };
 use fairlead_admission::{Chain, Cluster, Lookup};
 use fairlead_api::selector::{FieldSelector, LabelSelector};
@@ -76,7 +76,7 @@ const KEPT: usize = 8192;
 
 impl CacheLookup {
     fn parse(&self, object: &Cached) -> Option<Arc<Node>> {
-        if let Some(kept) = self.parsed.get(&object.revision)
+        if let Some(kept) = self.parsed.get(&object.revision.0)
             && kept.0 == object.key
         {
             return Some(kept.1.clone());
@@ -126,6 +126,20 @@ impl Lookup for CacheLookup {
             .range(&prefix, "")
             .filter_map(|object| self.parse(object))
             .collect()
+    }
+
+    fn stamp(&self, group: &str, plural: &str) -> u64 {
+        let Some(cache) = self.caches.of(group, plural) else {
+            return 0;
+        };
+        let snapshot = cache.latest();
+        if snapshot.is_empty() {
+            return 0;
+        }
+        // Revisions are never used twice, so that what was there at one is told by all of them.
+        snapshot.range("", "").fold(1, |stamp: u64, object| {
+            (stamp.rotate_left(5) ^ object.revision.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        })
     }
 
     fn latest<'a>(
@@ -196,6 +210,16 @@ impl RoutedVersions {
 }
 
 impl Versions for RoutedVersions {
+    fn known(&self, kind: &GroupVersionKind) -> Option<Known> {
+        let snapshot = self.0.get()?.router.load();
+        let mut definitions = snapshot.definitions();
+        let definition = definitions.find(|definition| definition.gvk() == *kind)?;
+        Some(Known {
+            resource: definition.gvr(),
+            namespaced: definition.namespaced(),
+        })
+    }
+
     fn equivalents(&self, resource: &GroupVersionResource, subresource: &str) -> Vec<Served> {
         let (Some(own), Some(outside)) = (self.definition(resource), self.0.get()) else {
             return Vec::new();

@@ -33,7 +33,8 @@ pub async fn select<'a>(
     attributes: &Attributes,
     cluster: &Cluster,
 ) -> StatusResult<Option<Invocation<'a>>> {
-    let Some(equivalent) = by_rules(hook, attributes, cluster) else {
+    let policy = hook.str("matchPolicy");
+    let Some(equivalent) = by_rules(hook.list("rules"), policy, attributes, cluster) else {
         return Ok(None);
     };
     if !by_object(hook, attributes)? || !by_namespace(hook, attributes, cluster).await? {
@@ -57,8 +58,22 @@ impl Invocation<'_> {
     /// # Errors
     /// What a conversion webhook answers.
     pub async fn objects<'a>(&self, attributes: &'a Attributes, cluster: &Cluster) -> StatusResult<Objects<'a>> {
+        Objects::of(attributes, self.equivalent.as_ref(), cluster).await
+    }
+}
+
+impl<'a> Objects<'a> {
+    /// The objects of a request as those of an equivalent resource.
+    ///
+    /// # Errors
+    /// What a conversion webhook answers.
+    pub async fn of(
+        attributes: &'a Attributes,
+        equivalent: Option<&Served>,
+        cluster: &Cluster,
+    ) -> StatusResult<Objects<'a>> {
         let (object, old_object) = (&attributes.object, &*attributes.old_object);
-        let Some(wanted) = self.equivalent.as_ref().filter(|wanted| wanted.kind != attributes.kind) else {
+        let Some(wanted) = equivalent.filter(|wanted| wanted.kind != attributes.kind) else {
             return Ok(Objects {
                 object: Cow::Borrowed(object),
                 old_object: Cow::Borrowed(old_object),
@@ -83,17 +98,18 @@ impl Invocation<'_> {
 // === rules ===
 
 /// `None` where no rule matches; inside, the equivalent resource that did where the request's own did not.
-fn by_rules(hook: &Node, attributes: &Attributes, cluster: &Cluster) -> Option<Option<Served>> {
-    let rules = || {
-        hook.list("rules")
-            .iter()
-            .filter(|rule| matches_besides_version(rule, attributes))
-    };
+pub(crate) fn by_rules(
+    rules: &[Node],
+    match_policy: &str,
+    attributes: &Attributes,
+    cluster: &Cluster,
+) -> Option<Option<Served>> {
+    let rules = || rules.iter().filter(|rule| matches_besides_version(rule, attributes));
     rules().next()?;
     if rules().any(|rule| matches_version(rule, &attributes.resource)) {
         return Some(None);
     }
-    if hook.str("matchPolicy") == "Exact" {
+    if match_policy == "Exact" {
         return None;
     }
     let equivalents = cluster
@@ -128,6 +144,13 @@ fn matches_besides_version(rule: &Node, attributes: &Attributes) -> bool {
             (resource == "*" || resource == attributes.resource.resource)
                 && (subresource == "*" || subresource == attributes.subresource)
         })
+        && matches_name(rule, &attributes.name)
+}
+
+/// Rules of policies may name objects.
+fn matches_name(rule: &Node, name: &str) -> bool {
+    let names = rule.list("resourceNames");
+    names.is_empty() || names.iter().any(|wanted| wanted.as_str() == Some(name))
 }
 
 fn matches_version(rule: &Node, resource: &GroupVersionResource) -> bool {
@@ -150,7 +173,7 @@ fn selector(hook: &Node, field: &str) -> StatusResult<Option<LabelSelector>> {
     }
 }
 
-fn by_object(hook: &Node, attributes: &Attributes) -> StatusResult<bool> {
+pub(crate) fn by_object(hook: &Node, attributes: &Attributes) -> StatusResult<bool> {
     let Some(selector) = selector(hook, "objectSelector")? else {
         return Ok(true);
     };
@@ -158,7 +181,7 @@ fn by_object(hook: &Node, attributes: &Attributes) -> StatusResult<bool> {
     Ok(matches(&attributes.object) || matches(&attributes.old_object))
 }
 
-async fn by_namespace(hook: &Node, attributes: &Attributes, cluster: &Cluster) -> StatusResult<bool> {
+pub(crate) async fn by_namespace(hook: &Node, attributes: &Attributes, cluster: &Cluster) -> StatusResult<bool> {
     let is_namespace = attributes.resource.resource == "namespaces";
     if attributes.namespace.is_empty() && !is_namespace {
         return Ok(true);
