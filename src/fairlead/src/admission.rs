@@ -76,7 +76,7 @@ const KEPT: usize = 8192;
 
 impl CacheLookup {
     fn parse(&self, object: &Cached) -> Option<Arc<Node>> {
-        if let Some(kept) = self.parsed.get(&object.revision.0)
+        if let Some(kept) = self.parsed.get(&object.revision)
             && kept.0 == object.key
         {
             return Some(kept.1.clone());
