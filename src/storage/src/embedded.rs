@@ -4,15 +4,17 @@
 //! the disk are made durable together. The keys and their revisions are in memory (`index`), values only in
 //! the file. Why SQLite, and why so: `docs/decisions/001-embedded-store.md`.
 //!
-//! - `file`: opening, checking and describing the file; `rows`, `guard`, `log`: how damage is found.
+//! - `file`: opening and describing the file. - `check`, with `rows`, `guard`, `log` and `mark`: how damage is found.
 //! - `reader`: reads, on connections of their own.
 //! - `backup`: copies of a store in use, and stores made of copies.
 //! - `writer`: the writing thread; `upkeep`: what it does besides.
 
 mod backup;
+mod check;
 mod file;
 mod guard;
 mod log;
+mod mark;
 mod reader;
 mod rows;
 mod space;
@@ -75,8 +77,8 @@ impl EmbeddedConfig {
 }
 
 impl Embedded {
-    /// Opens the store in `dir`, making both where there is none. Blocks while it reads all keys: about a second for
-    /// each gigabyte.
+    /// Opens the store in `dir`, making both where there is none. Blocks while it reads and checks all of the file:
+    /// about a second for each gigabyte.
     ///
     /// # Errors
     /// [`Error::Corrupt`] for a damaged or foreign file; [`Error::Unavailable`] where the directory cannot be used, or
@@ -90,6 +92,7 @@ impl Embedded {
         let jobs = writer::start(writer::Parts {
             connection: opened.connection,
             lock: opened.lock,
+            mark: opened.mark,
             expiring: opened.contents.expiring,
             guard: opened.contents.guard,
             reader: reader.clone(),

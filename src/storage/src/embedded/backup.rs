@@ -5,8 +5,8 @@
 //! handed out.
 
 use crate::embedded::Embedded;
-use crate::embedded::file::{check_marks, in_file, lock, make_dir, read_heads, reading, unusable};
-use crate::embedded::rows;
+use crate::embedded::check;
+use crate::embedded::file::{check_marks, in_file, lock, make_dir, reading, unusable};
 use crate::store::{Error, Result, Revision};
 use rusqlite::{Connection, OpenFlags};
 use std::fs::File;
@@ -89,7 +89,7 @@ pub fn verify(path: &Path) -> Result<Summary> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
         let connection = connection.map_err(|error| reading(&error))?;
         check_marks(&connection)?;
-        let contents = check_everything(&connection)?;
+        let contents = check::read_all(path, &connection)?;
         let revision = contents.index.revision.max(1);
         // A copy cut off at its newest rows would still be a store, if it did not say how far it goes.
         let sealed = super::guard::Guard::read(&connection)?;
@@ -140,7 +140,7 @@ fn finish(path: &Path, compacted: Option<u64>) -> Result<Summary> {
     let work = || {
         let connection = Connection::open(path).map_err(|error| reading(&error))?;
         check_marks(&connection)?;
-        let contents = check_everything(&connection)?;
+        let contents = check::read_all(path, &connection)?;
         let mut guard = contents.guard;
         guard.sealed = contents.index.revision;
         guard.compacted = compacted.unwrap_or(guard.compacted);
@@ -156,26 +156,6 @@ fn finish(path: &Path, compacted: Option<u64>) -> Result<Summary> {
         })
     };
     work().map_err(|error| in_file(path, error))
-}
-
-/// Structure, heads and values.
-fn check_everything(connection: &Connection) -> Result<super::file::Contents> {
-    let sound: String = connection
-        .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
-        .map_err(|error| reading(&error))?;
-    if sound != "ok" {
-        return Err(Error::Corrupt(sound));
-    }
-    let contents = read_heads(connection)?;
-    let mut statement = rows::prepare(
-        connection,
-        &format!("SELECT {}, value FROM revisions ORDER BY revision", rows::HEAD),
-    )?;
-    let mut found = statement.query([]).map_err(|error| reading(&error))?;
-    while let Some(row) = found.next().map_err(|error| reading(&error))? {
-        rows::whole(row)?;
-    }
-    Ok(contents)
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> Error {

@@ -1,7 +1,8 @@
 //! The file of an embedded store: its format, opening it, and reading the keys back.
 
 use crate::embedded::guard::Guard;
-use crate::embedded::{backup, log, rows};
+use crate::embedded::mark::Mark;
+use crate::embedded::{backup, check, log};
 use crate::index::Index;
 use crate::store::{Error, Result, StoreKey};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -15,8 +16,8 @@ const APPLICATION: i64 = 0x6661_6972;
 const FORMAT: i64 = 2;
 pub(super) const PAGE_BYTES: u64 = 4096;
 
-/// See [`rows::Head`] and [`Guard`]. The value comes last so that reading the heads does not read long values.
-const TABLES: &str = "
+/// See [`super::rows::Head`] and [`Guard`]. The value comes last so that reading heads does not read long values.
+pub(super) const TABLES: &str = "
     CREATE TABLE revisions (
         revision INTEGER PRIMARY KEY,
         key      TEXT    NOT NULL,
@@ -43,6 +44,7 @@ pub(super) struct Opened {
     pub path: PathBuf,
     /// Held as long as the store is open. The system lets go of it when the process dies.
     pub lock: File,
+    pub mark: Mark,
     pub contents: Contents,
 }
 
@@ -70,10 +72,11 @@ pub(super) fn open(dir: &Path, max_bytes: Option<u64>) -> Result<Opened> {
     log::check(&log_of(&path))?;
     let (connection, contents) = (|| {
         let connection = connect(&path, max_bytes)?;
-        let contents = read_heads(&connection)?;
+        let contents = check::read_all(&path, &connection)?;
         Ok((connection, contents))
     })()
     .map_err(|error: Error| in_file(&path, error))?;
+    let mark = Mark::open(&path, contents.index.revision)?;
     if !was_here {
         // From now on a store that is not there has been lost.
         let marked = (&lock).write_all(b"store\n").and_then(|()| lock.sync_all());
@@ -83,6 +86,7 @@ pub(super) fn open(dir: &Path, max_bytes: Option<u64>) -> Result<Opened> {
         connection,
         path,
         lock,
+        mark,
         contents,
     })
 }
@@ -259,42 +263,4 @@ fn prepare_tables(connection: &Connection) -> Result<()> {
         (APPLICATION, FORMAT, _) => Ok(()),
         (application, format, _) => Err(foreign(application, format)),
     }
-}
-
-/// Reads everything but the values, and checks it.
-pub(super) fn read_heads(connection: &Connection) -> Result<Contents> {
-    let guard = Guard::read(connection)?;
-    let mut contents = Contents {
-        guard: Guard {
-            compacted: guard.compacted,
-            ..Guard::default()
-        },
-        ..Contents::default()
-    };
-    let (mut expiring, mut sealed) = (Vec::new(), Guard::default());
-    let mut statement = rows::prepare(
-        connection,
-        &format!("SELECT {} FROM revisions ORDER BY revision", rows::HEAD),
-    )?;
-    let mut rows = statement.query([]).map_err(|error| reading(&error))?;
-    while let Some(row) = rows.next().map_err(|error| reading(&error))? {
-        let head = rows::head(row)?;
-        let seal = head.seal();
-        if head.revision <= guard.sealed {
-            sealed.add(head.revision, seal);
-        }
-        contents.guard.add(head.revision, seal);
-        let key = contents.index.shared_key(head.key);
-        contents.index.apply(&key, head.revision, head.created, head.before);
-        if head.expires > 0 {
-            expiring.push((head.expires, key, head.revision));
-        }
-    }
-    guard.check(&sealed)?;
-    contents.index.compacted = guard.compacted;
-    contents.index.revision = contents.index.revision.max(guard.compacted).max(guard.sealed);
-    let newest = |key: &StoreKey, revision| contents.index.slot(key).is_some_and(|slot| slot.modified == revision);
-    expiring.retain(|(_, key, revision)| newest(key, *revision));
-    contents.expiring = expiring.into_iter().collect();
-    Ok(contents)
 }

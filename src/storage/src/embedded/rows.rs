@@ -96,14 +96,20 @@ pub(super) fn head<'a>(found: &'a rusqlite::Row<'_>) -> Result<Head<'a>> {
     Ok(head)
 }
 
-/// A whole row, checked.
-pub(super) fn whole(found: &rusqlite::Row<'_>) -> Result<Row> {
+/// A row's head and its value, checked.
+pub(super) fn checked<'a>(found: &'a rusqlite::Row<'_>) -> Result<(Head<'a>, &'a [u8])> {
     let head = head(found)?;
     let value = found.get_ref(7).map_err(|error| reading(&error))?;
     let value = value.as_blob().map_err(|error| reading(&error.into()))?;
     if value_sum(value) != head.sum {
         return Err(mismatch(&head));
     }
+    Ok((head, value))
+}
+
+/// A whole row, checked.
+pub(super) fn whole(found: &rusqlite::Row<'_>) -> Result<Row> {
+    let (head, value) = checked(found)?;
     Ok(Row {
         revision: head.revision,
         key: head.key.into(),

@@ -5,13 +5,14 @@
 
 use crate::embedded::file::{PAGE_BYTES, is_damage};
 use crate::embedded::guard::Guard;
+use crate::embedded::mark::Mark;
 use crate::embedded::reader::Reader;
 use crate::embedded::rows::{self, row};
 use crate::embedded::space::Space;
 use crate::embedded::upkeep::{BESIDE, delete_obsolete};
 use crate::feed::Feed;
 use crate::index::{Row, Slot};
-use crate::store::{Change, Error, Expect, Result, Revision, StoreKey, StoreObserver};
+use crate::store::{Change, Entry, Error, Expect, Result, Revision, StoreKey, StoreObserver};
 use bytes::Bytes;
 use fairlead_api::Clock;
 use rusqlite::{Connection, ErrorCode};
@@ -60,6 +61,7 @@ pub(super) struct Write {
 pub(super) struct Parts {
     pub connection: Connection,
     pub lock: File,
+    pub mark: Mark,
     pub expiring: BTreeSet<(u64, StoreKey, u64)>,
     /// Counts all rows, whether the file's own has them or not.
     pub guard: Guard,
@@ -139,6 +141,16 @@ struct Batch {
     /// As it is once the batch is durable.
     guard: Guard,
     bytes: u64,
+}
+
+impl Batch {
+    /// What was written at `revision`, by this batch or before.
+    fn entry(&self, connection: &Connection, revision: u64) -> Result<Option<Entry>> {
+        match self.rows.binary_search_by_key(&revision, |row| row.revision) {
+            Ok(at) => Ok(Some(self.rows[at].entry())),
+            Err(_) => Ok(row(connection, revision)?.map(|row| row.entry())),
+        }
+    }
 }
 
 impl Writer {
@@ -258,6 +270,9 @@ impl Writer {
         };
         let last = batch.rows.last().map(|row| row.revision);
         self.take_in(&batch);
+        if let Some(revision) = last {
+            self.parts.mark.raise(revision);
+        }
         if let Some(revision) = last
             && self.space.is_short()
             && let Err(error) = self.compact(revision)
@@ -305,9 +320,9 @@ impl Writer {
                     Ok(Revision(revision))
                 } else {
                     let live = slot.filter(|slot| slot.is_live());
-                    let current = live.map(|slot| row(connection, slot.modified)).transpose()?.flatten();
+                    let current = live.map(|slot| batch.entry(connection, slot.modified)).transpose()?;
                     Err(Error::Conflict {
-                        current: current.map(|row| row.entry()),
+                        current: current.flatten(),
                     })
                 };
             outcomes.push(outcome);
@@ -340,7 +355,7 @@ impl Writer {
             None => 0,
         };
         let previous = if created == 0 {
-            row(connection, before)?.map(|row| row.entry())
+            batch.entry(connection, before)?
         } else {
             None
         };
