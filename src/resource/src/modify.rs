@@ -32,6 +32,7 @@ impl Engine {
             0 => None,
             seconds => Some(Duration::from_secs(seconds)),
         };
+        let mut turn = cache.turn(&key).await;
         loop {
             let snapshot = cache
                 .fresh()
@@ -56,7 +57,11 @@ impl Engine {
                 )
                 .await
             {
-                Ok(cached) => return convert::node(definition, &cached).await,
+                Ok(cached) => {
+                    drop(turn);
+                    return convert::node(definition, &cached).await;
+                }
+                Err(Error::Conflict { .. }) if turn.is_none() => turn = Some(cache.queue_up(&key).await),
                 Err(Error::Conflict { .. }) => {}
                 Err(error) => return Err(store_error::status(error, &resource, "update")),
             }

@@ -71,8 +71,10 @@ pub async fn put(call: &mut Call<'_>) -> StatusResult<Response> {
 }
 
 /// Tries until the write goes through. Begins with what the cache has; a failure counts only against the latest state.
+/// Who was refused because somebody else was faster queues up.
 pub async fn run(call: &mut Call<'_>, mut write: Write) -> StatusResult<Response> {
     let key = call.key();
+    let mut turn = call.cache().turn(&key).await;
     let mut existing = call.cache().latest().get(&key).cloned();
     let mut current = false;
     loop {
@@ -136,10 +138,15 @@ pub async fn run(call: &mut Call<'_>, mut write: Write) -> StatusResult<Response
         };
         match result {
             Ok(cached) => {
+                // The next one need not wait for the answer to be made.
+                drop(turn);
                 claim.commit();
                 return view::respond_view(call, code, cached).await;
             }
             Err(Error::Conflict { .. }) => {
+                if turn.is_none() {
+                    turn = Some(call.cache().queue_up(&key).await);
+                }
                 existing = refresh(call, &key).await?;
                 current = true;
             }

@@ -4,10 +4,16 @@
 use crate::request_info::RequestInfo;
 use fairlead_discovery::Router;
 use fairlead_telemetry::{Counters, Families, Gauges, Histograms};
+use std::ops::Deref;
+use std::sync::Arc;
 
-/// One handle, cheap to clone.
+/// One handle, cheap to clone: every request holds one.
 #[derive(Clone)]
-pub struct Metrics {
+pub struct Metrics(Arc<Registered>);
+
+/// The families.
+#[derive(Clone)]
+pub struct Registered {
     router: Option<Router>,
     pub requests: Counters,
     pub latency: Histograms,
@@ -91,10 +97,10 @@ const COUNTED: [&str; 9] = [
 impl Metrics {
     /// The same, of a server that serves what `router` knows.
     pub fn of(self, router: Router) -> Metrics {
-        Metrics {
+        Metrics(Arc::new(Registered {
             router: Some(router),
-            ..self
-        }
+            ..Registered::clone(&self)
+        }))
     }
 
     /// Whether a request's group, version and resource exist; others are no label values.
@@ -111,7 +117,7 @@ impl Metrics {
     pub fn register(families: &Families) -> Metrics {
         let auth: Vec<f64> = (0..15).map(|i| 0.001 * f64::from(1 << i)).collect();
         let bodies: Vec<f64> = (0..31).map(|i| 50_000.0 + 100_000.0 * f64::from(i)).collect();
-        Metrics {
+        Metrics(Arc::new(Registered {
             router: None,
             requests: families.counters(
                 "apiserver_request_total",
@@ -244,6 +250,14 @@ impl Metrics {
                 &["result"],
                 &auth,
             ),
-        }
+        }))
+    }
+}
+
+impl Deref for Metrics {
+    type Target = Registered;
+
+    fn deref(&self) -> &Registered {
+        &self.0
     }
 }

@@ -4,6 +4,7 @@
 //! - `ring`: the newest events; `lanes`: who wants which; `watcher`: readers of them.
 //! - `feeder`: how changes get from the store in here; `refill`: changes from before the cache.
 //! - `history`: states of the past. - `terms`: objects by label and field. - `stats`: for metrics.
+//! - `turns`: writers of one object.
 //!
 //! Whoever needs a change first applies it: a writer that has been acknowledged, a reader that wants the latest state,
 //! or the cache's own task. Against an in-process store nobody ever waits for another task.
@@ -19,10 +20,12 @@ mod terms;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod turns;
 mod watcher;
 
 pub use stats::{Listed, Stats};
 pub use terms::Term;
+pub use turns::Turn;
 pub use watcher::{CacheEvent, WatchScope, Watcher};
 
 use crate::cached::{Cached, Decode};
@@ -40,6 +43,7 @@ use std::time::Duration;
 use terms::Terms;
 use tokio::sync::Notify;
 use tree::Tree;
+use turns::Turns;
 
 /// How long a read waits for a revision that lies ahead.
 const AHEAD: Duration = Duration::from_secs(3);
@@ -89,6 +93,7 @@ struct Inner {
     refilled: Mutex<Refilled>,
     /// Changed only with `feed` held, before `published`.
     terms: RwLock<Terms>,
+    turns: Turns,
     counts: Counts,
     retired: AtomicBool,
     task: OnceLock<tokio::task::AbortHandle>,
@@ -117,6 +122,7 @@ impl Cache {
             kept: Mutex::default(),
             refilled: Mutex::default(),
             terms: RwLock::default(),
+            turns: Turns::default(),
             counts: Counts::default(),
             retired: AtomicBool::new(false),
             task: OnceLock::new(),
