@@ -99,6 +99,13 @@ struct Inner {
     task: OnceLock<tokio::task::AbortHandle>,
 }
 
+/// What a write was.
+enum Written<'a> {
+    Put(&'a Bytes),
+    /// The object as it was, where this cache had it.
+    Delete(Option<Arc<Cached>>),
+}
+
 /// How the first load is getting on.
 enum Load {
     Running(Option<Error>),
@@ -270,8 +277,13 @@ impl Cache {
     pub async fn delete(&self, key: &str, expect: Revision) -> Result<Arc<Cached>> {
         let started = std::time::Instant::now();
         let stored = self.stored_key(key);
+        let before = self
+            .latest()
+            .get(key)
+            .filter(|object| object.revision == expect)
+            .cloned();
         let result = match self.0.store.delete(&stored, Expect::Unchanged(expect)).await {
-            Ok(revision) => self.written(key, revision, None).await,
+            Ok(revision) => self.written(key, revision, Written::Delete(before)).await,
             Err(error) => Err(error),
         };
         self.report("delete", started, result.is_ok());
@@ -281,12 +293,11 @@ impl Cache {
     async fn put(&self, key: &str, value: Bytes, expect: Expect, lifetime: Option<Duration>) -> Result<Arc<Cached>> {
         let stored = self.stored_key(key);
         let revision = self.0.store.put(&stored, value.clone(), expect, lifetime).await?;
-        self.written(key, revision, Some(&value)).await
+        self.written(key, revision, Written::Put(&value)).await
     }
 
-    /// The object as the write of `value` at `revision` left it, once this cache has it; without a value as it was
-    /// deleted.
-    async fn written(&self, key: &str, revision: Revision, value: Option<&Bytes>) -> Result<Arc<Cached>> {
+    /// The object as the write at `revision` left it, or as it was deleted, once this cache has it.
+    async fn written(&self, key: &str, revision: Revision, what: Written<'_>) -> Result<Arc<Cached>> {
         if self.current(revision).is_none() {
             // Whatever keeps it from being read, the write has happened.
             if let Err(error) = self.ready().await {
@@ -295,7 +306,7 @@ impl Cache {
             }
             self.reach(revision).await;
         }
-        let deleted = value.is_none();
+        let deleted = matches!(what, Written::Delete(_));
         // A put that cannot be decoded is a delete in the ring.
         if let Some(event) = read(&self.0.ring)
             .at(revision.0)
@@ -306,8 +317,12 @@ impl Cache {
         if let Some(object) = self.latest().get(key).filter(|object| object.revision == revision) {
             return Ok(object.clone());
         }
-        // So much has happened since that nobody remembers; or it is not to be read.
-        if let Some(Ok(object)) = value.map(|value| self.0.decode.decode(key, value, revision)) {
+        // So much has happened since that nobody remembers, or the watch that had it has been lost; or it is not to be read.
+        let object = match what {
+            Written::Put(value) => self.0.decode.decode(key, value, revision).ok(),
+            Written::Delete(before) => before.map(|before| self.0.last_state(&before, &before.json, revision)),
+        };
+        if let Some(object) = object {
             return Ok(Arc::new(object));
         }
         let reason = lock(&self.0.undecodable).get(key).cloned();

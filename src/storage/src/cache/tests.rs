@@ -352,3 +352,27 @@ async fn a_watch_that_falls_silent_is_given_up_for_another() {
     let next = tokio::time::timeout(std::time::Duration::from_secs(60), next).await;
     assert_eq!(next.as_deref(), Ok("put a/x 1@2"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_whose_event_is_lost_is_answered_all_the_same() {
+    use crate::suite::faulty::{Faults, Faulty};
+    let store = memory();
+    let faults = Faults {
+        watch_compactions: 1000,
+        remote: true,
+        ..Faults::NONE
+    };
+    let config = CacheConfig {
+        prefix: "/things/".into(),
+        decode: Arc::new(AtRevision),
+        ring_bytes: 1 << 20,
+    };
+    let cache = Cache::start(Arc::new(Faulty::new(Arc::new(store.clone()), faults, 1)), config);
+    cache.ready().await.unwrap();
+    let created = cache.create("a/x", bytes("1"), None).await.unwrap();
+    assert_eq!(&created.json[..], b"1@2");
+    let updated = cache.update("a/x", bytes("2"), created.revision, None).await.unwrap();
+    let deleted = cache.delete("a/x", updated.revision).await.unwrap();
+    assert_eq!((&*deleted.key, deleted.revision), ("a/x", Revision(4)));
+    assert!(cache.latest().is_empty());
+}

@@ -2,6 +2,8 @@
 
 use crate::embedded::guard::Guard;
 use crate::embedded::mark::Mark;
+use crate::embedded::space::Space;
+use crate::embedded::writer::is_write;
 use crate::embedded::{backup, check, log};
 use crate::index::Index;
 use crate::store::{Error, Result, StoreKey};
@@ -166,14 +168,15 @@ fn connect(path: &Path, max_bytes: Option<u64>) -> Result<Connection> {
     let connection = Connection::open(path).map_err(|error| reading(&error))?;
     settings(&connection, max_bytes).map_err(|error| reading(&error))?;
     prepare_tables(&connection)?;
-    write_through(&connection)?;
+    write_through(path, &connection)?;
     Ok(connection)
 }
 
 /// Takes the log into the table. An earlier process may have died of a failed fsync: what can be read then need not be
 /// on the disk, and no later fsync would bring it there. Written again and synced it is, before anything builds on it.
 /// What the last process left behind a torn commit must not be taken for damage one day, either: see `log`.
-fn write_through(connection: &Connection) -> Result<()> {
+fn write_through(path: &Path, connection: &Connection) -> Result<()> {
+    let used_up = || path.parent().is_some_and(Space::is_used_up);
     let held_back = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
     match held_back {
         Ok(false) => Ok(()),
@@ -182,7 +185,7 @@ fn write_through(connection: &Connection) -> Result<()> {
             Ok(())
         }
         // Whoever makes room on a full disk needs the store for it.
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) || is_write(&error) && used_up() => {
             tracing::warn!(%error, "there is no room to take the log of the last process in");
             Ok(())
         }

@@ -3,19 +3,27 @@
 //! Deletes and compaction need room, too: they are written before anything is given back. Hence puts stop while there
 //! is still some headroom, and a file of nothing but room stands by for when others have taken even that.
 
+use crate::embedded::file::PAGE_BYTES;
 use rustix::fs::{FallocateFlags, StatVfs, fallocate, statvfs};
 use std::fs::File;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// What puts leave to deletes, at most; small disks keep a share.
 const HEADROOM: u64 = 4 << 20;
 const SHARE: u64 = 32;
+/// So much nobody uses up between two looks.
+const PLENTY: u64 = 1 << 30;
+const LOOK: Duration = Duration::from_millis(50);
 const RESERVE: &str = "reserve";
+const PROBE: &str = "probe";
 
 pub(super) struct Space {
     dir: PathBuf,
     short: bool,
     free: u64,
+    looked: Instant,
 }
 
 impl Space {
@@ -24,6 +32,7 @@ impl Space {
             dir: dir.to_owned(),
             short: false,
             free: u64::MAX,
+            looked: Instant::now(),
         };
         space.look(0);
         space
@@ -39,11 +48,20 @@ impl Space {
         self.free
     }
 
+    /// [`Space::look`], where the last look is not quite new or there was little then.
+    pub fn glance(&mut self, unsaved: u64) {
+        let plenty = !self.short && self.free > PLENTY + unsaved;
+        if !plenty || self.looked.elapsed() > LOOK {
+            self.look(unsaved);
+        }
+    }
+
     /// Asks the file system. Cheap: one system call. The table may have to grow by `unsaved` bytes before the log gives
     /// as many back.
     pub fn look(&mut self, unsaved: u64) {
         // Where the system cannot tell, only writing can.
         let Ok(disk) = statvfs(&self.dir) else { return };
+        self.looked = Instant::now();
         self.free = free(&disk);
         let headroom = headroom(&disk);
         let reserved = self.reserve().exists();
@@ -55,6 +73,20 @@ impl Space {
         } else if reserved && (self.free >= 2 * headroom + unsaved || !self.short) {
             self.become_short(false);
         }
+    }
+
+    /// Whether nothing more can be written here, though there is room for others: a quota. Neither the file system's
+    /// figures nor SQLite's errors tell, so this writes a page.
+    pub fn is_used_up(dir: &Path) -> bool {
+        let path = dir.join(PROBE);
+        let written = File::create(&path).and_then(|mut file| file.write_all(&[0; PAGE_BYTES as usize]));
+        _ = std::fs::remove_file(&path);
+        written.is_err_and(|error| matches!(error.kind(), ErrorKind::QuotaExceeded | ErrorKind::StorageFull))
+    }
+
+    /// [`Space::is_used_up`], of this directory.
+    pub fn takes_no_more(&self) -> bool {
+        Space::is_used_up(&self.dir)
     }
 
     /// The disk was found full: makes room for deletes, and for them only.

@@ -3,7 +3,7 @@
 use crate::embedded::file::PAGE_BYTES;
 use crate::embedded::guard::Guard;
 use crate::embedded::reader::Reader;
-use crate::embedded::writer::{BATCH, Write, Writer, run, unconfirmed};
+use crate::embedded::writer::{BATCH, Write, Writer, run};
 use crate::memory::{Expiring, unix_seconds};
 use crate::store::{Error, Expect, Result, Revision};
 use rusqlite::Connection;
@@ -79,10 +79,14 @@ impl Writer {
             compacted: revision,
             ..self.parts.guard
         };
-        let mut written = guard.write(&self.parts.connection).map_err(|error| unconfirmed(&error));
+        let mut written = guard
+            .write(&self.parts.connection)
+            .map_err(|error| self.unconfirmed(&error));
         if let Err(Error::Full(_)) = written {
             self.space.give_way();
-            written = guard.write(&self.parts.connection).map_err(|error| unconfirmed(&error));
+            written = guard
+                .write(&self.parts.connection)
+                .map_err(|error| self.unconfirmed(&error));
         }
         if let Err(error) = written {
             // It is a commit of its own.
@@ -114,7 +118,7 @@ impl Writer {
         } else if self.vacuuming {
             let (pages, more) = self.vacuum_some().unwrap_or_else(|error| {
                 // It is a commit of its own.
-                let error = unconfirmed(&error);
+                let error = self.unconfirmed(&error);
                 let full = matches!(error, Error::Full(_));
                 if full {
                     self.space.give_way();
@@ -154,7 +158,7 @@ impl Writer {
                 Ok(more)
             }
             Err(error) => {
-                let error = unconfirmed(&error);
+                let error = self.unconfirmed(&error);
                 self.roll_back(&error);
                 Err(error)
             }
@@ -188,7 +192,7 @@ impl Writer {
         // What leaves the log loses its checksums: the guard must count it first.
         if let Err(error) = self.parts.guard.write(&self.parts.connection) {
             // It is a commit of its own.
-            return self.roll_back(&unconfirmed(&error));
+            return self.roll_back(&self.unconfirmed(&error));
         }
         match run(&self.parts.connection, &format!("PRAGMA wal_checkpoint({mode})")) {
             // A reader may hold a part of the log back; the next checkpoint takes it in.

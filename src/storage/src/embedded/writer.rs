@@ -243,7 +243,7 @@ impl Writer {
             let error = Error::Unavailable(reason.clone());
             return answer(writes, |_| Err(error.clone()));
         }
-        self.space.look(self.unsaved);
+        self.space.glance(self.unsaved);
         if self.space.is_short() && self.unsaved > 0 {
             self.checkpoint("TRUNCATE");
             self.space.look(self.unsaved);
@@ -339,10 +339,10 @@ impl Writer {
                 &mut batch.guard,
                 &mut self.taken,
             );
-            self.compacting = deleted.map_err(|error| refused(&error))?;
+            self.compacting = deleted.map_err(|error| self.refused(&error))?;
         }
         let started = Instant::now();
-        run(connection, "COMMIT").map_err(|error| unconfirmed(&error))?;
+        run(connection, "COMMIT").map_err(|error| self.unconfirmed(&error))?;
         Ok((batch, started.elapsed().as_secs_f64()))
     }
 
@@ -362,7 +362,9 @@ impl Writer {
         let key = self.parts.reader.index().shared_key(&write.key);
         let value = write.value.clone().unwrap_or_default();
         let inserted = rows::insert(connection, revision, &key, created, before, write.expires, &value);
-        batch.guard.add(revision, inserted.map_err(|error| refused(&error))?);
+        batch
+            .guard
+            .add(revision, inserted.map_err(|error| self.refused(&error))?);
         batch.bytes += (key.len() + value.len() + 64) as u64;
         batch.slots.insert(
             key.clone(),
@@ -387,6 +389,23 @@ impl Writer {
             value,
         });
         Ok(())
+    }
+
+    /// What a failed commit means here and now.
+    pub(super) fn unconfirmed(&self, error: &rusqlite::Error) -> Error {
+        // A commit record that could not be written is not there.
+        if is_write(error) && self.space.takes_no_more() {
+            return Error::Full(error.to_string());
+        }
+        unconfirmed(error)
+    }
+
+    /// What an error before the commit means.
+    fn refused(&self, error: &rusqlite::Error) -> Error {
+        if is_write(error) && self.space.takes_no_more() {
+            return Error::Full(error.to_string());
+        }
+        refused(error)
     }
 
     /// Brings what has been committed into the index.
@@ -473,8 +492,15 @@ pub(super) fn run(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// A write that failed: unlike a sync, it has not happened.
+pub(super) fn is_write(error: &rusqlite::Error) -> bool {
+    error
+        .sqlite_error()
+        .is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_WRITE)
+}
+
 /// An error before the commit: rolled back, nothing was written.
-pub(super) fn refused(error: &rusqlite::Error) -> Error {
+fn refused(error: &rusqlite::Error) -> Error {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => Error::Full(error.to_string()),
         _ if is_damage(error) => Error::Corrupt(error.to_string()),
@@ -484,7 +510,7 @@ pub(super) fn refused(error: &rusqlite::Error) -> Error {
 
 /// An error of the commit itself. On a full disk the commit record is what was missing, so nothing was written; any
 /// other failure may have come after it.
-pub(super) fn unconfirmed(error: &rusqlite::Error) -> Error {
+fn unconfirmed(error: &rusqlite::Error) -> Error {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => Error::Full(error.to_string()),
         Some(ErrorCode::DatabaseBusy) => Error::Unavailable(error.to_string()),

@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -31,6 +31,8 @@ pub struct Faults {
     pub watch_ends: u32,
     /// Batches in whose place a watch falls silent for good.
     pub watch_stalls: u32,
+    /// Batches before which somebody else compacts up to them, so that the watch ends.
+    pub watch_compactions: u32,
     /// Whether it is to be taken for a server elsewhere: nothing is ever ready, nothing known from memory.
     pub remote: bool,
 }
@@ -51,6 +53,7 @@ impl Faults {
         delayed: 300,
         watch_ends: 40,
         watch_stalls: 5,
+        watch_compactions: 10,
         remote: false,
     };
     pub const REMOTE: Faults = Faults {
@@ -65,6 +68,7 @@ impl Faults {
         delayed: 0,
         watch_ends: 0,
         watch_stalls: 0,
+        watch_compactions: 0,
         remote: false,
     };
 }
@@ -79,6 +83,8 @@ struct Shared {
     faults: Faults,
     random: Mutex<StdRng>,
     calm: AtomicBool,
+    /// Up to where somebody else has compacted.
+    compacted: AtomicU64,
     /// Writes that are still to happen after their failure has been reported.
     late: AtomicUsize,
 }
@@ -100,6 +106,7 @@ impl Faulty {
             faults,
             random: Mutex::new(StdRng::seed_from_u64(seed)),
             calm: AtomicBool::new(false),
+            compacted: AtomicU64::new(0),
             late: AtomicUsize::new(0),
         }))
     }
@@ -129,6 +136,15 @@ impl Faulty {
             }
         }
         Fate::Done
+    }
+
+    /// Whether what lies at `revision` can still be read.
+    fn check(&self, revision: Option<Revision>) -> Result<()> {
+        let oldest = Revision(self.0.compacted.load(Ordering::SeqCst));
+        match revision {
+            Some(revision) if revision < oldest => Err(Error::Compacted { oldest }),
+            _ => Ok(()),
+        }
     }
 
     /// How long something that is delayed takes.
@@ -224,8 +240,9 @@ impl Store for Faulty {
         at: Option<Revision>,
     ) -> BoxFuture<'a, Result<Range>> {
         Box::pin(async move {
-            self.read(async { self.0.inner.range(prefix, start, limit, at).await })
-                .await
+            self.check(at)?;
+            let read = async { self.0.inner.range(prefix, start, limit, at).await };
+            self.read(read).await
         })
     }
 
@@ -245,6 +262,7 @@ impl Store for Faulty {
 
     fn watch<'a>(&'a self, prefix: &'a str, after: Revision) -> BoxFuture<'a, Result<Box<dyn Watch>>> {
         Box::pin(async move {
+            self.check(Some(after))?;
             let inner = self.read(async { self.0.inner.watch(prefix, after).await }).await?;
             let watch: Box<dyn Watch> = Box::new(FaultyWatch {
                 inner,
@@ -309,6 +327,12 @@ impl FaultyWatch {
         Ok(!self.silent)
     }
 
+    /// Somebody else has compacted up to `revision`, which this watch has not reached.
+    fn overtake(&mut self, revision: Revision) -> Error {
+        self.store.0.compacted.fetch_max(revision.0, Ordering::SeqCst);
+        self.ended.insert(Error::Compacted { oldest: revision }).clone()
+    }
+
     /// Divides a batch where revisions end, sometimes.
     fn divide(&mut self, batch: Batch) -> Batch {
         if batch.changes.len() < 2 || !self.store.happens(self.store.0.faults.delayed) {
@@ -350,7 +374,13 @@ impl Watch for FaultyWatch {
             }
             self.held = None;
         }
-        self.inner.poll_next(context).map_ok(|batch| self.divide(batch))
+        self.inner.poll_next(context).map(|batch| {
+            let batch = batch?;
+            if self.store.happens(self.store.0.faults.watch_compactions) {
+                return Err(self.overtake(batch.revision));
+            }
+            Ok(self.divide(batch))
+        })
     }
 
     fn ready(&mut self) -> Result<Option<Batch>> {

@@ -45,6 +45,7 @@ struct Fault {
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
+const EDQUOT: i32 = 122;
 const SHORT: i32 = 0;
 const LOG: &str = "-wal";
 const TABLE: &str = ".db";
@@ -102,6 +103,16 @@ fn a_full_disk_loses_no_acknowledged_write() {
         assert!(outcome.unknown == 0, "what finds no room has not happened: {outcome:?}");
     }
     run("no space for the table", Some(fault("write", TABLE, 3, 60, ENOSPC)));
+}
+
+#[test]
+fn a_quota_is_a_full_disk() {
+    for (from, times) in [(20, 3), (40, 30), (70, 200)] {
+        let outcome = run("a quota", Some(fault("write", "", from, times, EDQUOT)));
+        assert!(outcome.unknown == 0, "what finds no room has not happened: {outcome:?}");
+        let for_long = times >= 200 && outcome.states > 0;
+        assert!(!for_long || outcome.refused > 0, "nobody was told: {outcome:?}");
+    }
 }
 
 // === the child ===
