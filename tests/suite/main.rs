@@ -18,6 +18,7 @@ mod policies;
 mod real_backends;
 mod scale;
 mod security;
+mod shared_store;
 mod sight;
 mod streaming;
 mod traversal;

@@ -35,7 +35,7 @@ impl Default for Deps {
             custom: None,
             enabled: Enabled::default(),
             form: Form::Json,
-            allocators: Allocators::new(vec![range], 30000..=32767),
+            allocators: Allocators::in_memory(vec![range], 30000..=32767),
         }
     }
 }

@@ -12,7 +12,7 @@ pub mod envelope;
 mod message;
 mod scalar;
 mod status;
-pub(crate) mod wire;
+pub mod wire;
 
 pub use status::status;
 

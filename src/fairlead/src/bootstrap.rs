@@ -238,15 +238,6 @@ impl Bootstrap {
             stored.set_at(&["spec", "ports"], vec![port]);
             self.write(&target, Verb::Update, "", stored).await?;
         }
-        let reserved = node!({
-            "apiVersion": "networking.k8s.io/v1", "kind": "IPAddress",
-            "metadata": {"name": ip.to_string(), "labels": {
-                "ipaddress.kubernetes.io/ip-family": family,
-                "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
-            }},
-            "spec": {"parentRef": {"group": "", "resource": "services", "namespace": "default", "name": "kubernetes"}},
-        });
-        self.create(&networking("ipaddresses"), reserved).await?;
         self.endpoints(config.advertise, address.port()).await
     }
 
@@ -381,7 +372,7 @@ impl Bootstrap {
             },
             view: View::Object,
             user: self.user.clone(),
-            user_agent: "fairlead".into(),
+            user_agent: "kube-apiserver".into(),
             internal: true,
         };
         self.engine.handle(request).await

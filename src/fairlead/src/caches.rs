@@ -82,6 +82,15 @@ impl CacheSet {
         self.0.stores.default()
     }
 
+    /// The store of a resource's objects as its cache sees it, for what is kept beside the objects.
+    pub fn store_of(&self, resource: &GroupResource) -> Arc<dyn Store> {
+        let store = self.0.stores.of(resource).clone();
+        match &self.0.encryption {
+            Some(encryption) => encryption.over(store, resource.clone()),
+            None => store,
+        }
+    }
+
     /// Tells the metrics of all caches, until it is dropped.
     pub async fn count(self, families: Families) {
         let mut metrics = CacheMetrics::register(&families);

@@ -3,6 +3,8 @@
 use crate::access::{Access, Behind, CreateByUpdate};
 use crate::admission::{self, Late, Outside};
 use crate::aggregation::{EngineApiServices, GatewayObjects, GatewayRemote};
+use crate::allocation::StoredLedger;
+use crate::allocation::repair::{Leaks, Patience};
 use crate::authentication_info::{self, Required};
 use crate::backup::EmbeddedBackup;
 use crate::bootstrap::Bootstrap;
@@ -19,14 +21,14 @@ use crate::store::{self, Opened};
 use crate::{conflicts, controllers, custom, encryption, files, shared, sight, version};
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use fairlead_api::json;
+use fairlead_api::{Clock, json};
 use fairlead_auth::authentication::keys;
 use fairlead_builtin::Deps;
 use fairlead_builtin::allocators::Allocators;
 use fairlead_crd::hooks::DefinitionHooks;
 use fairlead_discovery::Router;
 use fairlead_gateway::availability::Probing;
-use fairlead_gateway::objects::{ObjectSource, SERVICES};
+use fairlead_gateway::objects::ObjectSource;
 use fairlead_gateway::tls::ClientIdentity;
 use fairlead_gateway::{AddressPolicy, Gateway, Policy, Registrar, Routing, Tuning};
 use fairlead_resource::at_rest::Form;
@@ -123,7 +125,9 @@ pub async fn start(config: Config) -> Result<Running> {
     let signing = identity.tokens.sign.take();
     let hooks = Arc::new(access.hooks(&config, signing, objects.clone()));
     let (first, last) = config.network.node_ports;
-    let allocators = Allocators::new(config.network.service_ranges.clone(), first..=last);
+    let form = config.etcd.as_ref().map_or(Form::Json, |etcd| etcd.form);
+    let ranges = &config.network.service_ranges;
+    let ledger = StoredLedger::new(caches.clone(), ranges.clone(), first..=last, form);
 
     // Custom definitions are published to the routes, which are made of definitions with the hook that publishes.
     let published: Arc<OnceLock<Routes>> = Arc::default();
@@ -131,12 +135,12 @@ pub async fn start(config: Config) -> Result<Running> {
     let lifecycle = custom::lifecycle(published.clone(), clock.clone(), late.clone());
     let builtins = fairlead_builtin::load(&Deps {
         auth: Some(hooks),
-        allocators: allocators.clone(),
+        allocators: Allocators::new(ranges, Arc::new(ledger.clone())),
         custom: Some(Arc::new(DefinitionHooks {
             lifecycle: lifecycle.clone(),
         })),
         enabled: config.enabled.clone(),
-        form: config.etcd.as_ref().map_or(Form::Json, |etcd| etcd.form),
+        form,
     });
     let kinds = BuiltinKinds(Arc::new(builtins));
     let gateway_objects = Arc::new(GatewayObjects::new(objects, caches.clone()));
@@ -191,8 +195,20 @@ pub async fn start(config: Config) -> Result<Running> {
     for cache in caches.all() {
         cache.ready().await.context("the stored objects cannot be loaded")?;
     }
-    for service in gateway_objects.list(SERVICES) {
-        allocators.adopt(&service);
+    let mut leaks = Leaks::default();
+    let addresses = kinds
+        .0
+        .definitions
+        .iter()
+        .find(|definition| definition.plural == "ipaddresses" && definition.gvk() == definition.storage.kind);
+    if let Some(addresses) = addresses {
+        ledger.write_with(client.clone(), addresses.clone());
+        let patience = if config.etcd.is_some() {
+            Patience::SHARED
+        } else {
+            Patience::ALONE
+        };
+        ledger.repair(clock.now(), patience, &mut leaks).await;
     }
     Bootstrap::new(engine.clone(), router.clone())
         .run(&config, &access, address, &*clock, &steps)
@@ -224,15 +240,11 @@ pub async fn start(config: Config) -> Result<Running> {
                 clock.clone(),
             ),
         ),
+        task::spawn("service-ranges", ledger.clone().run(clock.clone(), leaks)),
+        task::spawn("service-addresses", ledger.watch_over()),
         task::spawn("count-objects", caches.clone().count(families.clone())),
     ];
     if config.etcd.is_some() {
-        if let Some(services) = caches.of("", "services") {
-            loops.push(task::spawn(
-                "shared-ranges",
-                shared::ranges(services, allocators.clone()),
-            ));
-        }
         if let Some(stored) = caches.of(custom::GROUP, custom::PLURAL) {
             let following = shared::definitions(stored, lifecycle.clone(), engine.clone());
             loops.push(task::spawn("shared-definitions", following));

@@ -1,14 +1,8 @@
-//! What other servers over the same store do, where this one keeps more of it than a cache: the definitions they write,
-//! and the service addresses and node ports they give out.
-//!
-//! Two servers that choose the same one within the milliseconds that a change takes to arrive do not notice; upstream
-//! claims addresses by creating IPAddress objects.
+//! What other servers over the same store do, where this one keeps more of it than a cache: the definitions they write.
 
-use fairlead_api::{Node, json};
-use fairlead_builtin::allocators::Allocators;
 use fairlead_crd::lifecycle::Lifecycle;
 use fairlead_resource::Engine;
-use fairlead_storage::{Cache, CacheEvent, Cached, Snapshot, WatchScope};
+use fairlead_storage::{Cache, CacheEvent, WatchScope};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,41 +29,5 @@ pub async fn definitions(stored: Cache, lifecycle: Arc<Lifecycle>, engine: Engin
 async fn sync(lifecycle: &Lifecycle, engine: &Engine) {
     if let Err(error) = lifecycle.sync(engine).await {
         tracing::warn!(%error, "definitions of other servers are not served yet");
-    }
-}
-
-/// Follows the services until it is dropped.
-pub async fn ranges(services: Cache, allocators: Allocators) {
-    loop {
-        let snapshot = services.latest();
-        adopt_all(&allocators, &snapshot);
-        let Ok(mut watcher) = services.watch(Some(snapshot.revision), WatchScope::All) else {
-            tokio::time::sleep(PAUSE).await;
-            continue;
-        };
-        // Behind a gap everything is read anew.
-        while let Ok(event) = watcher.next().await {
-            match event {
-                CacheEvent::Put { object, .. } => each(&object, |service| allocators.adopt(service)),
-                CacheEvent::Delete { object, .. } => {
-                    each(&object, |service| allocators.release(service));
-                    // What it had may belong to another one by now.
-                    adopt_all(&allocators, &services.latest());
-                }
-                CacheEvent::Progress(_) => {}
-            }
-        }
-    }
-}
-
-fn adopt_all(allocators: &Allocators, snapshot: &Snapshot) {
-    for object in snapshot.range("", "") {
-        each(object, |service| allocators.adopt(service));
-    }
-}
-
-fn each(object: &Cached, act: impl FnOnce(&Node)) {
-    if let Ok(service) = json::parse(&object.json) {
-        act(&service);
     }
 }

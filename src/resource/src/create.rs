@@ -64,7 +64,7 @@ pub async fn admit(call: &mut Call<'_>, object: Node, options: &WriteOptions) ->
 }
 
 async fn attempt(call: &mut Call<'_>, object: Node, options: &WriteOptions) -> StatusResult<Response> {
-    let (object, claim) = prepare(call, object, options).await?;
+    let (object, mut claim) = prepare(call, object, options).await?;
     let object = validate_admission(call, object, options).await?;
     let key = call.key_of(object.name());
     if options.dry_run {
@@ -88,11 +88,13 @@ async fn attempt(call: &mut Call<'_>, object: Node, options: &WriteOptions) -> S
     let generated = !object.str_at(&["metadata", "generateName"]).is_empty();
     let stored = convert::to_stored(call.definition, object).await?;
     let lifetime = lifetime(call);
-    match call
+    claim.write_begins();
+    let result = call
         .cache()
         .create(&key, at_rest::write(call.definition, stored).into(), lifetime)
-        .await
-    {
+        .await;
+    claim.write_ended(&result);
+    match result {
         Ok(cached) => {
             claim.commit();
             view::respond(call, 201, cached).await
@@ -134,7 +136,7 @@ pub async fn prepare(
     call.warn_all(warnings);
     // What is claimed is checked with the rest: addresses and ports that the server chose.
     let context = call.hook_context(options.dry_run);
-    let claim = ClaimGuard(definition.hooks.begin_create(&mut object, &context).await?);
+    let claim = ClaimGuard::new(definition.hooks.begin_create(&mut object, &context).await?);
 
     let metadata = FieldPath::new("metadata");
     let mut errors = FieldErrors::new();
@@ -196,12 +198,29 @@ pub fn lifetime(call: &Call) -> Option<Duration> {
     }
 }
 
-/// A claim that is released unless it is committed.
-pub struct ClaimGuard(pub Option<Box<dyn Claim>>);
+/// A claim that is released unless it is committed, and kept while nobody knows whether the write happened: a future
+/// that is dropped may have written.
+pub struct ClaimGuard {
+    claim: Option<Box<dyn Claim>>,
+    writing: bool,
+}
 
 impl ClaimGuard {
+    pub fn new(claim: Option<Box<dyn Claim>>) -> ClaimGuard {
+        ClaimGuard { claim, writing: false }
+    }
+
+    /// From here until [`ClaimGuard::write_ended`] the write may have happened.
+    pub fn write_begins(&mut self) {
+        self.writing = true;
+    }
+
+    pub fn write_ended<T>(&mut self, result: &Result<T, Error>) {
+        self.writing = matches!(result, Err(Error::Indeterminate(_)));
+    }
+
     pub fn commit(mut self) {
-        if let Some(claim) = self.0.take() {
+        if let Some(claim) = self.claim.take() {
             claim.commit();
         }
     }
@@ -209,8 +228,10 @@ impl ClaimGuard {
 
 impl Drop for ClaimGuard {
     fn drop(&mut self) {
-        if let Some(claim) = self.0.take() {
-            claim.release();
+        match self.claim.take() {
+            Some(claim) if self.writing => claim.keep(),
+            Some(claim) => claim.release(),
+            None => {}
         }
     }
 }

@@ -254,6 +254,8 @@ pub trait Claim: Send {
     fn commit(self: Box<Self>);
     /// The write did not happen.
     fn release(self: Box<Self>);
+    /// Nobody knows whether the write happened: what is reserved must not go to anybody else.
+    fn keep(self: Box<Self>);
 }
 
 /// A resource without anything of its own.

@@ -35,7 +35,7 @@ mod read;
 pub mod request;
 mod selection;
 pub mod storage_codec;
-mod store_error;
+pub mod store_error;
 mod strict;
 mod subresource;
 pub mod table;

@@ -91,7 +91,7 @@ pub async fn run(call: &mut Call<'_>, mut write: Write) -> StatusResult<Response
                 continue;
             }
         };
-        let (object, claim, created) = match attempt {
+        let (object, mut claim, created) = match attempt {
             Attempt::Same(cached) if write.options.dry_run => {
                 return view::respond_view(call, 200, cached).await;
             }
@@ -132,10 +132,12 @@ pub async fn run(call: &mut Call<'_>, mut write: Write) -> StatusResult<Response
         let stored = convert::to_stored(call.definition, object).await?;
         let value = at_rest::write(call.definition, stored).into();
         let lifetime = create::lifetime(call);
+        claim.write_begins();
         let result = match existing.as_ref().filter(|_| !created) {
             None => call.cache().create(&key, value, lifetime).await,
             Some(existing) => call.cache().update(&key, value, existing.revision, lifetime).await,
         };
+        claim.write_ended(&result);
         match result {
             Ok(cached) => {
                 // The next one need not wait for the answer to be made.
@@ -373,7 +375,7 @@ async fn before_update(call: &mut Call<'_>, object: &mut Node, old: &Node, dry_r
     }
     meta::restore(object, old);
     let context = call.hook_context(dry_run);
-    let claim = ClaimGuard(definition.hooks.begin_update(object, old, &context).await?);
+    let claim = ClaimGuard::new(definition.hooks.begin_update(object, old, &context).await?);
 
     let metadata = FieldPath::new("metadata");
     let (new_meta, old_meta) = (object.meta().unwrap_or(&Node::Null), old.meta().unwrap_or(&Node::Null));

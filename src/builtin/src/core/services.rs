@@ -108,10 +108,10 @@ impl Hooks for Services {
         object: &'a mut Node,
         context: &'a HookContext<'a>,
     ) -> BoxFuture<'a, StatusResult<Option<Box<dyn Claim>>>> {
-        let made = allocation::create(&self.allocators, object, context);
-        Box::pin(std::future::ready(
-            made.map(|claim| Some(Box::new(claim) as Box<dyn Claim>)),
-        ))
+        Box::pin(async move {
+            let claim = allocation::create(&self.allocators, object, context).await?;
+            Ok(Some(Box::new(claim) as Box<dyn Claim>))
+        })
     }
 
     fn begin_update<'a>(
@@ -123,15 +123,14 @@ impl Hooks for Services {
         if !context.subresource.is_empty() {
             return Box::pin(std::future::ready(Ok(None)));
         }
-        let made = allocation::update(&self.allocators, object, old, context);
-        Box::pin(std::future::ready(
-            made.map(|claim| Some(Box::new(claim) as Box<dyn Claim>)),
-        ))
+        Box::pin(async move {
+            let claim = allocation::update(&self.allocators, object, old, context).await?;
+            Ok(Some(Box::new(claim) as Box<dyn Claim>))
+        })
     }
 
     fn after_delete<'a>(&'a self, object: &'a Node) -> BoxFuture<'a, ()> {
-        self.allocators.release(object);
-        Box::pin(std::future::ready(()))
+        Box::pin(self.allocators.release(object))
     }
 
     fn returns_deleted_object(&self) -> bool {
@@ -258,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_service_is_filled_in() {
-        let allocators = Allocators::new(vec!["10.0.0.0/24".parse().unwrap()], 30000..=32767);
+        let allocators = Allocators::in_memory(vec!["10.0.0.0/24".parse().unwrap()], 30000..=32767);
         let mut service = node!({"spec": {"ports": [{"port": 80, "targetPort": 0}]}});
         Services { allocators }.default(&mut service);
         let wanted = node!({"spec": {"internalTrafficPolicy": "Cluster", "sessionAffinity": "None", "type": "ClusterIP",

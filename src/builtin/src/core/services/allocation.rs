@@ -1,7 +1,7 @@
 //! Addresses, address families and node ports of services.
 
 use super::{needs_address, needs_health_check, needs_node_port};
-use crate::allocators::{Allocators, Reservation};
+use crate::allocators::{Allocators, Owner, Reservation};
 use crate::validation::at::At;
 use crate::validation::services::cluster_ips;
 use crate::value::{copy, each, int, list};
@@ -55,29 +55,33 @@ pub fn align_addresses(spec: &mut Node, old: &Node) {
 }
 
 /// Gives a new service what it needs.
-pub fn create(allocators: &Allocators, service: &mut Node, context: &HookContext) -> StatusResult<Reservation> {
+pub async fn create(
+    allocators: &Allocators,
+    service: &mut Node,
+    context: &HookContext<'_>,
+) -> StatusResult<Reservation> {
     init_families(allocators, service, None)?;
-    let mut reservation = allocators.reserve(context.dry_run);
-    give_addresses(&mut reservation, service, context)?;
+    let mut reservation = allocators.reserve(Owner::of(service), context.dry_run);
+    give_addresses(&mut reservation, service, context).await?;
     if matches!(service.str_at(&["spec", "type"]), "NodePort" | "LoadBalancer") {
-        give_node_ports(&mut reservation, service, &[], context)?;
+        give_node_ports(&mut reservation, service, &[], context).await?;
     }
     if needs_health_check(spec(service)) {
-        give_health_check(&mut reservation, service, context)?;
+        give_health_check(&mut reservation, service, context).await?;
     }
     Ok(reservation)
 }
 
 /// Gives a changed service what it needs now, and takes back what it needs no more.
-pub fn update(
+pub async fn update(
     allocators: &Allocators,
     service: &mut Node,
     old: &Node,
-    context: &HookContext,
+    context: &HookContext<'_>,
 ) -> StatusResult<Reservation> {
     init_families(allocators, service, Some(old))?;
-    let mut reservation = allocators.reserve(context.dry_run);
-    update_addresses(&mut reservation, service, old, context)?;
+    let mut reservation = allocators.reserve(Owner::of(service), context.dry_run);
+    update_addresses(&mut reservation, service, old, context).await?;
     let ports = |service: &Node| -> Vec<i64> {
         list(service, &["spec", "ports"])
             .iter()
@@ -87,7 +91,7 @@ pub fn update(
     };
     let before = ports(old);
     if matches!(service.str_at(&["spec", "type"]), "NodePort" | "LoadBalancer") {
-        give_node_ports(&mut reservation, service, &before, context)?;
+        give_node_ports(&mut reservation, service, &before, context).await?;
     }
     let now = ports(service);
     before
@@ -95,7 +99,7 @@ pub fn update(
         .filter(|port| !now.contains(port))
         .for_each(|port| reservation.return_port(*port));
     match (needs_health_check(spec(old)), needs_health_check(spec(service))) {
-        (false, true) => give_health_check(&mut reservation, service, context)?,
+        (false, true) => give_health_check(&mut reservation, service, context).await?,
         (true, false) => reservation.return_port(int(old, &["spec", "healthCheckNodePort"])),
         _ => {}
     }
@@ -252,7 +256,11 @@ fn is_unchanged_preference(service: &Node, old: &Node) -> bool {
         && ["type", "clusterIPs", "ipFamilies"].into_iter().all(same)
 }
 
-fn give_addresses(reservation: &mut Reservation, service: &mut Node, context: &HookContext) -> StatusResult<()> {
+async fn give_addresses(
+    reservation: &mut Reservation,
+    service: &mut Node,
+    context: &HookContext<'_>,
+) -> StatusResult<()> {
     let mut addresses = strings(service, "clusterIPs");
     if !needs_address(spec(service)) || addresses.first().is_some_and(|a| a == "None") {
         return Ok(());
@@ -261,7 +269,7 @@ fn give_addresses(reservation: &mut Reservation, service: &mut Node, context: &H
         if addresses.len() <= i {
             addresses.push(String::new());
         }
-        addresses[i] = give_address(reservation, service, family, &addresses[i], context)?;
+        addresses[i] = give_address(reservation, service, family, &addresses[i], context).await?;
     }
     let first = addresses.first().cloned().unwrap_or_default();
     service.set_at(&["spec", "clusterIP"], first);
@@ -269,15 +277,15 @@ fn give_addresses(reservation: &mut Reservation, service: &mut Node, context: &H
     Ok(())
 }
 
-fn give_address(
+async fn give_address(
     reservation: &mut Reservation,
     service: &Node,
     family: &str,
     wanted: &str,
-    context: &HookContext,
+    context: &HookContext<'_>,
 ) -> StatusResult<String> {
     if wanted.is_empty() {
-        let given = reservation.any_address(family, context.entropy);
+        let given = reservation.any_address(family, context.entropy).await?;
         return given.map(|a| a.to_string()).ok_or_else(|| {
             Status::internal(format!(
                 "failed to allocate a serviceIP for Service \"{}\": range is full",
@@ -288,7 +296,7 @@ fn give_address(
     let address: IpAddr = wanted
         .parse()
         .map_err(|_| Status::internal(format!("failed to parse service IP \"{wanted}\"")))?;
-    match reservation.address(address) {
+    match reservation.address(address).await? {
         Ok(()) => Ok(wanted.to_owned()),
         Err(why) => {
             let addresses = service.at(&["spec", "clusterIPs"]).cloned().unwrap_or_default();
@@ -305,18 +313,18 @@ fn give_address(
     }
 }
 
-fn update_addresses(
+async fn update_addresses(
     reservation: &mut Reservation,
     service: &mut Node,
     old: &Node,
-    context: &HookContext,
+    context: &HookContext<'_>,
 ) -> StatusResult<()> {
     if is_unchanged_preference(service, old) {
         return Ok(());
     }
     let (had, has) = (needs_address(spec(old)), needs_address(spec(service)));
     if !had && has {
-        return give_addresses(reservation, service, context);
+        return give_addresses(reservation, service, context).await;
     }
     let before = strings(old, "clusterIPs");
     if before.first().is_some_and(|a| a == "None") {
@@ -338,7 +346,7 @@ fn update_addresses(
         (1, 2) => {
             let mut addresses = strings(service, "clusterIPs");
             addresses.resize(addresses.len().max(2), String::new());
-            addresses[1] = give_address(reservation, service, &families[1], &addresses[1], context)?;
+            addresses[1] = give_address(reservation, service, &families[1], &addresses[1], context).await?;
             set_strings(service, "clusterIPs", &addresses);
         }
         _ => {}
@@ -347,11 +355,11 @@ fn update_addresses(
 }
 
 /// Node ports: those asked for are taken, others chosen. Ports with one number share one node port.
-fn give_node_ports(
+async fn give_node_ports(
     reservation: &mut Reservation,
     service: &mut Node,
     had: &[i64],
-    context: &HookContext,
+    context: &HookContext<'_>,
 ) -> StatusResult<()> {
     let choose = needs_node_port(spec(service));
     let name = service.name().to_owned();
@@ -379,10 +387,10 @@ fn give_node_ports(
                 .unwrap_or(0);
         }
         if wanted == 0 {
-            let node_port = reservation.any_port(context.entropy);
+            let node_port = reservation.any_port(context.entropy).await?;
             wanted = node_port.ok_or_else(|| Status::internal("failed to allocate a nodePort: range is full"))?;
         } else if !had.contains(&wanted) && !given.iter().any(|(_, node_port)| *node_port == wanted) {
-            reservation.port(wanted).map_err(|why| {
+            reservation.port(wanted).await?.map_err(|why| {
                 let path = FieldPath::new("spec.ports").index(i).child("nodePort");
                 Status::invalid(&kind(), &name, &vec![FieldError::invalid(&path, wanted, why)])
             })?;
@@ -393,15 +401,20 @@ fn give_node_ports(
     Ok(())
 }
 
-fn give_health_check(reservation: &mut Reservation, service: &mut Node, context: &HookContext) -> StatusResult<()> {
+async fn give_health_check(
+    reservation: &mut Reservation,
+    service: &mut Node,
+    context: &HookContext<'_>,
+) -> StatusResult<()> {
     match int(service, &["spec", "healthCheckNodePort"]) {
         0 => {
             let port = reservation
                 .any_port(context.entropy)
+                .await?
                 .ok_or_else(|| Status::internal("failed to allocate a HealthCheck NodePort 0: range is full"))?;
             service.set_at(&["spec", "healthCheckNodePort"], port);
         }
-        wanted => reservation.port(wanted).map_err(|why| {
+        wanted => reservation.port(wanted).await?.map_err(|why| {
             Status::internal(format!(
                 "failed to allocate requested HealthCheck NodePort {wanted}: {why}"
             ))
