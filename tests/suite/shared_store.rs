@@ -91,10 +91,10 @@ fn no_address_and_no_node_port_is_given_out_twice() -> Result<()> {
     ];
     runtime().block_on(async {
         // Forty ports and sixty-one addresses for eighty services, most of them at the same time.
-        let mut writers = Vec::new();
+        let mut writers = tokio::task::JoinSet::new();
         for i in 0..8 {
             let mut connection = servers[i % 2].connect().await?;
-            writers.push(tokio::spawn(async move {
+            writers.spawn(async move {
                 let mut made = Vec::new();
                 for n in 0..10 {
                     let kind = if n % 2 == 0 { "NodePort" } else { "ClusterIP" };
@@ -108,11 +108,11 @@ fn no_address_and_no_node_port_is_given_out_twice() -> Result<()> {
                     ensure!(code == 500 && message.contains("range is full"), "{answer}");
                 }
                 Ok(made)
-            }));
+            });
         }
         let mut made = Vec::new();
-        for writer in writers {
-            made.extend(writer.await??);
+        while let Some(written) = writers.join_next().await {
+            made.extend(written??);
         }
         ensure!(
             made.len() == 61,
@@ -203,6 +203,73 @@ fn addresses_are_objects_over_the_embedded_store_too() -> Result<()> {
             .json(&Call::send("PATCH".parse()?, path, "application/merge-patch+json", patch.to_string()))
             .await?;
         agree(&mut connection).await
+    })
+}
+
+/// Who holds a Lease, once `wanted` likes it.
+async fn holder(connection: &mut Connection, path: &str, wanted: impl Fn(&str) -> bool) -> Result<String> {
+    let begun = Instant::now();
+    loop {
+        let response = connection.open(&Call::get(path)).await?;
+        let body = response.into_body().collect().await?.to_bytes();
+        let lease: Value = serde_json::from_slice(&body)?;
+        let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+        if wanted(holder) {
+            return Ok(holder.to_owned());
+        }
+        ensure!(begun.elapsed() < Duration::from_secs(20), "{lease}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases";
+
+#[test]
+fn the_loops_run_on_one_server_and_move_when_it_goes() -> Result<()> {
+    let Some(cluster) = Cluster::start(1)? else {
+        return Ok(());
+    };
+    let fast = [
+        "--leader-elect-lease-duration=3s",
+        "--leader-elect-renew-deadline=2s",
+        "--leader-elect-retry-period=100ms",
+    ];
+    let own = format!("{LEASES}/fairlead-controllers");
+    let (mut one, mut other) = (start(&cluster, &fast)?, start(&cluster, &fast)?);
+    runtime().block_on(async {
+        let mut connection = other.connect().await?;
+        let first = holder(&mut connection, &own, |name| !name.is_empty()).await?;
+        // Whoever stops in order lets go; whoever is killed is waited for.
+        one.stop()?;
+        let second = holder(&mut connection, &own, |name| !name.is_empty() && name != first).await?;
+        one.restart()?;
+        other.kill()?;
+        let mut connection = one.connect().await?;
+        holder(&mut connection, &own, |name| !name.is_empty() && name != second).await?;
+        // The loops run there now.
+        let namespace = r#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"late"}}"#;
+        let create = |path: &str, body: String| anyhow::Ok(Call::send("POST".parse()?, path, "application/json", body));
+        connection
+            .json(&create("/api/v1/namespaces", namespace.into())?)
+            .await?;
+        let account = "/api/v1/namespaces/late/serviceaccounts/default";
+        let begun = Instant::now();
+        while connection.call(&Call::get(account)).await?.0 != 200 {
+            ensure!(
+                begun.elapsed() < Duration::from_secs(20),
+                "nobody made the service account: {}",
+                one.log()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // A kube-controller-manager runs the same loops: nobody here leads beside it.
+        let lease = json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "kube-controller-manager"},
+            "spec": {"holderIdentity": "somebody", "leaseDurationSeconds": 3600},
+        });
+        connection.json(&create(LEASES, lease.to_string())?).await?;
+        holder(&mut connection, &own, str::is_empty).await?;
+        Ok(())
     })
 }
 

@@ -5,8 +5,10 @@
 //! - [`every_namespace`]: keeps the default service account and the root CA in every namespace.
 //! - [`cluster_roles`]: gathers the rules of aggregating roles. [`quota`]: counts what quotas limit.
 //! - [`events`]: follows many resources as definitions come and go. [`remote`]: those of other API servers.
+//! - [`election`]: which of several servers runs them.
 
 pub mod cluster_roles;
+pub mod election;
 pub mod events;
 pub mod every_namespace;
 pub mod garbage;

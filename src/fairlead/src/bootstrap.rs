@@ -11,7 +11,7 @@ use fairlead_auth::bootstrap::{Reconciled, objects, reconcile};
 use fairlead_discovery::{Route, Router};
 use fairlead_resource::request::{Answer, Response};
 use fairlead_resource::{Body, Engine, Request, Verb, View};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Flow schemas and priority levels: names and numbers of upstream's suggested and mandatory ones.
@@ -177,7 +177,7 @@ impl Bootstrap {
         Ok(())
     }
 
-    /// The `kubernetes` service, its address, and where it leads.
+    /// The `kubernetes` service and the range it is in.
     async fn service(&self, config: &Config, address: SocketAddr) -> Result<()> {
         let ip = config.service_address();
         let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
@@ -238,45 +238,7 @@ impl Bootstrap {
             stored.set_at(&["spec", "ports"], vec![port]);
             self.write(&target, Verb::Update, "", stored).await?;
         }
-        self.endpoints(config.advertise, address.port()).await
-    }
-
-    /// A server that only this machine reaches has none: pods have another loopback.
-    async fn endpoints(&self, ip: IpAddr, port: u16) -> Result<()> {
-        if ip.is_loopback() {
-            return Ok(());
-        }
-        let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
-        let slice = node!({
-            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-            "metadata": {
-                "name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"},
-            },
-            "addressType": family,
-            "endpoints": [{"addresses": [ip.to_string()], "conditions": {"ready": true}}],
-            "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
-        });
-        let endpoints = node!({
-            "apiVersion": "v1", "kind": "Endpoints",
-            "metadata": {
-                "name": "kubernetes", "namespace": "default",
-                "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"},
-            },
-            "subsets": [{
-                "addresses": [{"ip": ip.to_string()}],
-                "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
-            }],
-        });
-        self.replace(
-            &Target {
-                group: "discovery.k8s.io",
-                version: "v1",
-                plural: "endpointslices",
-            },
-            slice,
-        )
-        .await?;
-        self.replace(&core("endpoints"), endpoints).await
+        Ok(())
     }
 
     /// The ConfigMap by which API servers behind this one learn whom to trust.

@@ -11,6 +11,7 @@ use crate::bootstrap::Bootstrap;
 use crate::caches::CacheSet;
 use crate::config::Config;
 use crate::core_backend::{CoreBackend, CoreObjects};
+use crate::endpoints::Endpoints;
 use crate::entropy::RandomEntropy;
 use crate::health;
 use crate::identity::{self, Identity};
@@ -23,8 +24,8 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use fairlead_api::{Clock, json};
 use fairlead_auth::authentication::keys;
-use fairlead_builtin::Deps;
 use fairlead_builtin::allocators::Allocators;
+use fairlead_builtin::{Builtins, Deps};
 use fairlead_crd::hooks::DefinitionHooks;
 use fairlead_discovery::Router;
 use fairlead_gateway::availability::Probing;
@@ -32,7 +33,7 @@ use fairlead_gateway::objects::ObjectSource;
 use fairlead_gateway::tls::ClientIdentity;
 use fairlead_gateway::{AddressPolicy, Gateway, Policy, Registrar, Routing, Tuning};
 use fairlead_resource::at_rest::Form;
-use fairlead_resource::{Client, Engine, EngineConfig};
+use fairlead_resource::{Client, Engine, EngineConfig, ResourceDefinition};
 use fairlead_server::backup::BackupSource;
 use fairlead_server::chain::{Chain, OpenId, Services, Settings};
 use fairlead_server::drain::Drain;
@@ -60,12 +61,16 @@ pub struct Running {
     shutdown_delay: Duration,
     listener: JoinHandle<()>,
     loops: Vec<JoinHandle<()>>,
+    controllers: Vec<JoinHandle<()>>,
     objects: Arc<GatewayObjects>,
     embedded: Option<Embedded>,
 }
 
 /// What keys in etcd begin with, and what ciphers authenticate with them.
 const KEY_PREFIX: &str = "/registry";
+
+/// How long the built-in loops may take to end.
+const CONTROLLERS_END: Duration = Duration::from_secs(2);
 
 /// Starts a server and waits until it is ready.
 ///
@@ -196,13 +201,8 @@ pub async fn start(config: Config) -> Result<Running> {
         cache.ready().await.context("the stored objects cannot be loaded")?;
     }
     let mut leaks = Leaks::default();
-    let addresses = kinds
-        .0
-        .definitions
-        .iter()
-        .find(|definition| definition.plural == "ipaddresses" && definition.gvk() == definition.storage.kind);
-    if let Some(addresses) = addresses {
-        ledger.write_with(client.clone(), addresses.clone());
+    if let Some(addresses) = stored(&kinds.0, "ipaddresses") {
+        ledger.write_with(client.clone(), addresses);
         let patience = if config.etcd.is_some() {
             Patience::SHARED
         } else {
@@ -213,6 +213,10 @@ pub async fn start(config: Config) -> Result<Running> {
     Bootstrap::new(engine.clone(), router.clone())
         .run(&config, &access, address, &*clock, &steps)
         .await?;
+    let endpoints = endpoints(&config, &kinds.0, &caches, &client, address);
+    if let Some(endpoints) = &endpoints {
+        endpoints.begin().await?;
+    }
     let policies = api_services.clone();
     let mut registrar = Registrar::new(gateway_objects.clone(), api_services.clone(), routes.wanted());
     registrar.reconcile().await;
@@ -244,25 +248,25 @@ pub async fn start(config: Config) -> Result<Running> {
         task::spawn("service-addresses", ledger.watch_over()),
         task::spawn("count-objects", caches.clone().count(families.clone())),
     ];
-    if config.etcd.is_some() {
-        if let Some(stored) = caches.of(custom::GROUP, custom::PLURAL) {
-            let following = shared::definitions(stored, lifecycle.clone(), engine.clone());
-            loops.push(task::spawn("shared-definitions", following));
-        }
+    if config.etcd.is_some()
+        && let Some(stored) = caches.of(custom::GROUP, custom::PLURAL)
+    {
+        let following = shared::definitions(stored, lifecycle.clone(), engine.clone());
+        loops.push(task::spawn("shared-definitions", following));
     }
     loops.extend(upkeep.into_iter().map(|(name, upkeep)| task::spawn(name, upkeep)));
     if let Some((encryption, reloader)) = encryption.zip(reloader) {
         loops.push(task::spawn("reload-encryption", reloader.run(encryption)));
     }
     let acted = controllers::Acted {
-        engine: &engine,
-        routes: &routes,
-        gateway: &gateway,
-        drain: &drain,
+        engine: engine.clone(),
+        routes: routes.clone(),
+        gateway: gateway.clone(),
         clock: clock.clone(),
-        root_ca_pem: &identity.root_ca_pem(&config)?,
+        root_ca_pem: identity.root_ca_pem(&config)?,
     };
-    loops.extend(controllers::start(&config, &acted));
+    let mut controllers = controllers::start(&config, acted, &drain, &*entropy);
+    controllers.extend(endpoints.map(|endpoints| task::spawn("endpoints", endpoints.run(drain.subscribe()))));
     let mut settings = settings(&config, &identity, &access, address)?;
     let behind = core.as_ref().map(|c| c.core.clone());
     if let (Some(core), Some(copies)) = (core, copies) {
@@ -323,6 +327,7 @@ pub async fn start(config: Config) -> Result<Running> {
         shutdown_delay: config.limits.shutdown_delay,
         listener,
         loops,
+        controllers,
         objects: gateway_objects,
         embedded,
     })
@@ -336,6 +341,13 @@ impl Running {
         self.drain.begin();
         if let Err(error) = self.listener.await {
             tracing::error!(%error, "the listener did not end well");
+        }
+        // One of them may have a Lease to let go of.
+        let until = tokio::time::Instant::now() + CONTROLLERS_END;
+        for mut running in self.controllers {
+            if tokio::time::timeout_at(until, &mut running).await.is_err() {
+                running.abort();
+            }
         }
         for running in &self.loops {
             running.abort();
@@ -356,6 +368,29 @@ fn server_id(config: &Config, address: SocketAddr) -> String {
 fn stop(drain: &Drain) -> impl Future<Output = ()> + Send + use<> {
     let drain = drain.clone();
     async move { drain.wait().await }
+}
+
+fn endpoints(
+    config: &Config,
+    kinds: &Builtins,
+    caches: &CacheSet,
+    client: &Client,
+    address: SocketAddr,
+) -> Option<Endpoints> {
+    Some(Endpoints {
+        client: client.clone(),
+        endpoints: stored(kinds, "endpoints")?,
+        slices: stored(kinds, "endpointslices")?,
+        shared: config.etcd.as_ref().map(|_| caches.store().clone()),
+        address: config.advertise,
+        port: address.port(),
+    })
+}
+
+/// The definition of a built-in resource in the version it is stored in.
+fn stored(kinds: &Builtins, plural: &str) -> Option<Arc<ResourceDefinition>> {
+    let is_it = |d: &&Arc<ResourceDefinition>| d.plural == plural && d.gvk() == d.storage.kind;
+    kinds.definitions.iter().find(is_it).cloned()
 }
 
 fn gateway(

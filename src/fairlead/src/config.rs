@@ -1,5 +1,6 @@
 //! [`Config`]: what the flags mean, checked as far as it can be without touching anything.
 
+pub mod election;
 pub mod etcd;
 
 use crate::controllers;
@@ -10,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use etcd::EtcdSettings;
 use fairlead_auth::authentication::request_header::IdentityHeaders;
 use fairlead_builtin::Enabled;
+use fairlead_controllers::election::Election;
 use fairlead_gateway::policy::DiscoveryMode;
 use fairlead_gateway::resolve::Target;
 use fairlead_server::listener::DEFAULT_MAX_STREAMS;
@@ -39,6 +41,8 @@ pub struct Config {
     pub ready_file: Option<PathBuf>,
     /// The loops that run, by name.
     pub controllers: Vec<&'static str>,
+    /// Where several servers may run them.
+    pub election: Option<Election>,
     pub verbosity: u8,
     pub tls: Tls,
     pub limits: Limits,
@@ -189,6 +193,7 @@ impl Config {
             kubeconfig_out: flags.some("kubeconfig-out").map(PathBuf::from),
             ready_file: flags.some("ready-file").map(PathBuf::from),
             controllers: controllers(flags)?,
+            election: election::settings(flags, !flags.list("etcd-servers").is_empty())?,
             verbosity: u8::try_from(flags.int("v")).unwrap_or(u8::MAX),
             tls: tls(flags)?,
             limits: Limits {
@@ -520,6 +525,21 @@ mod tests {
         assert_eq!(config.authorization_modes, [Mode::Node, Mode::Rbac]);
         assert_eq!(config.service_address().to_string(), "10.0.0.1");
         assert!(config.controllers.contains(&controllers::NAMESPACE));
+    }
+
+    #[test]
+    fn only_servers_that_share_a_store_elect_a_leader() {
+        let election = |flags: &[&str]| config(flags).map(|config| config.election).map_err(|e| e.to_string());
+        assert_eq!(election(&[]), Ok(None));
+        let etcd = "--etcd-servers=http://127.0.0.1:2379";
+        assert_eq!(election(&[etcd, "--leader-elect=false"]), Ok(None));
+        let elected = election(&[etcd]).unwrap().unwrap();
+        assert_eq!(
+            (elected.namespace.as_str(), elected.lease.as_secs()),
+            ("kube-system", 15)
+        );
+        let short = election(&[etcd, "--leader-elect-lease-duration=5s"]).unwrap_err();
+        assert!(short.starts_with("--leader-elect-lease-duration"), "{short}");
     }
 
     #[test]

@@ -6,12 +6,14 @@ use crate::remote_objects::GatewayRemoteObjects;
 use crate::routes::Routes;
 use anyhow::{Result, bail};
 use fairlead_api::Clock;
-use fairlead_controllers::{Context, cluster_roles, every_namespace, garbage, namespace, quota};
+use fairlead_controllers::{Context, cluster_roles, election, every_namespace, garbage, namespace, quota};
 use fairlead_gateway::Gateway;
+use fairlead_resource::hooks::Entropy;
 use fairlead_resource::{Client, Engine};
 use fairlead_server::drain::Drain;
 use fairlead_telemetry::task;
 use std::sync::Arc;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub const NAMESPACE: &str = "namespace-controller";
@@ -61,50 +63,79 @@ fn canonical(name: &str) -> Option<&'static str> {
 }
 
 /// What loops act on.
-pub struct Acted<'a> {
-    pub engine: &'a Engine,
-    pub routes: &'a Routes,
-    pub gateway: &'a Gateway,
-    pub drain: &'a Drain,
+#[derive(Clone)]
+pub struct Acted {
+    pub engine: Engine,
+    pub routes: Routes,
+    pub gateway: Gateway,
     pub clock: Arc<dyn Clock>,
     /// What clients inside the cluster verify this server by.
-    pub root_ca_pem: &'a str,
+    pub root_ca_pem: String,
 }
 
-/// Starts the loops that `--controllers` names.
-pub fn start(config: &Config, acted: &Acted<'_>) -> Vec<JoinHandle<()>> {
-    // COMPAT: managed fields name whom clients know to do this.
-    let client = Client::new(acted.engine.clone(), "kube-controller-manager");
-    let context = || Context {
-        client: client.clone(),
-        router: acted.routes.own(),
-        routes: acted.routes.changes(),
-        drain: acted.drain.subscribe(),
-        clock: acted.clock.clone(),
-    };
-    let start = |name: &&'static str| match *name {
-        NAMESPACE => {
-            let remote = Arc::new(GatewayContent::new(acted.gateway.clone()));
-            task::spawn(NAMESPACE, namespace::run(context(), remote))
-        }
-        GARBAGE_COLLECTOR => {
-            let remote = Arc::new(GatewayRemoteObjects::new(acted.gateway.clone()));
-            task::spawn(GARBAGE_COLLECTOR, garbage::run(context(), remote))
-        }
-        SERVICE_ACCOUNT => task::spawn(
-            SERVICE_ACCOUNT,
-            every_namespace::run(context(), every_namespace::default_service_account()),
-        ),
-        ROOT_CA => {
-            let wanted = every_namespace::root_ca(acted.root_ca_pem);
-            task::spawn(ROOT_CA, every_namespace::run(context(), wanted))
-        }
-        CLUSTER_ROLES => task::spawn(CLUSTER_ROLES, cluster_roles::run(context())),
-        _ => task::spawn(RESOURCE_QUOTA, quota::run(context())),
-    };
+/// Starts the loops that `--controllers` names: now, or while this server leads.
+pub fn start(config: &Config, acted: Acted, drain: &Drain, entropy: &dyn Entropy) -> Vec<JoinHandle<()>> {
     // Behind a core, its own controllers do the rest.
-    let runs = |name: &&&'static str| config.core_backend.is_none() || **name == NAMESPACE;
-    config.controllers.iter().filter(runs).map(start).collect()
+    let runs = |name: &&'static str| config.core_backend.is_none() || *name == NAMESPACE;
+    let names: Vec<&'static str> = config.controllers.iter().copied().filter(runs).collect();
+    let Some(election) = config.election.clone().filter(|_| !names.is_empty()) else {
+        return acted.start(&names, &drain.subscribe());
+    };
+    let context = acted.context(&drain.subscribe());
+    let start = move |drain| acted.start(&names, &drain);
+    vec![task::spawn(
+        "leader-election",
+        election::run(context, election, identity(entropy), start),
+    )]
+}
+
+impl Acted {
+    fn start(&self, names: &[&'static str], drain: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
+        names
+            .iter()
+            .map(|name| self.start_one(name, self.context(drain)))
+            .collect()
+    }
+
+    fn start_one(&self, name: &str, context: Context) -> JoinHandle<()> {
+        match name {
+            NAMESPACE => {
+                let remote = Arc::new(GatewayContent::new(self.gateway.clone()));
+                task::spawn(NAMESPACE, namespace::run(context, remote))
+            }
+            GARBAGE_COLLECTOR => {
+                let remote = Arc::new(GatewayRemoteObjects::new(self.gateway.clone()));
+                task::spawn(GARBAGE_COLLECTOR, garbage::run(context, remote))
+            }
+            SERVICE_ACCOUNT => {
+                let wanted = every_namespace::default_service_account();
+                task::spawn(SERVICE_ACCOUNT, every_namespace::run(context, wanted))
+            }
+            ROOT_CA => {
+                let wanted = every_namespace::root_ca(&self.root_ca_pem);
+                task::spawn(ROOT_CA, every_namespace::run(context, wanted))
+            }
+            CLUSTER_ROLES => task::spawn(CLUSTER_ROLES, cluster_roles::run(context)),
+            _ => task::spawn(RESOURCE_QUOTA, quota::run(context)),
+        }
+    }
+
+    fn context(&self, drain: &watch::Receiver<bool>) -> Context {
+        Context {
+            // COMPAT: managed fields name whom clients know to do this.
+            client: Client::new(self.engine.clone(), "kube-controller-manager"),
+            router: self.routes.own(),
+            routes: self.routes.changes(),
+            drain: drain.clone(),
+            clock: self.clock.clone(),
+        }
+    }
+}
+
+/// Of this process: where it runs, and something that no other process has.
+fn identity(entropy: &dyn Entropy) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}_{:016x}{:016x}", host.trim(), entropy.bits(), entropy.bits())
 }
 
 #[cfg(test)]

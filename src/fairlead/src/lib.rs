@@ -3,7 +3,7 @@
 //! - [`flags`]: raw text. [`config`]: what it means, checked. [`compose`]: from there to a running server.
 //! - [`identity`], [`pki`], [`kubeconfig`]: certificates and keys. [`access`]: who may do what. [`admission`]: what may be written.
 //! - [`store`]: where objects are stored; [`encryption`]: how they lie there. [`caches`], [`objects`]: stored objects
-//!   for everyone who reads them. [`allocation`]: who has which service address. [`bootstrap`], [`authentication_info`]: those every server has.
+//!   for everyone who reads them. [`allocation`]: who has which service address. [`bootstrap`], [`authentication_info`], [`endpoints`]: those every server has.
 //! - [`routes`], [`custom`], [`aggregation`], [`conflicts`]: what is served, by whom. [`controllers`],
 //!   [`remote_content`], [`remote_objects`]: the loops beside it.
 //! - [`core_backend`], [`core_access`]: this server in front of another one.
@@ -27,6 +27,7 @@ pub mod core_access;
 pub mod core_backend;
 pub mod custom;
 pub mod encryption;
+pub mod endpoints;
 pub mod entropy;
 pub mod files;
 pub mod flags;

@@ -5,7 +5,7 @@
 // PERFORMANCE: per-request path
 
 use crate::definition::{Conversion, ResourceDefinition};
-use crate::storage_codec;
+use crate::{storage_codec, typed};
 use fairlead_api::{GroupVersionKind, Node, json};
 use fairlead_codec::protobuf::{Protobuf, envelope};
 use fairlead_schema::{self as schema, TypeId, TypeRef, Types};
@@ -77,6 +77,9 @@ pub fn read<'a>(definition: &ResourceDefinition, value: &'a [u8]) -> Result<Cow<
         false => json::parse(value).map_err(|error| error.to_string())?,
     };
     at_rest.convert(definition, &mut object);
+    // COMPAT: as upstream, defaults are those of whoever reads: others may have written what is younger than they are, or
+    // leave to readers what they do not store.
+    typed::default(&mut object, definition);
     Ok(Cow::Owned(storage_codec::encode(&object)))
 }
 

@@ -133,8 +133,10 @@ pub async fn nodes_to_request(definition: &ResourceDefinition, mut nodes: Vec<No
     }
     for node in &mut nodes {
         node.set("apiVersion", version.as_str());
-        if definition.is_custom() {
-            typed::prune(node, definition);
+        match definition.is_custom() {
+            true => typed::prune(node, definition),
+            // What the stored version leaves out when it is zero may be what this one always shows.
+            false => typed::complete(node, definition),
         }
     }
     Ok(nodes)

@@ -123,6 +123,10 @@ impl Writer {
         self.buffer.len() - self.start
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     pub fn bytes(&mut self, bytes: &[u8]) {
         self.room(bytes.len());
         self.start -= bytes.len();

@@ -198,5 +198,12 @@ pub static FLAGS: &[Flag] = &[
     flag("aggregated-discovery", Kind::Text, "Upstream", Effect::Acts, "What discovery shows of aggregated API servers that do not answer: Upstream, that they are stale, or LastKnown, their kinds as they were."),
     flag("ready-file", Kind::Text, "", Effect::Acts, "A file that is written when the server is ready."),
     flag("core-backend", Kind::Text, "", Effect::Acts, "Kubeconfig of a Kubernetes API server to stand in front of: its groups are proxied in the caller's name, CRDs and extension APIs of this server are added."),
+    flag("leader-elect", Kind::Bool, "true", Effect::Acts, "Whether the built-in loops run on one of several servers only; servers with a store of their own run them in any case."),
+    flag("leader-elect-lease-duration", Kind::Duration, "15s", Effect::Acts, "How long after its last renewal the leader's Lease is anybody's."),
+    flag("leader-elect-renew-deadline", Kind::Duration, "10s", Effect::Acts, "How long the leader goes on trying to renew its Lease before it stops its loops."),
+    flag("leader-elect-resource-lock", Kind::Text, "leases", Effect::Acts, "What is held by the leader: leases."),
+    flag("leader-elect-resource-name", Kind::Text, "fairlead-controllers", Effect::Acts, "The name of the leader's Lease."),
+    flag("leader-elect-resource-namespace", Kind::Text, "kube-system", Effect::Acts, "The namespace of the leader's Lease."),
+    flag("leader-elect-retry-period", Kind::Duration, "2s", Effect::Acts, "Between two tries to take or to renew the leader's Lease."),
     flag("controllers", Kind::List, "*", Effect::Acts, "Which built-in loops run: * for all, -name leaves one out, empty for none."),
 ];
