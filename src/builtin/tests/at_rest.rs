@@ -80,6 +80,7 @@ fn every_stored_kind_survives_a_rest() {
             node!({"metadata": {"name": "x", "resourceVersion": "7", "creationTimestamp": "2026-01-02T03:04:05Z"}});
         object.set("kind", stored.kind.as_str());
         object.set("apiVersion", stored.group_version().to_string());
+        definition.hooks.default(&mut object);
         let value = at_rest::write(definition, object.clone());
         let json = matches!(
             definition.group.as_str(),
@@ -91,6 +92,15 @@ fn every_stored_kind_survives_a_rest() {
             assert_eq!(back.get(member), object.get(member), "{stored:?}");
         }
     }
+}
+
+#[test]
+fn readers_fill_in_what_is_not_stored() {
+    let claims = definition("", "v1", "persistentvolumeclaims");
+    let object = node!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "x"}});
+    let back = read(&claims, &at_rest::write(&claims, object));
+    assert_eq!(back.str_at(&["status", "phase"]), "Pending");
+    assert_eq!(back.str_at(&["spec", "volumeMode"]), "Filesystem");
 }
 
 #[test]

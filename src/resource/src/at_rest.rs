@@ -77,9 +77,10 @@ pub fn read<'a>(definition: &ResourceDefinition, value: &'a [u8]) -> Result<Cow<
         false => json::parse(value).map_err(|error| error.to_string())?,
     };
     at_rest.convert(definition, &mut object);
-    // COMPAT: as upstream, defaults are those of whoever reads: others may have written what is younger than they are, or
-    // leave to readers what they do not store.
-    typed::default(&mut object, definition);
+    if value.starts_with(envelope::MAGIC) {
+        // COMPAT: as upstream, defaults are those of whoever reads: some are younger than what is stored, some never stored.
+        typed::default(&mut object, definition);
+    }
     Ok(Cow::Owned(storage_codec::encode(&object)))
 }
 
