@@ -52,6 +52,15 @@ pub struct Reinvocation {
     pub again: Vec<(String, usize)>,
     /// The object as the webhooks left it, where one of them wants to know whether that stayed so.
     pub left: Option<Box<Node>>,
+    pub policies: PolicyRounds,
+}
+
+/// The same of policies, by policy, binding and parameter.
+#[derive(Clone, Debug, Default)]
+pub struct PolicyRounds {
+    pub called: Vec<String>,
+    pub again: Vec<String>,
+    pub left: Option<Box<Node>>,
 }
 
 impl Operation {

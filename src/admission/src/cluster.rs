@@ -120,6 +120,18 @@ pub trait Versions: Send + Sync {
     /// Go's words for what cannot be read.
     fn reread(&self, object: &mut Node, resource: &GroupVersionResource, kind: &GroupVersionKind)
     -> Result<(), String>;
+
+    /// An object with an apply configuration merged into it.
+    ///
+    /// # Errors
+    /// What structured-merge-diff says.
+    fn configure(
+        &self,
+        object: &Node,
+        config: &Node,
+        resource: &GroupVersionResource,
+        kind: &GroupVersionKind,
+    ) -> Result<Node, String>;
 }
 
 /// Asks the authorizer.

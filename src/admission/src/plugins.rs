@@ -97,7 +97,7 @@ plugins! {
     "NodeDeclaredFeatureValidator" on node_declared_feature_validator::NodeDeclaredFeatureValidator;
     "JobValidation" on;
     "PodResizeValidator" on pod_resize_validator::PodResizeValidator;
-    "MutatingAdmissionPolicy" on;
+    "MutatingAdmissionPolicy" on mutating_admission_policy::MutatingAdmissionPolicy;
     "MutatingAdmissionWebhook" on mutating_admission_webhook::MutatingAdmissionWebhook;
     "ValidatingAdmissionPolicy" on validating_admission_policy::ValidatingAdmissionPolicy;
     "ValidatingAdmissionWebhook" on validating_admission_webhook::ValidatingAdmissionWebhook;

@@ -5,6 +5,7 @@
 // PERFORMANCE: per-request path
 
 pub mod matching;
+pub mod mutating;
 pub mod params;
 pub mod set;
 pub mod validating;

@@ -192,6 +192,18 @@ impl Versions for Fake {
     fn reread(&self, _: &mut Node, _: &GroupVersionResource, _: &GroupVersionKind) -> Result<(), String> {
         Ok(())
     }
+
+    fn configure(
+        &self,
+        object: &Node,
+        config: &Node,
+        _: &GroupVersionResource,
+        _: &GroupVersionKind,
+    ) -> Result<Node, String> {
+        let mut merged = object.clone();
+        fairlead_patch::merge_patch::apply(&mut merged, config);
+        Ok(merged)
+    }
 }
 
 /// A create of a core object in namespace `ns`, by nobody in particular.

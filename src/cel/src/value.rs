@@ -4,6 +4,7 @@
 mod convert;
 mod extension;
 mod json;
+mod native;
 mod order;
 mod text;
 

@@ -278,6 +278,19 @@ impl Versions for RoutedVersions {
             None => Ok(()),
         }
     }
+
+    fn configure(
+        &self,
+        object: &Node,
+        config: &Node,
+        resource: &GroupVersionResource,
+        kind: &GroupVersionKind,
+    ) -> Result<Node, String> {
+        match self.definition(resource) {
+            Some(definition) => versions::configure(object, config, &definition, kind),
+            None => Err(format!("no schema is known of {}", kind.kind)),
+        }
+    }
 }
 
 struct AuthorizerPermissions(Arc<dyn Authorizer>);

@@ -21,6 +21,11 @@ pub enum PatchError {
 }
 
 impl PatchError {
+    /// Whether what the patch tests for is not so.
+    pub fn is_failed_test(&self) -> bool {
+        matches!(self, PatchError::DoesNotApply(text) if text.ends_with(": test failed"))
+    }
+
     /// The answer to a PATCH request.
     pub fn to_status(&self) -> Status {
         match self {

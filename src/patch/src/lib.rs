@@ -1,6 +1,7 @@
 //! How objects change: the patch formats, and server-side apply with its record of who owns which field.
 //!
 //! - [`json_patch`], [`merge_patch`], [`strategic`]: the three patch formats, in place on a [`fairlead_api::Node`].
+//! - [`configuration`]: apply without owners, for policies.
 //! - [`fields`]: sets of field paths, as `fieldsV1` holds them.
 //! - [`apply`]: server-side apply, and the bookkeeping of `metadata.managedFields` for every other write.
 //! - [`go_text`]: values as Go prints them, for messages.
@@ -9,6 +10,7 @@
 //! evanphx/json-patch v4. Related: `fairlead-schema` says what types a list or map has; `fairlead-resource` calls in here.
 
 pub mod apply;
+pub mod configuration;
 pub mod fields;
 pub mod go_text;
 pub mod json_patch;

@@ -5,6 +5,7 @@ use crate::definition::{Conversion, ResourceDefinition};
 use crate::{convert, typed};
 use fairlead_api::field::go_quote;
 use fairlead_api::{GroupVersionKind, Node, Status, StatusResult};
+use fairlead_patch::configuration;
 use fairlead_schema as schema;
 
 /// An object of `from`'s version in `to`'s.
@@ -59,13 +60,37 @@ pub fn reread(object: &mut Node, definition: &ResourceDefinition, kind: &GroupVe
         typed::default(object, definition);
         return Ok(());
     }
-    let subresource = definition
-        .subresources
-        .iter()
-        .find(|subresource| subresource.kind == *kind);
-    if let Some(schema) = subresource.and_then(|subresource| subresource.schema.as_ref()) {
+    if let Some(schema) = subresource_schema(definition, kind) {
         typed::decode(object, schema, false, None)?;
         schema::set_defaults(object, schema.root());
     }
     Ok(())
+}
+
+/// `object` with an apply configuration merged into it. `kind` is the resource's, or the one of a subresource.
+///
+/// # Errors
+/// What structured-merge-diff says.
+pub fn configure(
+    object: &Node,
+    config: &Node,
+    definition: &ResourceDefinition,
+    kind: &GroupVersionKind,
+) -> Result<Node, String> {
+    let schema = match *kind == definition.gvk() {
+        true => Some(&definition.schema),
+        false => subresource_schema(definition, kind),
+    };
+    match schema {
+        Some(schema) => configuration::apply(object, config, schema.root()),
+        None => Err(format!("no schema is known of {}", kind.kind)),
+    }
+}
+
+fn subresource_schema<'d>(definition: &'d ResourceDefinition, kind: &GroupVersionKind) -> Option<&'d schema::Schema> {
+    let mut subresources = definition.subresources.iter();
+    subresources
+        .find(|subresource| subresource.kind == *kind)?
+        .schema
+        .as_ref()
 }
