@@ -146,7 +146,7 @@ async fn invoke<'s>(
         rounds.policies.again.append(&mut rounds.policies.called);
         rounds.wanted = true;
     }
-    let watched = !rounds.second && !(rounds.policies.called.is_empty() && rounds.policies.again.is_empty());
+    let watched = !rounds.second;
     rounds.policies.left = watched.then(|| Box::new(attributes.object.clone()));
     Ok(())
 }

@@ -126,7 +126,8 @@ fn operation(made: &Value) -> Result<Node, String> {
         return Err("type mismatch: JSONPatchType.expression should evaluate to array of JSONPatch".into());
     };
     let mut operation = Node::map();
-    (operation.set("op", ""), operation.set("path", ""));
+    operation.set("op", "");
+    operation.set("path", "");
     for (name, value) in &of.fields {
         if name == "value" {
             well_named(value)?;
