@@ -58,6 +58,8 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
     let Some(stream) = faults.accept(stream).await else {
         return;
     };
+    // An answer's head and body are two writes: the second shall not wait until the first was acknowledged.
+    drop(stream.set_nodelay(true));
     let Ok(stream) = TlsAcceptor::from(faults.tls(&shared.options.tls)).accept(stream).await else {
         return;
     };

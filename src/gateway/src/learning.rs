@@ -7,19 +7,21 @@
 
 use crate::apiservice::Remote;
 use crate::backend::Backend;
-use crate::discovery::{RemoteGroup, RemoteGroups};
+use crate::discovery::{Dialect, Freshness, RemoteGroup, RemoteGroups};
 use crate::metrics::Metrics;
 use crate::pace::Pace;
 use arc_swap::ArcSwap;
 use compact_str::CompactString;
-use fairlead_api::Clock;
+use fairlead_api::{Clock, Timestamp};
 use fairlead_telemetry::task::spawn;
 use source::Source;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 mod source;
 
@@ -34,7 +36,12 @@ pub struct Learning {
     changed: watch::Sender<u64>,
     /// How many places are asked.
     sources: AtomicUsize,
+    epoch: Instant,
 }
+
+/// Who is asked again after a while is asked together with others: a process that wakes up for each of them does little
+/// else.
+const TICK: Duration = Duration::from_millis(50);
 
 /// What APIServices have in common whose backends answer the same.
 #[derive(PartialEq, Eq, Hash)]
@@ -87,6 +94,7 @@ impl Learning {
             groups: ArcSwap::default(),
             changed: watch::Sender::new(0),
             sources: AtomicUsize::new(0),
+            epoch: Instant::now(),
         }
     }
 
@@ -150,6 +158,35 @@ impl Learning {
             shown: backend.policy().discovery,
             ..known
         }
+    }
+
+    /// When a pause from now on is over, at the latest.
+    fn due(&self, pause: Duration) -> Instant {
+        let now = Instant::now();
+        if pause < TICK * 2 {
+            return now + pause;
+        }
+        let ticks = (now + pause).duration_since(self.epoch).as_micros() / TICK.as_micros();
+        self.epoch + TICK * u32::try_from(ticks).unwrap_or(u32::MAX)
+    }
+
+    /// Whether all that is known of these is what they have just confirmed; if so, that is noted.
+    fn is_confirmed(&self, backends: &[Arc<Backend>], now: Timestamp) -> bool {
+        let groups = self.groups.load();
+        let known = |backend: &Arc<Backend>| {
+            let known = groups.get(&backend.api_service.name)?;
+            let current = known.dialect == Dialect::Aggregated
+                && known.freshness == Freshness::Current
+                && known.problem.is_none()
+                && known.shown == backend.policy().discovery
+                && known.group_version == backend.api_service.group_version;
+            current.then(|| known.clone())
+        };
+        let Some(known) = backends.iter().map(known).collect::<Option<Vec<_>>>() else {
+            return false;
+        };
+        known.iter().for_each(|known| known.learnt.now(now));
+        true
     }
 
     /// Takes over what was learnt; tells everybody where it shows.

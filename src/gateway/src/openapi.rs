@@ -79,9 +79,12 @@ static READING: Semaphore = Semaphore::const_new(1);
 
 impl OpenApi {
     pub fn same(&self, other: &OpenApi) -> bool {
-        let hash = |known: &Option<Known>| known.as_ref().map(|k| (k.document.hash.clone(), k.origin));
-        hash(&self.v2) == hash(&other.v2)
-            && hash(&self.v3) == hash(&other.v3)
+        let same = |a: &Option<Known>, b: &Option<Known>| match (a, b) {
+            (Some(a), Some(b)) => a.origin == b.origin && a.document.hash == b.document.hash,
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        same(&self.v2, &other.v2)
+            && same(&self.v3, &other.v3)
             && self.problems == other.problems
             && self.v3_url == other.v3_url
     }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::sleep_until;
 
 mod openapis;
 
@@ -97,7 +97,7 @@ impl Source {
                     return std::future::pending().await;
                 }
                 let pause = self.round(&up).await;
-                sleep(pause).await;
+                sleep_until(self.learning.due(pause)).await;
                 true
             };
             // A question that is under way to a place that has died may never be answered.
@@ -206,6 +206,9 @@ impl Source {
                 answer
             }
         };
+        if matches!(answer, Everything::Unchanged) && self.learning.is_confirmed(up, now) {
+            return Ok((0, Vec::new()));
+        }
         let claims = match &answer {
             Everything::Document(document) => claims(document, &self.members.borrow()),
             _ => Arc::default(),
@@ -258,9 +261,8 @@ impl Source {
         }
         let news = learnt.iter().any(|group| {
             let known = self.learning.groups();
-            known
-                .get(&group.api_service)
-                .is_none_or(|known| known.resources != group.resources)
+            let known = known.get(&group.api_service);
+            known.is_none_or(|known| !Arc::ptr_eq(&known.resources, &group.resources))
         });
         if news {
             self.openapis.expect_news();

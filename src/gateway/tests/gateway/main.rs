@@ -3,11 +3,13 @@
 
 mod availability;
 mod common;
+mod core;
 mod dying;
 mod learning;
 mod policies;
 mod proxying;
 mod recorded;
+mod resting;
 mod security;
 mod upgrades;
 mod webhooks;

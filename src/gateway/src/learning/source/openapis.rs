@@ -9,6 +9,7 @@ use crate::pool::{Pool, SendError};
 use compact_str::CompactString;
 use fairlead_api::{GroupVersion, Node, json};
 use futures_util::{StreamExt, stream};
+use http::StatusCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -22,6 +23,8 @@ pub(super) struct OpenApis {
     v2_due: Option<Instant>,
     /// Something else has changed: v2 may have, too, now or a moment later.
     news: u8,
+    /// Everything that could be made of what was learnt has been made.
+    settled: bool,
     /// Documents that the index says are new, by APIService.
     pending: Vec<(CompactString, String)>,
 }
@@ -72,6 +75,12 @@ impl OpenApis {
     /// Asks for what may have changed. Answers how much had to be read that did not tell whether it is new.
     pub(super) async fn round(&mut self, learning: &Learning, pool: &Pool, up: &[Arc<Backend>], index: Index) -> usize {
         let began = Instant::now();
+        if self.settled && self.is_at_rest(&index, began) {
+            let now = learning.clock.now();
+            up.iter()
+                .for_each(|backend| learning.metrics.openapi_confirmed(backend.name(), now));
+            return 0;
+        }
         let mut members: Vec<Member> = up.iter().map(|backend| Member::new(learning.known(backend))).collect();
         let has_index = index.is_none_or(|index| self.look_at_index(index, &mut members));
         self.learn_v3(pool, &mut members).await;
@@ -85,6 +94,7 @@ impl OpenApis {
         }
         // Before all is known that the backend has, nothing is made of one half of it.
         let derives = self.pending.is_empty() && self.v2_due.is_some();
+        self.settled = derives;
         let mut learnt = Vec::new();
         for member in members {
             let name = member.known.api_service.clone();
@@ -100,6 +110,13 @@ impl OpenApis {
         }
         learning.show(learnt);
         read
+    }
+
+    /// Whether the index is as it was, and nothing else is to be asked for.
+    fn is_at_rest(&self, index: &Index, now: Instant) -> bool {
+        let same = matches!(index, Some(Ok(fetched)) if fetched.status == StatusCode::NOT_MODIFIED);
+        let waits = self.news == 0 && self.v2_due.is_some_and(|due| due > now);
+        same && self.index.is_something() && waits
     }
 
     /// Notes which documents the index says are new. Answers whether there is an index.
