@@ -1,7 +1,8 @@
-//! The load generator's parts: a client for any API server, closed loops, watch fan-out, process usage.
+//! The load generator's parts: a client for any API server, closed and open loops, watch fan-out, process usage.
 
 pub mod client;
 pub mod load;
+pub mod paced;
 pub mod process;
 pub mod report;
 pub mod scenario;
@@ -16,4 +17,6 @@ pub struct Settings {
     pub processes: Vec<process::Process>,
     pub namespace: String,
     pub proxied_path: Option<String>,
+    /// Requests a second of the open loop.
+    pub rate: u32,
 }

@@ -1,6 +1,6 @@
 //! `fairlead-bench`: measures an API server from outside.
 //!
-//! Each scenario prepares its objects, runs a bounded closed loop (or a paced writer with watchers) and reports
+//! Each scenario prepares its objects, runs a bounded closed loop (or an open one, or a paced writer with watchers) and reports
 //! throughput, latency percentiles, and CPU time and memory of the processes it was told to observe.
 
 use anyhow::{Context, Result};
@@ -31,6 +31,10 @@ fn main() -> Result<()> {
         processes,
         namespace: text("namespace").unwrap_or_default(),
         proxied_path: text("proxied-path"),
+        rate: text("rate")
+            .unwrap_or_default()
+            .parse()
+            .context("--rate is not a whole number")?,
     };
     let names: Vec<String> = matches
         .get_many::<String>("scenario")
@@ -60,8 +64,9 @@ fn command() -> Command {
         .arg(option("pid", "process to observe, as NAME=PID; repeatable").action(ArgAction::Append))
         .arg(option(
             "proxied-path",
-            "path of an object behind the aggregation layer, for the scenario proxied",
+            "path of an object behind the aggregation layer, for the proxied scenarios",
         ))
+        .arg(option("rate", "requests a second of the scenario proxied-paced").default_value("1000"))
         .arg(option("json", "write the results to this file"))
         .arg(option("http1", "speak HTTP/1.1").action(ArgAction::SetTrue))
         .arg(

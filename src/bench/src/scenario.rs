@@ -3,13 +3,14 @@
 use crate::Settings;
 use crate::client::Call;
 use crate::load::{Shape, closed_loop};
+use crate::paced::open_loop;
 use crate::report::Row;
 use crate::watch;
 use anyhow::{Result, bail};
 use http::Method;
 
-/// In the order they run by default; `proxied` needs `--proxied-path`.
-pub const NAMES: [&str; 25] = [
+/// In the order they run by default; those of what is proxied need `--proxied-path`.
+pub const NAMES: [&str; 26] = [
     "get",
     "get-one",
     "list-1000",
@@ -35,6 +36,7 @@ pub const NAMES: [&str; 25] = [
     "watch-idle-10000",
     "proxied",
     "proxied-one",
+    "proxied-paced",
 ];
 
 const ONE: Shape = Shape {
@@ -174,18 +176,16 @@ async fn run(settings: &Settings, name: &str) -> Result<Row> {
         "watch-5000" => watch::fan_out(settings, name, fan_out(5000, 50, 10)).await,
         "watch-names-5000" => watch::fan_out(settings, name, of_names(fan_out(5000, 50, 500))).await,
         "watch-idle-10000" => watch::fan_out(settings, name, of_names(fan_out(10_000, 100, 10))).await,
-        "proxied" | "proxied-one" => {
+        "proxied" | "proxied-one" | "proxied-paced" => {
             let Some(path) = settings.proxied_path.clone() else {
                 bail!("the scenario {name} needs --proxied-path")
             };
-            closed_loop(
-                settings,
-                name,
-                if name == "proxied" { FOUR } else { ONE },
-                &[200],
-                move |_| Call::get(path.clone()),
-            )
-            .await
+            let make = move |_| Call::get(path.clone());
+            match name {
+                "proxied" => closed_loop(settings, name, FOUR, &[200], make).await,
+                "proxied-one" => closed_loop(settings, name, ONE, &[200], make).await,
+                _ => open_loop(settings, name, settings.rate, &[200], make).await,
+            }
         }
         other => bail!("there is no scenario {other}"),
     }

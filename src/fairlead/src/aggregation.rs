@@ -14,15 +14,20 @@ use fairlead_gateway::objects::{
     API_SERVICES, ApiServices, BACKEND_POLICIES, BackendPolicies, ENDPOINT_SLICES, ObjectSource, Resource,
     SERVICE_NAME_LABEL,
 };
+use fairlead_gateway::proxy::NotAsked;
 use fairlead_gateway::{Gateway, RequestContext};
 use fairlead_resource::{Client, ResourceDefinition};
+use fairlead_server::endpoints::{count_abort, count_proxy_termination};
 use fairlead_server::measured;
+use fairlead_server::metrics::Metrics;
 use fairlead_server::remote::Remote;
 use fairlead_server::request::Identified;
-use fairlead_server::{Body, Response};
+use fairlead_server::{Body, RequestInfo, Response};
 use fairlead_storage::{CacheEvent, Cached, WatchScope};
 use fairlead_telemetry::task;
 use futures_util::future::BoxFuture;
+use http::Method;
+use http_body_util::BodyExt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -184,13 +189,14 @@ impl ApiServices for EngineApiServices {
 pub struct GatewayRemote {
     pub gateway: Gateway,
     pub clock: Arc<dyn Clock>,
+    pub metrics: Metrics,
     /// What this server stands in front of, if anything.
     pub core: Option<Core>,
 }
 
 impl Remote for GatewayRemote {
     fn proxy(&self, request: Identified, backend: Arc<RemoteGroupVersion>) -> BoxFuture<'static, Response> {
-        let (gateway, core) = (self.gateway.clone(), self.core.clone());
+        let (gateway, core, metrics) = (self.gateway.clone(), self.core.clone(), self.metrics.clone());
         Box::pin(async move {
             if backend.from_memory() {
                 return remembered(&request, &backend);
@@ -204,20 +210,38 @@ impl Remote for GatewayRemote {
                 client: Some(known.connection.peer.ip()),
                 audit_id: &known.audit_id,
             };
+            let method = known.parts.method.clone();
             let request = http::Request::from_parts(known.parts, known.payload);
-            if let Some(core) = core.filter(|_| backend.api_service == CORE) {
-                let gv = (backend.group.as_str(), backend.version.as_str());
-                return core.proxy(request, &user, &context, gv).await.map(Body::other);
+            let response = match core.filter(|_| backend.api_service == CORE) {
+                Some(core) => {
+                    let gv = (backend.group.as_str(), backend.version.as_str());
+                    core.proxy(request, &user, &context, gv).await
+                }
+                None => {
+                    let response = gateway.proxy(&backend.api_service, request, &user, &context).await;
+                    response.unwrap_or_else(fairlead_gateway::proxy::unavailable)
+                }
+            };
+            if response.extensions().get::<NotAsked>().is_some() {
+                count_proxy_termination(&metrics, &known.info, &method, response.status().as_u16());
             }
-            match gateway.proxy(&backend.api_service, request, &user, &context).await {
-                Some(response) => response.map(Body::other),
-                None => fairlead_gateway::proxy::unavailable().map(Body::other),
-            }
+            response.map(|body| passed_on(body, metrics, known.info, method))
         })
     }
 
     fn report(&self, snapshot: &RoutingSnapshot, components: &dyn Components) -> Option<Node> {
         Some(report::report(snapshot, components, self.clock.now()))
+    }
+}
+
+/// What has come whole needs nobody to wait for the rest of it; what has not may break off.
+fn passed_on(body: fairlead_gateway::Body, metrics: Metrics, info: RequestInfo, method: Method) -> Body {
+    match body.into_whole() {
+        Ok(bytes) => Body::full(bytes),
+        Err(body) => Body::other(body.map_err(move |error| {
+            count_abort(&metrics, &info, &method);
+            error
+        })),
     }
 }
 

@@ -282,6 +282,7 @@ pub async fn start(config: Config) -> Result<Running> {
         remote: Arc::new(GatewayRemote {
             gateway,
             clock: clock.clone(),
+            metrics: Metrics::register(&families).of(routes.router()),
             core: behind,
         }),
         protobuf: kinds.0.protobuf.clone(),

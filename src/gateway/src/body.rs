@@ -6,7 +6,7 @@ use flate2::write::GzDecoder;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use std::io::Write;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,13 +15,19 @@ use std::task::{Context, Poll, ready};
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What goes to clients.
-pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+pub struct Body(Kind);
+
+enum Kind {
+    /// All of it is here. Its length is told only if the backend told it.
+    Whole { bytes: Bytes, has_length: bool },
+    Coming(UnsyncBoxBody<Bytes, BoxError>),
+}
 
 /// Request bodies up to this size are kept until their request is answered, so that it can be sent again.
 const REPLAY_LIMIT: usize = 64 << 10;
 
 pub fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+    Body::whole(bytes.into(), true)
 }
 
 /// All of a body, if it is not longer than `limit`.
@@ -58,6 +64,73 @@ pub struct Attempt {
     sent_trailers: bool,
 }
 
+// === impl Body ===
+
+impl Body {
+    pub fn new<B>(body: B) -> Body
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Body(Kind::Coming(body.map_err(Into::into).boxed_unsync()))
+    }
+
+    /// All of a body; `has_length` where its length may be told to clients.
+    pub fn whole(bytes: Bytes, has_length: bool) -> Body {
+        Body(Kind::Whole { bytes, has_length })
+    }
+
+    /// All of it with its length, if that is so.
+    ///
+    /// # Errors
+    /// The body as it was.
+    pub fn into_whole(self) -> Result<Bytes, Body> {
+        match self.0 {
+            Kind::Whole {
+                bytes,
+                has_length: true,
+            } => Ok(bytes),
+            kind => Err(Body(kind)),
+        }
+    }
+
+    /// Whether nothing more has to come for it.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.0, Kind::Whole { .. })
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.0 {
+            Kind::Whole { bytes, .. } if bytes.is_empty() => Poll::Ready(None),
+            Kind::Whole { bytes, .. } => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Kind::Coming(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Whole { bytes, .. } => bytes.is_empty(),
+            Kind::Coming(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Whole {
+                bytes,
+                has_length: true,
+            } => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Whole { .. } => SizeHint::default(),
+            Kind::Coming(body) => body.size_hint(),
+        }
+    }
+}
+
 // === impl Replay ===
 
 impl Replay {
@@ -69,9 +142,8 @@ impl Replay {
         if body.is_end_stream() {
             return Replay(None);
         }
-        let rest = body.map_err(Into::into).boxed_unsync();
         let source = Source {
-            rest,
+            rest: Body::new(body),
             chunks: Vec::new(),
             kept: 0,
             trailers: None,
@@ -294,7 +366,7 @@ mod tests {
             .iter()
             .map(|p| Ok(Frame::data(Bytes::copy_from_slice(p.as_bytes()))))
             .collect();
-        StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync()
+        Body::new(StreamBody::new(futures_util::stream::iter(frames)))
     }
 
     async fn text(body: impl HttpBody<Data = Bytes, Error = BoxError>) -> String {
@@ -339,7 +411,7 @@ mod tests {
             Ok(Frame::data(first.clone().into())),
             Ok(Frame::data(Bytes::copy_from_slice(&all[first.len()..]))),
         ];
-        let mut body = Gunzip::new(StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync());
+        let mut body = Gunzip::new(Body::new(StreamBody::new(futures_util::stream::iter(frames))));
         let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
         assert_eq!(frame, "hello ");
         assert_eq!(text(body).await, "world");

@@ -1,21 +1,24 @@
 //! One address of a backend: its connections, its load and its health.
 // PERFORMANCE: per-request path
 
-use crate::body::Attempt;
+use crate::body::{Attempt, Body, Guarded};
 use crate::connect::{ConnectError, Connector};
+use crate::lost::{self, Lost};
 use crate::metrics::{BackendMetrics, EndpointMetrics};
 use crate::outlier::Health;
-use crate::patient::PatientTimer;
 use crate::resolve::Target;
 use fairlead_telemetry::task::spawn;
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use http::uri::Authority;
+use http::{HeaderValue, Request, Response};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
+
+pub mod http2;
+mod keepalive;
 
 /// Bounds and times of a pool. The defaults notice a dead connection within a second.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +55,8 @@ pub struct Endpoint {
     pub target: Target,
     /// Host and port, as in the `Host` header.
     pub authority: String,
+    pub host: Option<HeaderValue>,
+    pub uri_authority: Option<Authority>,
     pub metrics: EndpointMetrics,
     connections: Mutex<Connections>,
     /// Held while the first connection is made, so that a burst makes one and not hundreds.
@@ -66,21 +71,11 @@ pub struct Endpoint {
 
 #[derive(Default)]
 struct Connections {
-    http2: Vec<Http2>,
+    http2: Vec<http2::Connection>,
     http1: Vec<(http1::SendRequest<Attempt>, Instant)>,
     /// What the backend chose last.
     speaks_http1: bool,
 }
-
-struct Http2 {
-    sender: http2::SendRequest<Attempt>,
-    streams: Arc<AtomicUsize>,
-    /// How many streams the backend allows at once.
-    allowed: Arc<AtomicUsize>,
-}
-
-/// Until the backend says how many streams it allows.
-const INITIAL_STREAMS: usize = 100;
 
 /// A connection, for one request.
 pub struct Lease {
@@ -91,19 +86,17 @@ pub struct Lease {
 
 enum Sender {
     Http1(http1::SendRequest<Attempt>),
-    Http2(http2::SendRequest<Attempt>, Stream),
+    Http2(http2::Lease),
 }
 
 /// Counts as a request under way until it is dropped.
 pub struct Load(Arc<Endpoint>);
 
-struct Stream(Arc<AtomicUsize>);
-
 /// Gives an HTTP/1.1 connection back when its answer has been read, and ends the request's share of the load.
 pub struct Release {
     endpoint: Arc<Endpoint>,
     http1: Option<http1::SendRequest<Attempt>>,
-    _stream: Option<Stream>,
+    _stream: Option<http2::Stream>,
     _load: Load,
     max_idle: usize,
 }
@@ -113,6 +106,8 @@ impl Endpoint {
         let authority = target.to_string();
         Endpoint {
             metrics: metrics.endpoint(&authority),
+            host: HeaderValue::from_str(&authority).ok(),
+            uri_authority: authority.parse().ok(),
             authority,
             target,
             connections: Mutex::default(),
@@ -170,38 +165,25 @@ impl Endpoint {
     async fn dial(&self, connector: &Connector, tuning: &Tuning) -> Result<Lease, ConnectError> {
         let stream = connector.connect(&self.target, tuning).await?;
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        let refused = |error: hyper::Error| ConnectError::plain(crate::pool::hyper_text(&error));
         if is_http2 {
-            let mut builder = http2::Builder::new(TokioExecutor::new());
-            builder
-                .timer(PatientTimer)
-                .keep_alive_interval(tuning.ping_interval)
-                .keep_alive_timeout(tuning.ping_timeout)
-                .initial_stream_window_size(1 << 20)
-                .initial_connection_window_size(16 << 20)
-                .max_header_list_size(1 << 20);
-            let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(refused)?;
-            let allowed = Arc::new(AtomicUsize::new(INITIAL_STREAMS));
-            let (limit, open) = (allowed.clone(), self.metrics.connection());
+            let refused = |error| ConnectError::plain(lost::http2_text(&error));
+            let (connection, driving) = http2::Connection::open(stream, tuning).await.map_err(refused)?;
+            let open = self.metrics.connection();
             // The connection ends by itself, when its last sender is dropped or its peer is gone.
             drop(spawn("backend connection", async move {
-                drive(connection, limit).await;
+                driving.await;
                 drop(open);
             }));
-            let streams = Arc::new(AtomicUsize::new(0));
             let lease = Lease {
-                sender: Sender::Http2(sender.clone(), Stream::new(&streams)),
+                sender: Sender::Http2(connection.lease()),
                 reused: false,
             };
             let mut connections = self.lock();
             connections.speaks_http1 = false;
-            connections.http2.push(Http2 {
-                sender,
-                streams,
-                allowed,
-            });
+            connections.http2.push(connection);
             Ok(lease)
         } else {
+            let refused = |error| ConnectError::plain(lost::http1_text(&error));
             let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(refused)?;
             let open = self.metrics.connection();
             drop(spawn("backend connection", async move {
@@ -218,21 +200,15 @@ impl Endpoint {
 
     fn open_lease(&self, tuning: &Tuning) -> Option<Lease> {
         let mut connections = self.lock();
-        connections.http2.retain(|c| !c.sender.is_closed());
+        connections.http2.retain(|c| !c.is_closed());
         let count = connections.http2.len();
-        if let Some(least) = connections
-            .http2
-            .iter()
-            .min_by_key(|c| c.streams.load(Ordering::Relaxed))
+        if let Some(least) = connections.http2.iter().min_by_key(|c| c.streams())
+            && (least.has_room() || count >= tuning.max_http2_connections)
         {
-            let has_room = least.streams.load(Ordering::Relaxed) < least.allowed.load(Ordering::Relaxed);
-            if has_room || count >= tuning.max_http2_connections {
-                let stream = Stream::new(&least.streams);
-                return Some(Lease {
-                    sender: Sender::Http2(least.sender.clone(), stream),
-                    reused: true,
-                });
-            }
+            return Some(Lease {
+                sender: Sender::Http2(least.lease()),
+                reused: true,
+            });
         }
         while let Some((sender, since)) = connections.http1.pop() {
             if !sender.is_closed() && since.elapsed() < tuning.idle_timeout {
@@ -265,24 +241,27 @@ impl Lease {
     /// `None` when the connection died before it could be used.
     async fn ready(mut self) -> Option<Lease> {
         let ready = match &mut self.sender {
-            Sender::Http1(sender) => sender.ready().await,
-            Sender::Http2(sender, _) => sender.ready().await,
+            Sender::Http1(sender) => sender.ready().await.is_ok(),
+            Sender::Http2(lease) => lease.ready().await,
         };
-        ready.ok().map(|()| self)
+        ready.then_some(self)
     }
 
     pub fn is_http2(&self) -> bool {
-        matches!(self.sender, Sender::Http2(..))
+        matches!(self.sender, Sender::Http2(_))
     }
 
-    /// Sends the request. On an error, the flag says that nothing of it was sent.
+    /// Sends the request and waits until its answer begins.
+    ///
+    /// # Errors
+    /// There is no answer.
     pub async fn send(
         self,
         request: Request<Attempt>,
         endpoint: &Arc<Endpoint>,
         load: Load,
         max_idle: usize,
-    ) -> Result<(Response<Incoming>, Release), (hyper::Error, bool)> {
+    ) -> Result<Response<Body>, Lost> {
         let release = |http1, stream| Release {
             endpoint: endpoint.clone(),
             http1,
@@ -292,49 +271,17 @@ impl Lease {
         };
         match self.sender {
             Sender::Http1(mut sender) => match sender.try_send_request(request).await {
-                Ok(response) => Ok((response, release(Some(sender), None))),
-                Err(error) => Err(unsent(error)),
+                Ok(response) => {
+                    let guard = Some(release(Some(sender), None));
+                    Ok(response.map(|body| Body::new(Guarded { body, guard })))
+                }
+                Err(error) => {
+                    let unsent = error.message().is_some();
+                    Err(Lost::http1(&error.into_error(), unsent))
+                }
             },
-            Sender::Http2(mut sender, stream) => match sender.try_send_request(request).await {
-                Ok(response) => Ok((response, release(None, Some(stream)))),
-                Err(error) => Err(unsent(error)),
-            },
+            Sender::Http2(lease) => lease.send(request, |stream| release(None, Some(stream))).await,
         }
-    }
-}
-
-/// Runs a connection to its end, and passes on how many streams it may have.
-async fn drive<T>(connection: http2::Connection<T, Attempt, TokioExecutor>, allowed: Arc<AtomicUsize>)
-where
-    T: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
-{
-    let mut connection = std::pin::pin!(connection);
-    let driven = std::future::poll_fn(|context| {
-        let state = connection.as_mut().poll(context);
-        if state.is_pending() {
-            allowed.store(connection.current_max_send_streams(), Ordering::Relaxed);
-        }
-        state
-    });
-    // How it ended is told to the requests that were under way.
-    drop(driven.await);
-}
-
-fn unsent<T>(error: hyper::client::conn::TrySendError<T>) -> (hyper::Error, bool) {
-    let unsent = error.message().is_some();
-    (error.into_error(), unsent)
-}
-
-impl Stream {
-    fn new(streams: &Arc<AtomicUsize>) -> Stream {
-        streams.fetch_add(1, Ordering::Relaxed);
-        Stream(streams.clone())
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -3,7 +3,7 @@
 //! - [`Gateway`] is the handle: it keeps a [`Backend`] for every APIService that names a service, proxies requests to
 //!   it, watches over its availability and learns its documents.
 //! - On the request path: [`mod@proxy`] → [`headers`], [`uri`], [`upgrade`] → [`layers`] → [`routes`] → [`retry`] →
-//!   [`pool`] → [`endpoint`] → [`connect`], [`tls`]; [`outlier`], [`latency`] and [`patient`] judge what comes back.
+//!   [`pool`] → [`endpoint`] → [`connect`], [`tls`]; [`lost`] says why there is no answer; [`outlier`], [`latency`] and [`patient`] judge what comes back.
 //! - [`policy`] is what all of these go by, [`policies`] which of them holds, [`policy_status`] what is told of it.
 //! - Beside it: [`active`], [`availability`], [`learning`] → [`discovery`], [`openapi`]; [`registration`]; [`webhook`] calls admission and
 //!   conversion webhooks.
@@ -28,6 +28,7 @@ pub mod headers;
 pub mod latency;
 pub mod layers;
 pub mod learning;
+pub mod lost;
 pub mod metrics;
 pub mod objects;
 pub mod openapi;

@@ -4,58 +4,36 @@
 //! peer was silent is wrong: so a timer that has run out lets the event loop go round once more, for longer the later
 //! it fired.
 
-use hyper::rt::{Sleep, Timer};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Even a punctual timer waits for this long, so that what arrived together with it is read first.
 const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(2);
 const MOST_GRANTS: u8 = 3;
 
-/// For hyper's keep-alive.
-#[derive(Clone, Copy, Debug)]
-pub struct PatientTimer;
-
-struct PatientSleep {
+/// A timer that has run out only when what arrived in time has been read.
+pub struct PatientSleep {
     inner: Pin<Box<tokio::time::Sleep>>,
     /// How often it has run out and been given more time.
     granted: u8,
 }
 
-impl Timer for PatientTimer {
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
-        self.sleep_until(self.now() + duration)
-    }
-
-    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
-        Box::pin(PatientSleep::until(deadline.into()))
-    }
-
-    fn now(&self) -> Instant {
-        tokio::time::Instant::now().into()
-    }
-
-    fn reset(&self, sleep: &mut Pin<Box<dyn Sleep>>, deadline: Instant) {
-        if let Some(sleep) = sleep.as_mut().downcast_mut_pin::<PatientSleep>() {
-            let sleep = sleep.get_mut();
-            sleep.inner.as_mut().reset(deadline.into());
-            sleep.granted = 0;
-        }
-    }
-}
-
 impl PatientSleep {
-    fn until(deadline: tokio::time::Instant) -> PatientSleep {
+    pub fn until(deadline: tokio::time::Instant) -> PatientSleep {
         PatientSleep {
             inner: Box::pin(tokio::time::sleep_until(deadline)),
             granted: 0,
         }
     }
-}
 
-impl Sleep for PatientSleep {}
+    /// Starts it again.
+    pub fn reset(&mut self, deadline: tokio::time::Instant) {
+        self.inner.as_mut().reset(deadline);
+        self.granted = 0;
+    }
+}
 
 impl Future for PatientSleep {
     type Output = ();

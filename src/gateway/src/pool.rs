@@ -1,10 +1,11 @@
 //! The endpoints of one Service: which of them gets a request, and what becomes of it there.
 // PERFORMANCE: per-request path
 
-use crate::body::{Body, BoxError, Guarded, Replay};
-use crate::connect::{ConnectError, Connector, io_text};
-use crate::endpoint::{Endpoint, Release, Tuning};
+use crate::body::{Body, Replay};
+use crate::connect::{ConnectError, Connector};
+use crate::endpoint::{Endpoint, Tuning};
 use crate::latency::Latencies;
+use crate::lost::Lost;
 use crate::metrics::{Attempted, BackendMetrics};
 use crate::outlier::State;
 use crate::patient::timeout;
@@ -12,10 +13,9 @@ use crate::policy::{Live, Outlier, Policy};
 use crate::resolve::Target;
 use crate::retry::{self, Budget};
 use arc_swap::ArcSwap;
-use http::header::{HOST, HeaderValue};
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::header::HOST;
+use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
-use http_body_util::BodyExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -225,18 +225,13 @@ impl Pool {
         };
         let impatient = answer.is_none();
         match answer.flatten() {
-            Some(Ok((response, release))) => {
+            Some(Ok(response)) => {
                 endpoint.health.answered(self.now_millis());
-                Ok(guarded(response, release))
+                Ok(response)
             }
-            Some(Err((error, unsent))) => Err(Failed {
-                sent: !unsent && !was_refused(&error),
-                silent: error.is_timeout(),
+            Some(Err(lost)) => Err(Failed {
                 impatient,
-                error: SendError {
-                    by_client: is_ours(&error),
-                    ..SendError::from(hyper_text(&error))
-                },
+                ..Failed::from(lost)
             }),
             None => Err(Failed {
                 error: SendError::from("net/http: timeout awaiting response headers".to_owned()),
@@ -357,6 +352,20 @@ impl Failed {
     }
 }
 
+impl From<Lost> for Failed {
+    fn from(lost: Lost) -> Failed {
+        Failed {
+            sent: lost.sent,
+            silent: lost.silent,
+            impatient: false,
+            error: SendError {
+                by_client: lost.by_client,
+                ..SendError::from(lost.text)
+            },
+        }
+    }
+}
+
 impl Outgoing {
     pub fn new(method: Method, path_and_query: PathAndQuery, headers: HeaderMap, body: Replay) -> Outgoing {
         Outgoing {
@@ -376,7 +385,7 @@ impl Outgoing {
         *request.method_mut() = self.method.clone();
         let headers = request.headers_mut();
         *headers = self.headers.clone();
-        if let Ok(host) = HeaderValue::from_str(&endpoint.authority) {
+        if let Some(host) = endpoint.host.clone() {
             if headers.contains_key(&crate::headers::X_FORWARDED_HOST) {
                 headers.insert(&crate::headers::X_FORWARDED_HOST, host.clone());
             }
@@ -389,7 +398,7 @@ impl Outgoing {
         if http2 {
             *request.version_mut() = Version::HTTP_2;
             uri.scheme = Some(Scheme::HTTPS);
-            uri.authority = endpoint.authority.parse::<Authority>().ok();
+            uri.authority = endpoint.uri_authority.clone();
         }
         *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
         request
@@ -403,84 +412,6 @@ impl From<String> for SendError {
             text,
             by_client: false,
         }
-    }
-}
-
-fn guarded(response: Response<hyper::body::Incoming>, release: Release) -> Response<Body> {
-    response.map(|body| {
-        Guarded {
-            body,
-            guard: Some(release),
-        }
-        .map_err(|e| Box::new(e) as BoxError)
-        .boxed_unsync()
-    })
-}
-
-/// Whether the request ended because its body did not come.
-fn is_ours(error: &hyper::Error) -> bool {
-    let reset_here = |e: &h2::Error| e.is_reset() && !e.is_remote() && !e.is_library();
-    error.is_user() || h2_error(error).is_some_and(reset_here)
-}
-
-/// Whether the backend says that it has not acted on the request.
-fn was_refused(error: &hyper::Error) -> bool {
-    if error.is_canceled() {
-        return true;
-    }
-    let Some(error) = h2_error(error) else { return false };
-    match error.reason() {
-        Some(h2::Reason::REFUSED_STREAM) => error.is_remote(),
-        // The streams that a graceful GOAWAY ends are those it did not accept.
-        Some(h2::Reason::NO_ERROR) => error.is_go_away() && error.is_remote(),
-        _ => false,
-    }
-}
-
-fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        if let Some(found) = error.downcast_ref::<h2::Error>() {
-            return Some(found);
-        }
-        source = error.source();
-    }
-    None
-}
-
-/// What Go's HTTP client would say.
-pub fn hyper_text(error: &hyper::Error) -> String {
-    if let Some(h2) = h2_error(error)
-        && !h2.is_io()
-    {
-        return match h2.reason() {
-            Some(reason) if h2.is_go_away() => {
-                format!("http2: server sent GOAWAY and closed the connection; {reason:?}")
-            }
-            Some(reason) => format!("stream error: {reason:?}; received from peer"),
-            None => "http2: client connection lost".into(),
-        };
-    }
-    if error.is_timeout() {
-        return "http2: client connection lost".into();
-    }
-    if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
-        return "EOF".into();
-    }
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return match io.kind() {
-                std::io::ErrorKind::UnexpectedEof => "EOF".into(),
-                _ => format!("read: {}", io_text(io)),
-            };
-        }
-        source = error.source();
-    }
-    if error.is_parse() {
-        "net/http: HTTP/1.x transport connection broken: malformed HTTP response".into()
-    } else {
-        "EOF".into()
     }
 }
 

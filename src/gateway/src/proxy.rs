@@ -13,7 +13,6 @@ use bytes::Bytes;
 use fairlead_api::UserInfo;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body_util::BodyExt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +31,11 @@ pub struct RequestContext<'a> {
     /// Passed on as `Audit-ID`; empty for none.
     pub audit_id: &'a str,
 }
+
+/// An extension of answers that are the gateway's own, since the backend was not asked: it is known to be of no use, or it
+/// has enough to do.
+#[derive(Clone, Copy, Debug)]
+pub struct NotAsked;
 
 static AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
@@ -103,7 +107,7 @@ where
 
 fn nowhere(backend: &Backend, error: &PoolError) -> Response<Body> {
     match error {
-        PoolError::Setup(error) => error_text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        PoolError::Setup(error) => not_asked(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
         PoolError::Resolve(error) => {
             tracing::warn!(backend = backend.name(), %error, "the service cannot be resolved");
             unavailable()
@@ -152,7 +156,7 @@ pub(crate) fn finish(response: Response<Body>, asked_gzip: bool) -> Response<Bod
     }
     parts.headers.remove(header::CONTENT_ENCODING);
     parts.headers.remove(header::CONTENT_LENGTH);
-    Response::from_parts(parts, Gunzip::new(body).boxed_unsync())
+    Response::from_parts(parts, Body::new(Gunzip::new(body)))
 }
 
 pub(crate) fn redirect_refused() -> Response<Body> {
@@ -168,7 +172,13 @@ pub(crate) fn redirect_refused() -> Response<Body> {
 
 /// Of a backend whose `Available` condition is not true, or whose service leads nowhere.
 pub fn unavailable() -> Response<Body> {
-    error_text(StatusCode::SERVICE_UNAVAILABLE, "service unavailable")
+    not_asked(StatusCode::SERVICE_UNAVAILABLE, "service unavailable")
+}
+
+fn not_asked(status: StatusCode, text: &str) -> Response<Body> {
+    let mut response = error_text(status, text);
+    response.extensions_mut().insert(NotAsked);
+    response
 }
 
 pub(crate) fn unreachable_text(why: &str) -> Response<Body> {
@@ -187,7 +197,7 @@ fn resting(rest: Duration) -> Response<Body> {
 }
 
 fn too_many() -> Response<Body> {
-    let mut response = error_text(
+    let mut response = not_asked(
         StatusCode::TOO_MANY_REQUESTS,
         "Too many requests, please try again later.",
     );

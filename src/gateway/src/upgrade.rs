@@ -5,7 +5,8 @@
 
 use crate::body::{Body, BoxError, Replay, full};
 use crate::headers;
-use crate::pool::{Pool, hyper_text};
+use crate::lost::http1_text;
+use crate::pool::Pool;
 use crate::proxy::{RequestContext, error_text, prepare, unreachable_text};
 use bytes::Bytes;
 use fairlead_telemetry::task::spawn;
@@ -83,7 +84,7 @@ where
 
     let (mut sender, connection) = match http1::handshake(TokioIo::new(stream)).await {
         Ok(pair) => pair,
-        Err(error) => return unreachable_text(&hyper_text(&error)),
+        Err(error) => return unreachable_text(&http1_text(&error)),
     };
     let driver = spawn("backend upgrade connection", async move {
         drop(connection.with_upgrades().await)
@@ -92,7 +93,7 @@ where
         Ok(response) => response,
         Err(error) => {
             driver.abort();
-            return error_text(StatusCode::SERVICE_UNAVAILABLE, &hyper_text(&error));
+            return error_text(StatusCode::SERVICE_UNAVAILABLE, &http1_text(&error));
         }
     };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {

@@ -23,6 +23,9 @@ pub fn rewritten(path: &str, query: Option<&str>) -> Option<PathAndQuery> {
 
 /// The path as `X-Forwarded-Uri` shows it: encoded like above, and without `.`, `..` and empty parts.
 pub fn cleaned(path: &str) -> String {
+    if path.starts_with('/') && is_canonical_path(path) && !path.contains("//") && !path.contains("/.") {
+        return path.to_owned();
+    }
     let Some(decoded) = decoded(path, false) else {
         return path.to_owned();
     };
@@ -180,5 +183,7 @@ mod tests {
         assert_eq!(cleaned("/a/b/"), "/a/b/");
         assert_eq!(cleaned("/a%2Fb%20c"), "/a/b%20c");
         assert_eq!(cleaned("/"), "/");
+        assert_eq!(cleaned("/a/.b/..c/./d"), "/a/.b/..c/d");
+        assert_eq!(cleaned("/a.b/c"), "/a.b/c");
     }
 }

@@ -120,6 +120,17 @@ pub fn status_as_json(status: &Status) -> Response {
     with_retry_after(status, whole(status.code(), "application/json", bytes.into(), false))
 }
 
+/// The request's time is over. COMPAT: upstream's filter knows neither the client's media types nor, in what it writes, its
+/// own kind; and since it names no media type, Go takes it for text.
+pub fn timed_out() -> Response {
+    const TEXT: &str = concat!(
+        r#"{"metadata":{},"status":"Failure","message":"Timeout: request did not complete within the allotted timeout","#,
+        r#""reason":"Timeout","details":{},"code":504}"#,
+        "\n"
+    );
+    whole(504, "text/plain; charset=utf-8", Bytes::from_static(TEXT.as_bytes()), false)
+}
+
 /// JSON that is ready: documents. `parameters` follow the media type (`;g=…`).
 pub fn document(json: &Bytes, parameters: &str, wanted: Wanted) -> Response {
     let bytes: Bytes = match wanted.agreed {

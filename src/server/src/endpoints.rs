@@ -243,10 +243,32 @@ fn paths(shared: &Shared, snapshot: &RoutingSnapshot) -> Vec<String> {
 /// Counts a request the server gave up.
 pub fn count_termination(metrics: &Metrics, info: &RequestInfo, method: &Method, code: u16) {
     let target = Target::unrouted(info, method, metrics.serves(info));
+    terminated(metrics, &target.labels(), code);
+}
+
+/// Counts a request that the gateway in front of a backend gave up.
+pub fn count_proxy_termination(metrics: &Metrics, info: &RequestInfo, method: &Method, code: u16) {
+    let target = Target::unrouted(info, method, metrics.serves(info));
+    let [verb, group, version, resource, subresource, scope, _] = target.labels();
+    let labels = [verb, group, version, resource, subresource, scope, "aggregator"];
+    terminated(metrics, &labels, code);
+}
+
+fn terminated(metrics: &Metrics, target: &[&str; 7], code: u16) {
     let code = code.to_string();
-    let [verb, group, version, resource, subresource, scope, component] = target.labels();
+    let [verb, group, version, resource, subresource, scope, component] = *target;
     metrics
         .terminations
         .with(&[verb, group, version, resource, subresource, scope, component, &code])
+        .inc();
+}
+
+/// Counts a request whose answer broke off.
+pub fn count_abort(metrics: &Metrics, info: &RequestInfo, method: &Method) {
+    let target = Target::unrouted(info, method, metrics.serves(info));
+    let [verb, group, version, resource, subresource, scope, _] = target.labels();
+    metrics
+        .aborts
+        .with(&[verb, group, version, resource, subresource, scope])
         .inc();
 }

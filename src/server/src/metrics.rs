@@ -26,6 +26,7 @@ pub struct Registered {
     pub deprecated: Gauges,
     pub terminations: Counters,
     pub aborts: Counters,
+    pub post_timeouts: Counters,
     pub filter_latency: Histograms,
     pub field_validation_latency: Histograms,
     pub watch_events: Counters,
@@ -182,6 +183,11 @@ impl Metrics {
                 "apiserver_request_aborts_total",
                 "Requests that were aborted, possibly by a timeout.",
                 &["verb", "group", "version", "resource", "subresource", "scope"],
+            ),
+            post_timeouts: families.counters(
+                "apiserver_request_post_timeout_total",
+                "Requests whose handling ended after they had timed out.",
+                &["source", "status"],
             ),
             filter_latency: families.histograms(
                 "apiserver_request_filter_duration_seconds",

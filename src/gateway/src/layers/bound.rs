@@ -3,11 +3,10 @@
 // PERFORMANCE: per-request path
 
 use super::{Answer, Answering, Next, Refusal, Step};
-use crate::body::Guarded;
+use crate::body::{Body, Guarded};
 use crate::policy::{self, Live};
 use crate::pool::Outgoing;
 use crate::retry::reads;
-use http_body_util::BodyExt;
 use prometheus::IntGauge;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -146,12 +145,12 @@ impl Step for Bound {
 
 fn guarded(answer: Answer, guard: InFlight) -> Answer {
     answer.map(|response| {
-        response.map(|body| {
-            Guarded {
+        response.map(|body| match body.is_whole() {
+            true => body,
+            false => Body::new(Guarded {
                 body,
                 guard: Some(guard),
-            }
-            .boxed_unsync()
+            }),
         })
     })
 }
@@ -182,6 +181,13 @@ mod tests {
         assert_eq!(answers.into_iter().filter(|ok| *ok).count(), 4);
         assert_eq!(shown.get(), 0);
         let answer = send(&service, get("/")).await;
+        assert_eq!(shown.get(), 0, "all of it is here");
+        drop(answer);
+
+        let slow = layer(Bound::new(live.clone(), shown.clone())).layer(Bottom(|_| async {
+            Ok(http::Response::new(Body::new(crate::body::full("coming"))))
+        }));
+        let answer = send(&slow, get("/")).await;
         assert_eq!(shown.get(), 1, "the body is not read yet");
         drop(answer);
         assert_eq!(shown.get(), 0);

@@ -13,7 +13,6 @@ use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::BodyExt;
 use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -109,7 +108,7 @@ impl EtagCache {
             limits,
             into: Some((self.kept.clone(), key, etag, parts.headers.clone())),
         };
-        Response::from_parts(parts, capture.boxed_unsync())
+        Response::from_parts(parts, Body::new(capture))
     }
 }
 
@@ -305,6 +304,7 @@ mod tests {
     use super::super::layer;
     use super::super::testing::{Bottom, get, live, metrics, send};
     use super::*;
+    use http_body_util::BodyExt;
     use std::sync::atomic::AtomicUsize;
     use tower::Layer;
 

@@ -1,14 +1,21 @@
 //! The deadline: no request but a long-running one takes longer than it was given.
+// PERFORMANCE: per-request path
 
-use crate::body::Response;
+use crate::body::{Body, BoxError, Response};
 use crate::encode;
+use crate::endpoints::{count_abort, count_termination};
 use crate::filters::{Filter, Next, go_on};
 use crate::metrics::Metrics;
 use crate::request::Known;
+use bytes::Bytes;
 use fairlead_api::Status;
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tokio::time::{Instant, Sleep};
 
 pub struct Deadline {
     pub default: Duration,
@@ -45,14 +52,70 @@ impl Filter for Deadline {
             let info = request.info.clone();
             let method = request.parts.method.clone();
             match tokio::time::timeout_at(deadline, go_on(next, request)).await {
-                Ok(response) => response,
+                Ok(mut response) => {
+                    if !response.body().is_whole() {
+                        let (body, metrics) = (std::mem::take(response.body_mut()), self.metrics.clone());
+                        let late = move || count_abort(&metrics, &info, &method);
+                        *response.body_mut() = Body::other(Bounded::new(body, deadline, late));
+                    }
+                    response
+                }
                 Err(_) => {
-                    crate::endpoints::count_termination(&self.metrics, &info, &method, 504);
-                    let status = Status::timeout("request did not complete within the allotted timeout", 0);
-                    encode::status_as_json(&status)
+                    count_termination(&self.metrics, &info, &method, 504);
+                    // Whoever was handling it is dropped by now.
+                    self.metrics.post_timeouts.with(&["timeout-handler", "ok"]).inc();
+                    encode::timed_out()
                 }
             }
         }
+    }
+}
+
+/// The rest of an answer that has begun, which nobody waits for after the deadline: it breaks off, so that clients see
+/// that it is not whole.
+struct Bounded {
+    body: Body,
+    deadline: Instant,
+    /// Made when there is something to wait for.
+    timer: Option<Pin<Box<Sleep>>>,
+    late: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl Bounded {
+    fn new(body: Body, deadline: Instant, late: impl FnOnce() + Send + 'static) -> Bounded {
+        Bounded {
+            body,
+            deadline,
+            timer: None,
+            late: Some(Box::new(late)),
+        }
+    }
+}
+
+impl HttpBody for Bounded {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
+            return Poll::Ready(frame);
+        }
+        let deadline = this.deadline;
+        let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        ready!(timer.as_mut().poll(context));
+        if let Some(late) = this.late.take() {
+            late();
+        }
+        Poll::Ready(Some(Err("the request's time is over".into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -119,6 +182,7 @@ mod tests {
     use crate::filters::filter;
     use crate::filters::request_info::tests::known;
     use fairlead_telemetry::Families;
+    use http_body_util::BodyExt;
     use tower::{Layer, Service};
 
     #[test]
@@ -152,6 +216,45 @@ mod tests {
             ("/api/v1/pods?watch=1", 200),
         ] {
             assert_eq!(chain.call(known("GET", uri)).await.unwrap().status(), code, "{uri}");
+        }
+    }
+
+    /// kubernetes/apiserver pkg/server/filters/timeout.go (`WithTimeout`).
+    #[tokio::test(start_paused = true)]
+    async fn what_is_late_is_said_in_upstreams_words_or_broken_off() {
+        let families = Families::default();
+        let layer = filter(Deadline {
+            default: Duration::from_secs(60),
+            metrics: Metrics::register(&families),
+        });
+        let never = tower::service_fn(|_: Known| std::future::pending());
+        let mut response: Response = layer.layer(never).call(known("GET", "/version")).await.unwrap();
+        assert_eq!(response.headers()["content-type"], "text/plain; charset=utf-8");
+        let text = response.body_mut().collect().await.unwrap().to_bytes();
+        assert_eq!(
+            text,
+            "{\"metadata\":{},\"status\":\"Failure\",\"message\":\"Timeout: request did not complete within the allotted \
+             timeout\",\"reason\":\"Timeout\",\"details\":{},\"code\":504}\n"
+        );
+        let halting = tower::service_fn(|_: Known| async {
+            let first = futures_util::stream::iter([Ok(Bytes::from("begun"))]);
+            let stream = futures_util::StreamExt::chain(first, futures_util::stream::pending());
+            Ok(Response::new(Body::stream(Box::pin(stream), None)))
+        });
+        let mut response: Response = layer.layer(halting).call(known("GET", "/version")).await.unwrap();
+        let started = Instant::now();
+        let body = response.body_mut();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "begun");
+        assert!(body.frame().await.unwrap().is_err());
+        assert_eq!(started.elapsed().as_secs(), 60);
+        let mut out = String::new();
+        fairlead_telemetry::text::write(&families.gather(), &mut out);
+        for line in [
+            "apiserver_request_post_timeout_total{source=\"timeout-handler\",status=\"ok\"} 1",
+            "apiserver_request_terminations_total{code=\"504\",component=\"apiserver\"",
+            "apiserver_request_aborts_total{group=\"\"",
+        ] {
+            assert!(out.contains(line), "{line}\n{out}");
         }
     }
 }

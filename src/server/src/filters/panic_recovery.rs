@@ -4,6 +4,7 @@ use crate::body::Response;
 use crate::encode;
 use crate::filters::{Filter, Next, go_on};
 use crate::metrics::Metrics;
+use crate::query::{self, Plus};
 use crate::request::Received;
 use crate::request_info::RequestInfo;
 use futures_util::FutureExt;
@@ -37,8 +38,9 @@ impl Filter for PanicRecovery {
                 Err(_) => {
                     let (method, path, audit_id) = described;
                     tracing::error!(%method, path, audit_id, "a request panicked");
-                    let verb = crate::measured::verb(&RequestInfo::default(), &method, false);
-                    self.metrics.aborts.with(&[verb, "", "", "", "", ""]).inc();
+                    let info = query::decode(&path, Plus::Literal).map(|path| RequestInfo::new(&method, &path, &[]));
+                    let info = info.and_then(Result::ok).unwrap_or_default();
+                    crate::endpoints::count_abort(&self.metrics, &info, &method);
                     encode::text(
                         500,
                         "This request caused apiserver to panic. Look in the logs for details.\n",
