@@ -1,15 +1,25 @@
 //! [`Chain`]: the enabled plugins, in order.
 // PERFORMANCE: per-request path
 
+use crate::metrics::{Found, Step};
 use crate::plugins::{self, Plugin};
-use crate::{Admission, Attributes, Cluster};
+use crate::{Admission, Attributes, Cluster, Operation};
 use fairlead_api::StatusResult;
 use futures_util::future::BoxFuture;
+use std::time::Instant;
 
 /// All plugins that are enabled. Immutable once made.
 pub struct Chain {
-    plugins: Vec<Box<dyn Plugin>>,
+    plugins: Vec<Link>,
     cluster: Cluster,
+    steps: Found,
+}
+
+/// A plugin in its place.
+struct Link {
+    name: &'static str,
+    plugin: Box<dyn Plugin>,
+    measured: Found,
 }
 
 impl Chain {
@@ -35,23 +45,75 @@ impl Chain {
             enabled && !disable.iter().any(|name| name == entry.name)
         });
         Ok(Chain {
-            plugins: chosen.filter_map(|entry| Some((entry.make?)())).collect(),
+            plugins: chosen
+                .filter_map(|entry| Some(Link::new(entry.name, (entry.make?)())))
+                .collect(),
             cluster,
+            steps: Found::default(),
         })
     }
 
     /// A chain of given plugins, for tests.
     pub fn of(cluster: Cluster, plugins: Vec<Box<dyn Plugin>>) -> Chain {
-        Chain { plugins, cluster }
+        Chain {
+            plugins: plugins.into_iter().map(|plugin| Link::new("test", plugin)).collect(),
+            cluster,
+            steps: Found::default(),
+        }
+    }
+
+    async fn mutate_all(&self, attributes: &mut Attributes) -> StatusResult<()> {
+        self.mutate_once(attributes).await?;
+        if attributes.reinvocation.wanted {
+            attributes.reinvocation.second = true;
+            self.mutate_once(attributes).await?;
+        }
+        Ok(())
     }
 
     async fn mutate_once(&self, attributes: &mut Attributes) -> StatusResult<()> {
-        for plugin in &self.plugins {
-            if plugin.mutates() && plugin.concerns(attributes) {
-                plugin.mutate(attributes, &self.cluster).await?;
+        for link in &self.plugins {
+            if link.plugin.mutates() && link.plugin.concerns(attributes) {
+                let (started, operation) = (Instant::now(), attributes.operation);
+                let result = link.plugin.mutate(attributes, &self.cluster).await;
+                self.measure(link, Step::Admit, operation, started, &result);
+                result?;
             }
         }
         Ok(())
+    }
+
+    async fn validate_all(&self, attributes: &mut Attributes) -> StatusResult<()> {
+        for link in &self.plugins {
+            if link.plugin.validates() && link.plugin.concerns(attributes) {
+                let (started, operation) = (Instant::now(), attributes.operation);
+                let result = link.plugin.validate(attributes, &self.cluster).await;
+                self.measure(link, Step::Validate, operation, started, &result);
+                result?;
+            }
+        }
+        Ok(())
+    }
+
+    fn measure(&self, link: &Link, step: Step, operation: Operation, started: Instant, result: &StatusResult<()>) {
+        let plugin = (link.name, &link.measured);
+        let metrics = &self.cluster.metrics;
+        metrics.plugin(plugin, step, operation, result.is_err(), started.elapsed());
+    }
+
+    fn measure_all(&self, step: Step, operation: Operation, started: Instant, result: &StatusResult<()>) {
+        let metrics = &self.cluster.metrics;
+        metrics.step(&self.steps, step, operation, result.is_err(), started.elapsed());
+    }
+}
+
+impl Link {
+    fn new(name: &'static str, plugin: Box<dyn Plugin>) -> Link {
+        Link {
+            name,
+            plugin,
+            measured: Found::default(),
+        }
     }
 }
 
@@ -67,23 +129,19 @@ pub enum PluginError {
 impl Admission for Chain {
     fn mutate<'a>(&'a self, attributes: &'a mut Attributes) -> BoxFuture<'a, StatusResult<()>> {
         Box::pin(async move {
-            self.mutate_once(attributes).await?;
-            if attributes.reinvocation.wanted {
-                attributes.reinvocation.second = true;
-                self.mutate_once(attributes).await?;
-            }
-            Ok(())
+            let (started, operation) = (Instant::now(), attributes.operation);
+            let result = self.mutate_all(attributes).await;
+            self.measure_all(Step::Admit, operation, started, &result);
+            result
         })
     }
 
     fn validate<'a>(&'a self, attributes: &'a mut Attributes) -> BoxFuture<'a, StatusResult<()>> {
         Box::pin(async move {
-            for plugin in &self.plugins {
-                if plugin.validates() && plugin.concerns(attributes) {
-                    plugin.validate(attributes, &self.cluster).await?;
-                }
-            }
-            Ok(())
+            let (started, operation) = (Instant::now(), attributes.operation);
+            let result = self.validate_all(attributes).await;
+            self.measure_all(Step::Validate, operation, started, &result);
+            result
         })
     }
 }

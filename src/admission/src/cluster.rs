@@ -1,5 +1,6 @@
 //! [`Cluster`]: what plugins may look at and ask. The binary implements these traits over its caches.
 
+use crate::metrics::Metrics;
 use crate::webhook::conditions::Conditions;
 use compact_str::CompactString;
 use fairlead_api::{Clock, GroupVersionKind, GroupVersionResource, Node, StatusResult, UserInfo};
@@ -23,6 +24,8 @@ pub struct Cluster {
     /// A random number, for generated names.
     pub random: Arc<dyn Fn() -> u64 + Send + Sync>,
     pub settings: Settings,
+    /// What is told of plugins and webhooks.
+    pub metrics: Metrics,
 }
 
 /// What flags say about plugins.
@@ -75,9 +78,22 @@ pub trait WebhookClient: Send + Sync {
     /// Posts `body` to a `clientConfig`, and returns the body of a successful answer.
     ///
     /// # Errors
-    /// Why there is no answer, as clients are told behind "failed to call webhook: ".
-    fn call<'a>(&'a self, config: &'a Node, body: Vec<u8>, timeout: Duration)
-    -> BoxFuture<'a, Result<Vec<u8>, String>>;
+    /// Why there is no answer, or no good one.
+    fn call<'a>(
+        &'a self,
+        config: &'a Node,
+        body: Vec<u8>,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<Vec<u8>, NoAnswer>>;
+}
+
+/// Why a webhook did not answer.
+#[derive(Clone, Debug)]
+pub struct NoAnswer {
+    /// As clients are told behind "failed to call webhook: ".
+    pub text: String,
+    /// Of an answer that was no success, else 503.
+    pub code: u16,
 }
 
 /// One of the versions that objects are served in.

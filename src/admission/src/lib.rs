@@ -6,6 +6,7 @@
 //! - [`webhook`]: asking webhooks.
 //! - [`policy`]: what ValidatingAdmissionPolicies and MutatingAdmissionPolicies have in common.
 //! - [`expressions`]: CEL of webhooks and policies.
+//! - [`metrics`]: how long it takes, and what webhooks do.
 //! - [`quota`]: what objects count as towards a ResourceQuota.
 //!
 //! Related: `fairlead-resource` calls in here; `fairlead-gateway` calls webhooks.
@@ -14,6 +15,7 @@ pub mod attributes;
 pub mod chain;
 pub mod cluster;
 pub mod expressions;
+pub mod metrics;
 pub mod plugins;
 pub mod pod;
 pub mod policy;

@@ -1,13 +1,15 @@
 //! A cluster in memory and requests for it, for the tests of plugins.
 
 use crate::cluster::{
-    Action, Cluster, Known, Lookup, Permissions, QuotaWriter, Served, Settings, Versions, WebhookClient,
+    Action, Cluster, Known, Lookup, NoAnswer, Permissions, QuotaWriter, Served, Settings, Versions, WebhookClient,
 };
+use crate::metrics::Metrics;
 use crate::plugins::Plugin;
 use crate::{Attributes, Operation};
 use fairlead_api::time::FixedClock;
 use fairlead_api::{GroupVersionKind, GroupVersionResource, Node, StatusResult, Timestamp, UserInfo, json, node};
 use fairlead_cel::{Question, Ruling};
+use fairlead_telemetry::Families;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
@@ -25,6 +27,7 @@ pub struct Fake {
     answers: BTreeMap<String, Node>,
     /// The URLs that were called, in order.
     called: Arc<Mutex<Vec<String>>>,
+    pub families: Families,
 }
 
 impl Fake {
@@ -67,6 +70,7 @@ impl Fake {
             clock: Arc::new(FixedClock(Timestamp::from_unix_seconds(1_700_000_000))),
             random: Arc::new(|| 0),
             settings: Settings::default(),
+            metrics: Metrics::register(&self.families),
         }
     }
 
@@ -135,14 +139,13 @@ impl Permissions for Fake {
 }
 
 impl WebhookClient for Fake {
-    fn call<'a>(&'a self, config: &'a Node, body: Vec<u8>, _: Duration) -> BoxFuture<'a, Result<Vec<u8>, String>> {
+    fn call<'a>(&'a self, config: &'a Node, body: Vec<u8>, _: Duration) -> BoxFuture<'a, Result<Vec<u8>, NoAnswer>> {
         let url = config.str("url");
         self.called.lock().unwrap().push(url.to_owned());
-        let answer = self
-            .answers
-            .get(url)
-            .cloned()
-            .ok_or_else(|| "connection refused".to_owned());
+        let answer = self.answers.get(url).cloned().ok_or_else(|| NoAnswer {
+            text: "connection refused".into(),
+            code: 503,
+        });
         Box::pin(std::future::ready(answer.map(|mut response| {
             let review = json::parse(&body).unwrap();
             response.set("uid", review.str_at(&["request", "uid"]));

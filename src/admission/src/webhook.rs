@@ -7,6 +7,7 @@ pub mod conditions;
 pub mod review;
 pub mod select;
 
+use crate::metrics::Asked;
 use crate::{Attributes, Cluster};
 use fairlead_api::field::go_quote;
 use fairlead_api::{Node, Status, StatusResult};
@@ -21,9 +22,25 @@ pub const GROUP: &str = "admissionregistration.k8s.io";
 /// What went wrong with a webhook.
 pub enum Failure {
     /// It could not be asked, or its answer made no sense: the failure policy decides.
-    Call(String),
+    Call { why: String, code: u16 },
+    /// It refuses the write.
+    Refused(Status),
     /// The request fails whatever the policy.
     Fatal(Status),
+}
+
+impl Failure {
+    /// As metrics tell it.
+    pub fn asked(&self, hook: &Node) -> Asked {
+        match self {
+            Failure::Call { code, .. } => Asked::Failed {
+                code: *code,
+                ignored: ignores_failures(hook),
+            },
+            Failure::Refused(status) => Asked::Refused(status.code()),
+            Failure::Fatal(_) => Asked::Internal,
+        }
+    }
 }
 
 /// Asks one webhook. Its warnings and annotations are in the answer, which may be a refusal.
@@ -39,10 +56,14 @@ pub async fn ask(
         let why = format!("admission webhook {} does not support dry run", go_quote(name));
         return Err(Failure::Fatal(Status::bad_request(why)));
     }
-    let failed = |why: String| Failure::Call(format!("failed calling webhook {}: {why}", go_quote(name)));
+    let failed = |code, why: String| Failure::Call {
+        why: format!("failed calling webhook {}: {why}", go_quote(name)),
+        code,
+    };
     let versions = hook.list("admissionReviewVersions").iter().filter_map(Node::as_str);
     let version = versions.into_iter().find_map(Version::parse).ok_or_else(|| {
         failed(
+            400,
             "could not create admission objects: webhook does not accept known AdmissionReview versions (v1, v1beta1)"
                 .into(),
         )
@@ -58,10 +79,11 @@ pub async fn ask(
     let config = hook.get("clientConfig").unwrap_or(&Node::Null);
     let timeout = Duration::from_secs(seconds.unsigned_abs());
     let bytes = cluster.webhooks.call(config, body, timeout).await;
-    let bytes = bytes.map_err(|why| failed(format!("failed to call webhook: {why}")))?;
-    let response = review::decode(version, &bytes).map_err(|why| failed(format!("failed to call webhook: {why}")))?;
+    let bytes = bytes.map_err(|why| failed(why.code, format!("failed to call webhook: {}", why.text)))?;
+    let response =
+        review::decode(version, &bytes).map_err(|why| failed(503, format!("failed to call webhook: {why}")))?;
     review::verify(version, &uid, response, mutating)
-        .map_err(|why| failed(format!("received invalid webhook response: {why}")))
+        .map_err(|why| failed(503, format!("received invalid webhook response: {why}")))
 }
 
 /// Whether a webhook that cannot be asked is passed over.

@@ -7,8 +7,9 @@ use crate::entropy::RandomEntropy;
 use anyhow::{Context, Result};
 use dashmap::DashMap;
 use fairlead_admission::cluster::{
-    Action, Known, Permissions, Question, QuotaWriter, Ruling, Served, Settings, Target, Versions, WebhookClient,
+    Action, Known, NoAnswer, Permissions, Question, QuotaWriter, Ruling, Served, Settings, Target, Versions, WebhookClient,
 };
+use fairlead_admission::metrics::Metrics;
 use fairlead_admission::{Chain, Cluster, Lookup};
 use fairlead_api::selector::{FieldSelector, LabelSelector};
 use fairlead_api::{Clock, GroupVersionKind, GroupVersionResource, Node, Status, StatusResult, UserInfo, json};
@@ -18,6 +19,7 @@ use fairlead_gateway::{WebhookClient as _, Webhooks};
 use fairlead_resource::hooks::Entropy;
 use fairlead_resource::{Client, ResourceDefinition, Subresource, SubresourceBehavior, versions};
 use fairlead_storage::{Cached, Revision};
+use fairlead_telemetry::Families;
 use futures_util::future::BoxFuture;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -39,6 +41,7 @@ pub fn chain(
     caches: CacheSet,
     authorizer: Arc<dyn Authorizer>,
     clock: Arc<dyn Clock>,
+    families: &Families,
     late: Late,
 ) -> Result<Chain> {
     let (not_ready_seconds, unreachable_seconds) = config.tolerations;
@@ -58,6 +61,7 @@ pub fn chain(
             not_ready_seconds,
             unreachable_seconds,
         },
+        metrics: Metrics::register(families),
     };
     let plugins = &config.admission;
     Chain::new(cluster, &plugins.enable, &plugins.disable)
@@ -183,11 +187,17 @@ impl WebhookClient for GatewayWebhooks {
         config: &'a Node,
         body: Vec<u8>,
         timeout: Duration,
-    ) -> BoxFuture<'a, Result<Vec<u8>, String>> {
+    ) -> BoxFuture<'a, Result<Vec<u8>, NoAnswer>> {
         Box::pin(async move {
-            let outside = self.0.get().ok_or("the server is starting")?;
+            let outside = self.0.get().ok_or_else(|| NoAnswer {
+                text: "the server is starting".into(),
+                code: 503,
+            })?;
             let answer = outside.webhooks.call(config, body.into(), timeout).await;
-            answer.map(|bytes| bytes.to_vec()).map_err(|error| error.to_string())
+            answer.map(|bytes| bytes.to_vec()).map_err(|error| NoAnswer {
+                text: error.to_string(),
+                code: if error.code == 0 { 503 } else { error.code },
+            })
         })
     }
 }

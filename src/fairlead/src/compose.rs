@@ -171,6 +171,7 @@ pub async fn start(config: Config) -> Result<Running> {
         caches.clone(),
         access.authorizer.clone(),
         clock.clone(),
+        &families,
         late.clone(),
     )?;
     let engine = Engine::new(EngineConfig {

@@ -5,8 +5,8 @@ use bytes::{Bytes, BytesMut};
 use flate2::write::GzDecoder;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
 use std::io::Write;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,10 @@ pub struct Body(Kind);
 
 enum Kind {
     /// All of it is here. Its length is told only if the backend told it.
-    Whole { bytes: Bytes, has_length: bool },
+    Whole {
+        bytes: Bytes,
+        has_length: bool,
+    },
     Coming(UnsyncBoxBody<Bytes, BoxError>),
 }
 

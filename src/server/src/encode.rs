@@ -128,7 +128,12 @@ pub fn timed_out() -> Response {
         r#""reason":"Timeout","details":{},"code":504}"#,
         "\n"
     );
-    whole(504, "text/plain; charset=utf-8", Bytes::from_static(TEXT.as_bytes()), false)
+    whole(
+        504,
+        "text/plain; charset=utf-8",
+        Bytes::from_static(TEXT.as_bytes()),
+        false,
+    )
 }
 
 /// JSON that is ready: documents. `parameters` follow the media type (`;g=…`).

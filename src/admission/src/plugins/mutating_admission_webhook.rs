@@ -2,6 +2,7 @@
 // PERFORMANCE: per-request path
 
 use super::Plugin;
+use crate::metrics::{Asked, Step};
 use crate::webhook::review::{Answer, refusal};
 use crate::webhook::select::{Invocation, select};
 use crate::webhook::{self, Failure};
@@ -10,6 +11,7 @@ use fairlead_api::field::go_quote;
 use fairlead_api::{Node, Status, StatusResult, json, node};
 use fairlead_patch::json_patch;
 use futures_util::future::BoxFuture;
+use std::time::Instant;
 
 #[derive(Default)]
 pub struct MutatingAdmissionWebhook;
@@ -64,7 +66,12 @@ async fn call(
 ) -> StatusResult<()> {
     let hook = invocation.hook;
     let round = format!("round_{}_index_{}", u8::from(attributes.reinvocation.second), invocation.place);
+    let (started, operation) = (Instant::now(), attributes.operation);
     let result = ask(invocation, &round, attributes, cluster).await;
+    let asked = result.as_ref().map_or_else(|failure| failure.asked(hook), |_| Asked::Allowed);
+    cluster
+        .metrics
+        .webhook(hook.str("name"), Step::Admit, operation, asked, started.elapsed());
     let changed = matches!(result, Ok(true));
     let (configuration, name) = (invocation.configuration, hook.str("name"));
     let note = node!({"configuration": configuration, "webhook": name, "mutated": changed});
@@ -79,13 +86,13 @@ async fn call(
     }
     match result {
         Ok(_) => Ok(()),
-        Err(Failure::Fatal(status)) => Err(status),
-        Err(Failure::Call(why)) if webhook::ignores_failures(hook) => {
+        Err(Failure::Fatal(status) | Failure::Refused(status)) => Err(status),
+        Err(Failure::Call { why, .. }) if webhook::ignores_failures(hook) => {
             tracing::warn!(webhook = name, why, "failed calling webhook, failing open");
             attributes.audit.push((format!("failed-open.{MUTATION}{round}"), name.to_owned()));
             Ok(())
         }
-        Err(Failure::Call(why)) => Err(Status::internal(why)),
+        Err(Failure::Call { why, .. }) => Err(Status::internal(why)),
     }
 }
 
@@ -100,7 +107,7 @@ async fn ask(
     let mut answer = webhook::ask(invocation, attributes, cluster, true).await?;
     webhook::note(&mut answer, hook, attributes);
     if !answer.allowed {
-        return Err(Failure::Fatal(refusal(hook.str("name"), &answer.status)));
+        return Err(Failure::Refused(refusal(hook.str("name"), &answer.status)));
     }
     if answer.patch.is_empty() {
         return Ok(false);
@@ -116,7 +123,10 @@ async fn apply(
     cluster: &Cluster,
 ) -> Result<bool, Failure> {
     let name = go_quote(invocation.hook.str("name"));
-    let failed = |why: String| Failure::Call(format!("failed calling webhook {name}: {why}"));
+    let failed = |why: String| Failure::Call {
+        why: format!("failed calling webhook {name}: {why}"),
+        code: 503,
+    };
     let fatal = |why: &dyn std::fmt::Display| Failure::Fatal(Status::internal(why));
     let undecodable = |why: String| failed(format!("received undecodable patch in webhook response: {why}"));
     let patch = json::parse(&answer.patch).map_err(|why| undecodable(why.to_string()))?;
@@ -217,6 +227,19 @@ mod tests {
         assert_eq!(run(&configured(ignoring())).0, Ok(()));
         let refusing = configured(ignoring()).answering("a", node!({"allowed": false, "status": {"message": "no"}}));
         assert_eq!(run(&refusing).0.unwrap_err(), "admission webhook \"a\" denied the request: no");
+        let mut told = String::new();
+        fairlead_telemetry::text::write(&refusing.families.gather(), &mut told);
+        for line in [
+            "apiserver_admission_step_admission_duration_seconds_count{operation=\"CREATE\",rejected=\"true\",type=\"admit\"} 1",
+            "apiserver_admission_controller_admission_duration_seconds_count{name=\"test\",operation=\"CREATE\",\
+             rejected=\"true\",type=\"admit\"} 1",
+            "apiserver_admission_webhook_request_total{code=\"400\",name=\"a\",operation=\"CREATE\",rejected=\"true\",\
+             type=\"admit\"} 1",
+            "apiserver_admission_webhook_rejection_count{error_type=\"no_error\",name=\"a\",operation=\"CREATE\",\
+             rejection_code=\"400\",type=\"admit\"} 1",
+        ] {
+            assert!(told.contains(line), "{line}\n{told}");
+        }
         assert_eq!(
             run(&configured(vec![hook("a", node!({}))])).0.unwrap_err(),
             "Internal error occurred: failed calling webhook \"a\": failed to call webhook: connection refused"

@@ -13,3 +13,4 @@ mod resting;
 mod security;
 mod upgrades;
 mod webhooks;
+mod wire;

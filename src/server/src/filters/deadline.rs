@@ -102,7 +102,9 @@ impl HttpBody for Bounded {
             return Poll::Ready(frame);
         }
         let deadline = this.deadline;
-        let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        let timer = this
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         ready!(timer.as_mut().poll(context));
         if let Some(late) = this.late.take() {
             late();
