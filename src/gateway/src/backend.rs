@@ -5,14 +5,14 @@ use crate::apiservice::{ApiService, Available, ConditionStatus, Remote, ServiceR
 use crate::body::Body;
 use crate::connect::Connector;
 use crate::endpoint::Endpoint;
+use crate::health::outlier::State;
 use crate::layers::{self, Refusal, Stack};
 use crate::metrics::{BackendMetrics, EndpointNow, Metrics};
 use crate::objects::{ENDPOINT_SLICES, SERVICES};
-use crate::outlier::State;
 use crate::policy::{Live, Policy};
+use crate::pool::routes::{Route, Routes};
 use crate::pool::{Outgoing, Pool};
 use crate::resolve::{ResolveError, Resolver};
-use crate::routes::{Route, Routes};
 use crate::tls::{self, ClientIdentity, TlsSetupError, Trust};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{HeaderMap, Response};

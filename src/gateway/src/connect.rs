@@ -1,7 +1,7 @@
 //! A new connection: name lookup, address check, TCP, TLS, and what went wrong in kube-apiserver's words.
 
 use crate::endpoint::Tuning;
-use crate::patient::timeout;
+use crate::health::patient::timeout;
 use crate::resolve::{AddressPolicy, Target};
 use crate::tls::{CertificateProblem, ProblemKind};
 use rustls::{CertificateError, ClientConfig, Error as TlsError};

@@ -3,9 +3,9 @@
 
 use crate::body::{Attempt, Body, Guarded};
 use crate::connect::{ConnectError, Connector};
+use crate::health::outlier::Health;
 use crate::lost::{self, Lost};
 use crate::metrics::{BackendMetrics, EndpointMetrics};
-use crate::outlier::Health;
 use crate::resolve::Target;
 use fairlead_telemetry::task::spawn;
 use http::uri::Authority;

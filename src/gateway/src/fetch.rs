@@ -3,7 +3,7 @@
 use crate::body::{Replay, read};
 use crate::endpoint::Endpoint;
 use crate::headers::set_identity;
-use crate::patient::timeout;
+use crate::health::patient::timeout;
 use crate::pool::{Outgoing, Pool, SendError};
 use bytes::Bytes;
 use fairlead_api::UserInfo;

@@ -1,6 +1,5 @@
 //! [`Gateway`]: all backends of one server, and the loops that keep their state.
 
-use crate::active;
 use crate::apiservice::{
     ApiService, Available, ConditionStatus, ServiceReference, is_available, is_remote, says, set_available,
 };
@@ -8,15 +7,16 @@ use crate::availability::{self, Probing};
 use crate::backend::{Backend, Shared};
 use crate::body::{Body, BoxError};
 use crate::discovery::RemoteGroups;
+use crate::health::active;
 use crate::learning::Learning;
 use crate::metrics::Metrics;
 use crate::objects::{
     API_SERVICES, ApiServices, BACKEND_POLICIES, BackendPolicies, ENDPOINT_SLICES, ObjectSource, SERVICES,
 };
 use crate::pace::Pace;
-use crate::policies::Assigned;
 use crate::policy::Policy;
-use crate::policy_status::{LOOK_EVERY, PolicyStatus};
+use crate::policy::assigned::Assigned;
+use crate::policy::status::{LOOK_EVERY, PolicyStatus};
 use crate::proxy::{RequestContext, proxy};
 use crate::resolve::{AddressPolicy, Resolver, Routing, Target};
 use crate::tls::ClientIdentity;

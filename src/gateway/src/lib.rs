@@ -2,16 +2,15 @@
 //!
 //! - [`Gateway`] is the handle: it keeps a [`Backend`] for every APIService that names a service, proxies requests to
 //!   it, watches over its availability and learns its documents.
-//! - On the request path: [`mod@proxy`] → [`headers`], [`uri`], [`upgrade`] → [`layers`] → [`routes`] → [`retry`] →
-//!   [`pool`] → [`endpoint`] → [`connect`], [`tls`]; [`lost`] says why there is no answer; [`outlier`], [`latency`] and [`patient`] judge what comes back.
-//! - [`policy`] is what all of these go by, [`policies`] which of them holds, [`policy_status`] what is told of it.
-//! - Beside it: [`active`], [`availability`], [`learning`] → [`discovery`], [`openapi`]; [`registration`]; [`webhook`] calls admission and
+//! - On the request path: [`mod@proxy`] → [`headers`], [`uri`], [`upgrade`] → [`layers`] → [`pool`], its routes and retries →
+//!   [`endpoint`] → [`connect`], [`tls`]; [`lost`] says why there is no answer; [`health`] judges what comes back.
+//! - [`policy`] is what all of these go by, which of them holds, and what is told of it.
+//! - Beside it: [`availability`], [`learning`] → [`discovery`], [`openapi`]; [`registration`]; [`webhook`] calls admission and
 //!   conversion webhooks.
 //! - [`core`](mod@core) is a whole Kubernetes API server behind this one, reached by impersonation.
 //! - [`objects`] are the traits through which cluster objects are read and written; [`changes`] and [`pace`] keep what
 //!   happens to one from costing much where there are many.
 
-pub mod active;
 pub mod apiservice;
 pub mod availability;
 pub mod backend;
@@ -25,25 +24,19 @@ pub mod endpoint;
 pub mod fetch;
 pub mod gateway;
 pub mod headers;
-pub mod latency;
+pub mod health;
 pub mod layers;
 pub mod learning;
 pub mod lost;
 pub mod metrics;
 pub mod objects;
 pub mod openapi;
-pub mod outlier;
 pub mod pace;
-pub mod patient;
-pub mod policies;
 pub mod policy;
-pub mod policy_status;
 pub mod pool;
 pub mod proxy;
 pub mod registration;
 pub mod resolve;
-pub mod retry;
-pub mod routes;
 pub mod tls;
 pub mod upgrade;
 pub mod uri;

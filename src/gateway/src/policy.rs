@@ -12,6 +12,9 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod assigned;
+pub mod status;
+
 /// The policy of one backend as it is now. Whoever reads it per request sees a change with the next request.
 pub type Live = Arc<ArcSwap<Policy>>;
 

@@ -4,14 +4,13 @@
 use crate::body::{Body, Replay};
 use crate::connect::{ConnectError, Connector};
 use crate::endpoint::{Endpoint, Tuning};
-use crate::latency::Latencies;
+use crate::health::latency::Latencies;
+use crate::health::outlier::State;
+use crate::health::patient::timeout;
 use crate::lost::Lost;
 use crate::metrics::{Attempted, BackendMetrics};
-use crate::outlier::State;
-use crate::patient::timeout;
 use crate::policy::{Live, Outlier, Policy};
 use crate::resolve::Target;
-use crate::retry::{self, Budget};
 use arc_swap::ArcSwap;
 use http::header::HOST;
 use http::uri::{PathAndQuery, Scheme};
@@ -21,6 +20,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+pub mod retry;
+pub mod routes;
+
+use retry::Budget;
 
 /// A request on its way out. What depends on the endpoint is added for each attempt.
 pub struct Outgoing {

@@ -3,7 +3,7 @@
 // PERFORMANCE: per-request path
 
 use super::http2::State;
-use crate::patient::PatientSleep;
+use crate::health::patient::PatientSleep;
 use h2::{Ping, PingPong};
 use std::pin::Pin;
 use std::sync::atomic::Ordering;

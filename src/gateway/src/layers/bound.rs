@@ -6,7 +6,7 @@ use super::{Answer, Answering, Next, Refusal, Step};
 use crate::body::{Body, Guarded};
 use crate::policy::{self, Live};
 use crate::pool::Outgoing;
-use crate::retry::reads;
+use crate::pool::retry::reads;
 use prometheus::IntGauge;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

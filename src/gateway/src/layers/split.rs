@@ -3,7 +3,7 @@
 
 use super::{Answer, Answering, Refusal};
 use crate::pool::Outgoing;
-use crate::routes::Routes;
+use crate::pool::routes::Routes;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};

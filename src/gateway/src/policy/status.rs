@@ -1,10 +1,10 @@
 //! What BackendPolicies say of themselves: conditions, and how their endpoints are. Written with restraint: only when
 //! what this server sees has changed since it last wrote, and not too often.
 
-use crate::active::endpoints;
 use crate::backend::Backend;
+use crate::health::active::endpoints;
 use crate::objects::{BACKEND_POLICIES, BackendPolicies, ObjectSource};
-use crate::policies::{Assigned, Claim, targets};
+use crate::policy::assigned::{Assigned, Claim, targets};
 use fairlead_api::{Node, Timestamp, node};
 use std::collections::HashMap;
 use std::time::Duration;
