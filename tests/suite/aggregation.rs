@@ -198,6 +198,11 @@ fn an_extension_api_comes_goes_and_comes_back() -> Result<()> {
         &metrics,
         "aggregator_unavailable_apiservice{name=\"v1alpha1.shipping.example.com\"} 1",
     )?;
+    let terminated = |line: &&str| {
+        line.starts_with("apiserver_request_terminations_total{code=\"503\",component=\"aggregator\"")
+            && line.contains("resource=\"parcels\"")
+    };
+    ensure!(metrics.lines().filter(terminated).count() == 1, "{metrics}");
 
     // It comes back with another CA, so it is registered anew.
     let _again = registered_again(&server, &k, port)?;

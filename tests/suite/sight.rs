@@ -217,11 +217,17 @@ fn families_that_alerts_and_dashboards_read_are_there() -> Result<()> {
         let endpoints = "/api/v1/namespaces/default/endpoints";
         connection.call(&Call::get(endpoints)).await?;
         connection.call(&Call::get("/livez")).await?;
+        let map = r#"{"metadata":{"name":"seen"}}"#;
+        let create = Call::send(Method::POST, "/api/v1/namespaces/default/configmaps", "application/json", map);
+        ensure!(connection.call(&create).await?.0 == 201);
         // Masters may do everything without anybody deciding about it.
         server.connect_anonymously().await?.call(&Call::get("/version")).await?;
         let (_, told) = text(&mut connection, &Call::get("/metrics")).await?;
         for start in [
             "aggregator_discovery_aggregation_count_total ",
+            "apiserver_admission_controller_admission_duration_seconds_bucket{name=\"NamespaceLifecycle\",operation=\"CREATE\",",
+            "apiserver_admission_step_admission_duration_seconds_bucket{operation=\"CREATE\",rejected=\"false\",type=\"admit\",",
+            "apiserver_admission_step_admission_duration_seconds_bucket{operation=\"CREATE\",rejected=\"false\",type=\"validate\",",
             "apiserver_authorization_decisions_total{",
             "apiserver_client_certificate_expiration_seconds_count ",
             "apiserver_current_inflight_requests{",
