@@ -1,8 +1,11 @@
 //! What BackendPolicies say of themselves: conditions, and how their endpoints are. Written with restraint: only when
-//! what this server sees has changed since it last wrote, and not too often.
+//! what this server sees has changed since it last wrote, and not too often. So several servers over one store do not write
+//! against each other: the status is what the one saw that saw something change last, and who has not asked an endpoint yet
+//! leaves what another says of it.
 
 use crate::backend::Backend;
 use crate::health::active::endpoints;
+use crate::health::outlier::State;
 use crate::objects::{BACKEND_POLICIES, BackendPolicies, ObjectSource};
 use crate::policy::assigned::{Assigned, Claim, targets};
 use fairlead_api::{Node, Timestamp, node};
@@ -160,6 +163,11 @@ fn set_status(policy: &mut Node, conditions: &[Node], view: &[View], now: Timest
         .map(|v| {
             let of = |e: &&Node| e.str("target") == v.target && e.str("address") == v.address;
             let known = old.list("endpoints").iter().find(of);
+            if let Some(known) = known
+                && v.state == State::Connecting.as_str()
+            {
+                return known.clone();
+            }
             let same = known.is_some_and(|k| k.str("state") == v.state);
             let mut made = node!({"target": (v.target.as_str()), "address": (v.address.as_str()), "state": (v.state)});
             if !v.reason.is_empty() {
@@ -205,6 +213,10 @@ mod tests {
             (endpoint.str("reason"), endpoint.str("lastTransitionTime")),
             ("NoAnswer", "1970-01-01T00:01:00Z")
         );
+        // Another server, which has not asked that endpoint yet.
+        let known = policy.clone();
+        set_status(&mut policy, &accepted, &view("Connecting", ""), at(90));
+        assert_eq!(policy, known);
         assert_eq!(
             policy.get("status").unwrap().list("conditions")[0].str("lastTransitionTime"),
             "1970-01-01T00:00:00Z"
