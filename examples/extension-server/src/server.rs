@@ -44,6 +44,8 @@ pub async fn serve(listener: TcpListener, options: Options) {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
+                    // An answer is written in one go: waiting for more, as Nagle's algorithm does, would only delay it.
+                    let _ = stream.set_nodelay(true);
                     connections.spawn(connection(stream, shared.clone()));
                 }
                 Err(error) => eprintln!("accept: {error}"),
