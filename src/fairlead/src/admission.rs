@@ -7,7 +7,8 @@ use crate::entropy::RandomEntropy;
 use anyhow::{Context, Result};
 use dashmap::DashMap;
 use fairlead_admission::cluster::{
-    Action, Known, NoAnswer, Permissions, Question, QuotaWriter, Ruling, Served, Settings, Target, Versions, WebhookClient,
+    Action, Known, NoAnswer, Permissions, Question, QuotaWriter, Ruling, Served, Settings, Target, Versions,
+    WebhookClient,
 };
 use fairlead_admission::metrics::Metrics;
 use fairlead_admission::{Chain, Cluster, Lookup};
