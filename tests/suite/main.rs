@@ -1,5 +1,6 @@
 //! The black-box suite, one module a subject.
 
+mod admission_policies;
 mod aggregation;
 mod at_rest;
 mod chaos;

@@ -4,6 +4,7 @@
 //! - [`garbage`]: deletes what has lost its owners, orphans what shall stay.
 //! - [`every_namespace`]: keeps the default service account and the root CA in every namespace.
 //! - [`cluster_roles`]: gathers the rules of aggregating roles. [`quota`]: counts what quotas limit.
+//! - [`flow_schemas`]: tells which of them lead nowhere.
 //! - [`events`]: follows many resources as definitions come and go. [`remote`]: those of other API servers.
 //! - [`election`]: which of several servers runs them.
 
@@ -11,6 +12,7 @@ pub mod cluster_roles;
 pub mod election;
 pub mod events;
 pub mod every_namespace;
+pub mod flow_schemas;
 pub mod garbage;
 pub mod namespace;
 pub mod quota;

@@ -103,23 +103,7 @@ impl Bootstrap {
                 version: "v1",
                 plural,
             };
-            if !self.create(&target, object).await? || plural != "flowschemas" {
-                continue;
-            }
-            let level = row.str_at(&["spec", "priorityLevelConfiguration", "name"]);
-            let message = format!(
-                "This FlowSchema references the PriorityLevelConfiguration object named \"{level}\" and it exists"
-            );
-            let Some(mut made) = self.get(&target, "", row.str("name")).await else {
-                continue;
-            };
-            made.set_at(
-                &["status", "conditions"],
-                vec![node!({
-                    "type": "Dangling", "status": "False", "reason": "Found", "message": message,
-                })],
-            );
-            self.write(&target, Verb::Update, "status", made).await?;
+            self.create(&target, object).await?;
         }
         Ok(())
     }

@@ -6,7 +6,9 @@ use crate::remote_objects::GatewayRemoteObjects;
 use crate::routes::Routes;
 use anyhow::{Result, bail};
 use fairlead_api::Clock;
-use fairlead_controllers::{Context, cluster_roles, election, every_namespace, garbage, namespace, quota};
+use fairlead_controllers::{
+    Context, cluster_roles, election, every_namespace, flow_schemas, garbage, namespace, quota,
+};
 use fairlead_gateway::Gateway;
 use fairlead_resource::hooks::Entropy;
 use fairlead_resource::{Client, Engine};
@@ -75,6 +77,17 @@ pub struct Acted {
 
 /// Starts the loops that `--controllers` names: now, or while this server leads.
 pub fn start(config: &Config, acted: Acted, drain: &Drain, entropy: &dyn Entropy) -> Vec<JoinHandle<()>> {
+    let mut loops = Vec::new();
+    if config.core_backend.is_none() {
+        // Of the API server itself: every one says the same, and no flag switches it off.
+        let context = acted.context(&drain.subscribe());
+        loops.push(task::spawn("flow-schemas", flow_schemas::run(context)));
+    }
+    loops.extend(start_named(config, acted, drain, entropy));
+    loops
+}
+
+fn start_named(config: &Config, acted: Acted, drain: &Drain, entropy: &dyn Entropy) -> Vec<JoinHandle<()>> {
     // Behind a core, its own controllers do the rest.
     let runs = |name: &&'static str| config.core_backend.is_none() || *name == NAMESPACE;
     let names: Vec<&'static str> = config.controllers.iter().copied().filter(runs).collect();

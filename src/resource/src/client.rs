@@ -183,13 +183,34 @@ impl Client {
         manager: &str,
         object: &Node,
     ) -> StatusResult<Node> {
+        self.apply_subresource(definition, "", manager, object).await
+    }
+
+    /// [`apply`](Client::apply) to a subresource.
+    ///
+    /// # Errors
+    /// What is wrong with the object, and what the store says.
+    pub async fn apply_subresource(
+        &self,
+        definition: &Arc<ResourceDefinition>,
+        subresource: &str,
+        manager: &str,
+        object: &Node,
+    ) -> StatusResult<Node> {
         let request = self.request(Verb::Patch, definition, object.namespace(), object.name());
         let query = vec![
             ("fieldManager".to_owned(), manager.to_owned()),
             ("force".to_owned(), "true".to_owned()),
         ];
         let body = body(object, "application/apply-patch+yaml");
-        self.node(Request { body, query, ..request }).await
+        let subresource = subresource.into();
+        self.node(Request {
+            body,
+            query,
+            subresource,
+            ..request
+        })
+        .await
     }
 
     async fn node(&self, request: Request) -> StatusResult<Node> {
