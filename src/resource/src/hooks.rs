@@ -35,48 +35,47 @@ pub struct HookContext<'a> {
 ///
 /// The engine checks metadata itself, as upstream does for all kinds: on create when nothing else was wrong (names as
 /// path segments only, so a kind's own name rule is `validate_create`'s), on update before `validate_update`.
-#[allow(unused_variables)]
 pub trait Hooks: Send + Sync {
     /// Defaults that depend on other fields. Runs on everything decoded: create, update, the result of a patch.
-    fn default(&self, object: &mut Node) {}
+    fn default(&self, _object: &mut Node) {}
 
     /// May refuse a write because of who makes it (granting permissions one does not hold). `old` is the stored object,
     /// on update and patch. Runs after mutating admission and before preparation and validation, so that a 403 comes
     /// before a 422; not for writes of the server's own loops.
     fn permit<'a>(
         &'a self,
-        object: &'a Node,
-        old: Option<&'a Node>,
-        context: &'a HookContext<'a>,
+        _object: &'a Node,
+        _old: Option<&'a Node>,
+        _context: &'a HookContext<'a>,
     ) -> BoxFuture<'a, StatusResult<()>> {
         Box::pin(std::future::ready(Ok(())))
     }
 
     /// Clears what clients may not set (status), sets what the server decides.
-    fn prepare_create(&self, object: &mut Node, context: &HookContext) {}
+    fn prepare_create(&self, _object: &mut Node, _context: &HookContext) {}
 
-    fn validate_create(&self, object: &Node, context: &HookContext, errors: &mut FieldErrors) {}
+    fn validate_create(&self, _object: &Node, _context: &HookContext, _errors: &mut FieldErrors) {}
 
     /// Puts back what clients may not change. Generation and the status split are the engine's work.
-    fn prepare_update(&self, object: &mut Node, old: &Node, context: &HookContext) {}
+    fn prepare_update(&self, _object: &mut Node, _old: &Node, _context: &HookContext) {}
 
-    fn validate_update(&self, object: &Node, old: &Node, context: &HookContext, errors: &mut FieldErrors) {}
+    fn validate_update(&self, _object: &Node, _old: &Node, _context: &HookContext, _errors: &mut FieldErrors) {}
 
     /// `old` is the stored object; called for the status subresource instead of the two above.
-    fn prepare_status(&self, object: &mut Node, old: &Node, context: &HookContext) {}
+    fn prepare_status(&self, _object: &mut Node, _old: &Node, _context: &HookContext) {}
 
-    fn validate_status(&self, object: &Node, old: &Node, context: &HookContext, errors: &mut FieldErrors) {}
+    fn validate_status(&self, _object: &Node, _old: &Node, _context: &HookContext, _errors: &mut FieldErrors) {}
 
     /// Normalises a valid object just before it is stored.
-    fn canonicalize(&self, object: &mut Node) {}
+    fn canonicalize(&self, _object: &mut Node) {}
 
     /// Warnings about a valid object; `old` on update.
-    fn warnings(&self, object: &Node, old: Option<&Node>, context: &HookContext) -> Vec<String> {
+    fn warnings(&self, _object: &Node, _old: Option<&Node>, _context: &HookContext) -> Vec<String> {
         Vec::new()
     }
 
     /// Warnings about a new object as the client sent it, before [`prepare_create`](Hooks::prepare_create).
-    fn early_warnings(&self, object: &Node, context: &HookContext) -> Vec<String> {
+    fn early_warnings(&self, _object: &Node, _context: &HookContext) -> Vec<String> {
         Vec::new()
     }
 
@@ -122,7 +121,7 @@ pub trait Hooks: Send + Sync {
     }
 
     /// Runs on an object that stays because of finalizers, when its deletion begins (a namespace's phase).
-    fn begin_deletion(&self, object: &mut Node) {}
+    fn begin_deletion(&self, _object: &mut Node) {}
 
     /// Whether objects are namespaces: admission then sees an object's name as its namespace.
     fn is_namespace(&self) -> bool {
@@ -130,22 +129,22 @@ pub trait Hooks: Send + Sync {
     }
 
     /// The words for a field that cannot be selected by, where this kind has its own.
-    fn unsupported_field(&self, field: &str) -> Option<String> {
+    fn unsupported_field(&self, _field: &str) -> Option<String> {
         None
     }
 
     /// May refuse a delete, after preconditions and before anything changes.
-    fn check_delete(&self, object: &Node, context: &HookContext) -> StatusResult<()> {
+    fn check_delete(&self, _object: &Node, _context: &HookContext) -> StatusResult<()> {
         Ok(())
     }
 
     /// The grace period a delete gets: `None` where this kind is deleted at once.
-    fn grace_period_seconds(&self, object: &Node, requested: Option<i64>) -> Option<i64> {
+    fn grace_period_seconds(&self, _object: &Node, _requested: Option<i64>) -> Option<i64> {
         None
     }
 
     /// Finalizers other than `metadata.finalizers` that keep an object (a namespace's `spec.finalizers`).
-    fn keeps_after_delete(&self, object: &Node) -> bool {
+    fn keeps_after_delete(&self, _object: &Node) -> bool {
         false
     }
 
@@ -153,39 +152,39 @@ pub trait Hooks: Send + Sync {
     /// The claim is committed after the write and released if there is none.
     fn begin_create<'a>(
         &'a self,
-        object: &'a mut Node,
-        context: &'a HookContext<'a>,
+        _object: &'a mut Node,
+        _context: &'a HookContext<'a>,
     ) -> BoxFuture<'a, StatusResult<Option<Box<dyn Claim>>>> {
         Box::pin(std::future::ready(Ok(None)))
     }
 
     fn begin_update<'a>(
         &'a self,
-        object: &'a mut Node,
-        old: &'a Node,
-        context: &'a HookContext<'a>,
+        _object: &'a mut Node,
+        _old: &'a Node,
+        _context: &'a HookContext<'a>,
     ) -> BoxFuture<'a, StatusResult<Option<Box<dyn Claim>>>> {
         Box::pin(std::future::ready(Ok(None)))
     }
 
     /// Runs after a write was stored and before it is answered: what other requests must find once a client has the
     /// answer. Not for dry runs.
-    fn after_write<'a>(&'a self, request: &'a Request, engine: &'a crate::Engine) -> BoxFuture<'a, ()> {
+    fn after_write<'a>(&'a self, _request: &'a Request, _engine: &'a crate::Engine) -> BoxFuture<'a, ()> {
         Box::pin(std::future::ready(()))
     }
 
     /// Runs after an object is gone.
-    fn after_delete<'a>(&'a self, object: &'a Node) -> BoxFuture<'a, ()> {
+    fn after_delete<'a>(&'a self, _object: &'a Node) -> BoxFuture<'a, ()> {
         Box::pin(std::future::ready(()))
     }
 
     /// Table cells, one a column; `None` where the columns' JSON paths say all. `now_seconds` is for ages.
-    fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {
+    fn row(&self, _object: &Node, _now_seconds: i64) -> Option<Vec<Node>> {
         None
     }
 
     /// Values of selectable fields that a JSON path cannot say; replaces those of the same name.
-    fn selectable(&self, object: &Node) -> Vec<(CompactString, CompactString)> {
+    fn selectable(&self, _object: &Node) -> Vec<(CompactString, CompactString)> {
         Vec::new()
     }
 
@@ -197,19 +196,19 @@ pub trait Hooks: Send + Sync {
 
     /// Managed-field sets leave these paths out (`status` of the resource itself, `spec` of `/status` …).
     /// The engine already leaves out `status` where there is a status subresource.
-    fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
+    fn reset_fields(&self, _subresource: &str) -> &'static [&'static [&'static str]] {
         &[]
     }
 
     /// Serves a subresource whose behavior is `Custom`, and resources that are not stored (reviews): `subresource` is "".
     /// `None` where there is no such thing.
-    fn serve(&self, subresource: &str) -> Option<&dyn Serve> {
+    fn serve(&self, _subresource: &str) -> Option<&dyn Serve> {
         None
     }
 
     /// Answers creates of what is not stored: reviews (`subresource` is "") and subresources such as `token`.
     /// `None` where creates are stored, or served by [`serve`](Hooks::serve).
-    fn answers(&self, subresource: &str) -> Option<&dyn AnswersCreate> {
+    fn answers(&self, _subresource: &str) -> Option<&dyn AnswersCreate> {
         None
     }
 }
@@ -226,8 +225,7 @@ pub trait Serve: Send + Sync {
 /// answer with 201.
 pub trait AnswersCreate: Send + Sync {
     /// Defaults that a schema cannot say, or does not publish. Runs before managed fields are recorded.
-    #[allow(unused_variables)]
-    fn default(&self, object: &mut Node) {}
+    fn default(&self, _object: &mut Node) {}
 
     /// `request` tells path and user; `object` is the body, in the request's version.
     /// Whether name and uid in it are those of the path is this one's to check.

@@ -17,7 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("codec", &["api", "schema"]),
     ("storage", &["api", "telemetry"]),
     ("auth", &["api", "telemetry"]),
-    ("admission", &["api", "cel", "codec", "patch", "schema"]),
+    ("admission", &["api", "cel", "codec", "patch", "schema", "telemetry"]),
     ("flowcontrol", &["api", "telemetry"]),
     ("audit", &["api", "telemetry"]),
     ("resource", &["admission", "api", "codec", "patch", "schema", "storage"]),
