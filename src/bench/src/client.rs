@@ -59,6 +59,8 @@ impl Target {
         let sender = match &self.tls {
             None => self.handshake(TokioIo::new(tcp), true).await?,
             Some(tls) => {
+                // rustls reads 4 KiB at a time: the load generator must not be what is measured.
+                let tcp = tokio::io::BufReader::with_capacity(128 << 10, tcp);
                 let stream = tls.connect(ServerName::try_from(self.host.clone())?, tcp).await?;
                 let http1 = stream.get_ref().1.alpn_protocol() != Some(b"h2");
                 self.handshake(TokioIo::new(stream), http1).await?

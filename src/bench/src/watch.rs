@@ -1,4 +1,5 @@
-//! Watch fan-out: paced writes, and how long each takes to reach each watcher.
+//! Watch fan-out: paced writes, and how long each takes to reach each watcher. Every event is looked for: one that is
+//! missing, comes twice or before an earlier one of its writer is an error.
 
 use crate::Settings;
 use crate::client::{Call, Connection};
@@ -7,6 +8,7 @@ use crate::report::Row;
 use anyhow::{Context, Result, bail};
 use http::Method;
 use http_body_util::BodyExt;
+use memchr::memmem::Finder;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Barrier, watch};
@@ -30,8 +32,12 @@ pub enum Each {
     Name,
 }
 
-/// Stands before the time an object was sent, in microseconds since the run began.
+/// Stands before the time an object was sent, in microseconds since the run began, and its number.
 const MARK: &[u8] = b"\"bench-sent\":\"";
+/// Objects that are written in turn.
+const OBJECTS: u64 = 64;
+/// Who writes them: each has its own, so that a slow answer holds up few.
+const WRITERS: u64 = 16;
 
 pub async fn fan_out(settings: &Settings, name: &str, shape: Shape) -> Result<Row> {
     let collection = format!("/api/v1/namespaces/{}/configmaps", settings.namespace);
@@ -63,118 +69,193 @@ pub async fn fan_out(settings: &Settings, name: &str, shape: Shape) -> Result<Ro
     tokio::time::timeout(Duration::from_secs(60), ready.wait())
         .await
         .context("not all watches opened in 60 s")?;
+    prepare(&mut control, &collection).await?;
     let before = samples(settings)?;
     let begun = Instant::now();
-    let written = write(settings, &mut control, &collection, shape.writes_per_second, start).await?;
+    let mut writers = JoinSet::new();
+    for first in 0..WRITERS {
+        let pace = Pace {
+            first,
+            every: Duration::from_secs(1) / shape.writes_per_second,
+            begun,
+            until: begun + settings.duration,
+            start,
+        };
+        writers.spawn(write(control.clone(), collection.clone(), pace));
+    }
+    let mut written = 0;
+    while let Some(count) = writers.join_next().await {
+        written += count??;
+    }
     let elapsed = begun.elapsed();
     tokio::time::sleep(Duration::from_secs(1)).await;
     stop.send_replace(true);
     let mut latencies = Vec::new();
-    let mut bytes = 0;
+    let (mut bytes, mut disorder) = (0, 0);
     while let Some(seen) = tasks.join_next().await {
-        let (seen, length) = seen??;
-        latencies.extend(seen);
-        bytes += length;
+        let seen = seen??;
+        latencies.extend(seen.delays);
+        bytes += seen.bytes;
+        disorder += seen.disorder;
     }
     let readers = match shape.each {
         Each::All => shape.watchers as u64,
         Each::Name => 1,
     };
-    let missing = (written * readers).saturating_sub(latencies.len() as u64);
-    row(settings, name, latencies, missing, bytes, elapsed, &before)
+    let missing = (written * readers).abs_diff(latencies.len() as u64);
+    row(settings, name, latencies, missing + disorder, bytes, elapsed, &before)
 }
 
-async fn write(
-    settings: &Settings,
-    connection: &mut Connection,
-    collection: &str,
-    rate: u32,
-    start: Instant,
-) -> Result<u64> {
-    let mut tick = tokio::time::interval(Duration::from_secs(1) / rate);
-    let begun = Instant::now();
-    let mut written = 0;
-    while begun.elapsed() < settings.duration {
-        tick.tick().await;
-        let name = format!("watched-{}", written % 64);
-        let sent = start.elapsed().as_micros();
-        let body = serde_json::json!({
-            "apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": {"name": name, "labels": {"bench": "watch"}},
-            "data": {"bench-sent": sent.to_string(), "filling": "x".repeat(700)},
-        })
-        .to_string();
-        let exists = written >= 64;
-        let (method, path) = if exists {
-            (Method::PUT, format!("{collection}/{name}"))
-        } else {
-            (Method::POST, collection.to_owned())
-        };
-        let (code, _) = connection
-            .call(&Call::send(method, path, "application/json", body.clone()))
-            .await?;
-        if code == 409 && !exists {
-            let path = format!("{collection}/{name}");
-            connection
-                .call(&Call::send(Method::PUT, path, "application/json", body))
-                .await?;
-        } else if code >= 300 {
-            bail!("a write of the watch scenario was answered {code}");
+/// Makes the objects that will be written, without a mark.
+async fn prepare(connection: &mut Connection, collection: &str) -> Result<()> {
+    for i in 0..OBJECTS {
+        let body = object(i, None);
+        let call = Call::send(Method::POST, collection, "application/json", body);
+        match connection.call(&call).await? {
+            (201 | 409, _) => {}
+            (code, _) => bail!("making an object to watch was answered {code}"),
         }
-        written += 1;
     }
-    Ok(written)
+    Ok(())
 }
 
-/// Reads events until told to stop. Answers the delay of each in microseconds, and the bytes read.
+fn object(number: u64, sent: Option<u128>) -> String {
+    let mut data = serde_json::json!({"filling": "x".repeat(700)});
+    if let Some(sent) = sent {
+        data["bench-sent"] = format!("{sent}-{number}").into();
+    }
+    serde_json::json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": format!("watched-{}", number % OBJECTS), "labels": {"bench": "watch"}},
+        "data": data,
+    })
+    .to_string()
+}
+
+/// When a writer writes: the events number `first`, `first + WRITERS` and so on, each at its time.
+struct Pace {
+    first: u64,
+    every: Duration,
+    begun: Instant,
+    until: Instant,
+    start: Instant,
+}
+
+async fn write(mut connection: Connection, collection: String, pace: Pace) -> Result<u64> {
+    let mut written = 0;
+    loop {
+        let number = pace.first + written * WRITERS;
+        let at = pace.begun + pace.every.mul_f64(number as f64);
+        tokio::time::sleep_until(at.into()).await;
+        if Instant::now() >= pace.until {
+            return Ok(written);
+        }
+        let body = object(number, Some(pace.start.elapsed().as_micros()));
+        let path = format!("{collection}/watched-{}", number % OBJECTS);
+        let call = Call::send(Method::PUT, path, "application/json", body);
+        match connection.call(&call).await? {
+            (200, _) => written += 1,
+            (code, _) => bail!("a write of the watch scenario was answered {code}"),
+        }
+    }
+}
+
+/// What one watcher saw.
+#[derive(Default)]
+struct Seen {
+    /// In microseconds.
+    delays: Vec<u32>,
+    bytes: u64,
+    /// Events that were not the next ones of their writers.
+    disorder: u64,
+    /// The last number of each writer.
+    last: [Option<u64>; WRITERS as usize],
+}
+
+impl Seen {
+    fn event(&mut self, event: &[u8], now: u128, finder: &Finder) {
+        let Some((sent, number)) = mark(event, finder) else { return };
+        self.delays.push(u32::try_from(now.saturating_sub(sent)).unwrap_or(u32::MAX));
+        let last = &mut self.last[(number % WRITERS) as usize];
+        self.disorder += u64::from(last.is_some_and(|last| number <= last));
+        *last = Some(number);
+    }
+}
+
+/// Reads events until told to stop.
 async fn watcher(
     mut connection: Connection,
     path: String,
     start: Instant,
     ready: Arc<Barrier>,
     mut stopped: watch::Receiver<bool>,
-) -> Result<(Vec<u32>, u64)> {
+) -> Result<Seen> {
     let response = connection.open(&Call::get(path)).await?;
     if !response.status().is_success() {
         bail!("a watch was answered {}", response.status());
     }
     let mut body = response.into_body();
     ready.wait().await;
-    let (mut delays, mut length) = (Vec::new(), 0);
+    let finder = Finder::new(MARK);
+    let mut seen = Seen::default();
+    // The beginning of an event whose end is still to come.
     let mut pending: Vec<u8> = Vec::new();
+    let mut stop = std::pin::pin!(stopped.changed());
     loop {
         let frame = tokio::select! {
+            biased;
             frame = body.frame() => frame,
-            _ = stopped.changed() => return Ok((delays, length)),
+            _ = &mut stop => return Ok(seen),
         };
         let Some(frame) = frame else {
-            return Ok((delays, length));
+            return Ok(seen);
         };
         let Some(data) = frame?.into_data().ok() else { continue };
         let now = start.elapsed().as_micros();
-        length += data.len() as u64;
-        pending.extend_from_slice(&data);
-        let whole = pending.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
-        for event in pending[..whole].split(|b| *b == b'\n') {
-            if let Some(sent) = sent_at(event) {
-                delays.push(u32::try_from(now.saturating_sub(sent)).unwrap_or(u32::MAX));
+        seen.bytes += data.len() as u64;
+        let mut from = 0;
+        for end in memchr::memchr_iter(b'\n', &data) {
+            let event = &data[from..end];
+            if pending.is_empty() {
+                seen.event(event, now, &finder);
+            } else {
+                pending.extend_from_slice(event);
+                seen.event(&pending, now, &finder);
+                pending.clear();
             }
+            from = end + 1;
         }
-        pending.drain(..whole);
+        pending.extend_from_slice(&data[from..]);
     }
 }
 
-fn sent_at(event: &[u8]) -> Option<u128> {
-    let at = event.windows(MARK.len()).position(|w| w == MARK)? + MARK.len();
-    let digits = event[at..].iter().take_while(|b| b.is_ascii_digit()).count();
-    std::str::from_utf8(&event[at..at + digits]).ok()?.parse().ok()
+/// When an object was sent, and its number.
+fn mark(event: &[u8], finder: &Finder) -> Option<(u128, u64)> {
+    let text = &event[finder.find(event)? + MARK.len()..];
+    let text = std::str::from_utf8(&text[..memchr::memchr(b'"', text)?]).ok()?;
+    let (sent, number) = text.split_once('-')?;
+    Some((sent.parse().ok()?, number.parse().ok()?))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn the_mark_is_found() {
-        assert_eq!(super::sent_at(br#"{"data":{"bench-sent":"1234","x":""}}"#), Some(1234));
-        assert_eq!(super::sent_at(b"{}"), None);
+        let finder = Finder::new(MARK);
+        let event = br#"{"data":{"bench-sent":"1234-7","x":""}}"#;
+        assert_eq!(mark(event, &finder), Some((1234, 7)));
+        assert_eq!(mark(b"{}", &finder), None);
+    }
+
+    #[test]
+    fn disorder_shows() {
+        let mut seen = Seen::default();
+        let finder = Finder::new(MARK);
+        for number in [0, 1, 16, 17, 1] {
+            seen.event(format!(r#""bench-sent":"5-{number}""#).as_bytes(), 9, &finder);
+        }
+        assert_eq!((seen.delays.len(), seen.disorder), (5, 1));
     }
 }

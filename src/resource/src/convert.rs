@@ -13,6 +13,11 @@ pub fn is_stored_version(definition: &ResourceDefinition) -> bool {
     stored.version == definition.version && stored.group == definition.group
 }
 
+/// Whether a cached object is sent as it is.
+pub fn is_as_stored(definition: &ResourceDefinition, object: &Cached) -> bool {
+    is_stored_version(definition) && is_current(definition, object)
+}
+
 /// Whether a cached object is in the definition's version: custom objects may have been stored when another was.
 fn is_current(definition: &ResourceDefinition, object: &Cached) -> bool {
     if !definition.is_custom() {

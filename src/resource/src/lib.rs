@@ -30,6 +30,7 @@ mod modify;
 pub mod options;
 mod patch;
 mod patched_text;
+pub mod piece;
 mod projection;
 mod read;
 pub mod request;

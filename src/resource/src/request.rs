@@ -2,11 +2,13 @@
 
 use crate::assembled::Assembled;
 use crate::definition::{ResourceDefinition, Verb};
+use crate::piece::{Piece, Writer};
 use bytes::Bytes;
 use compact_str::CompactString;
 use fairlead_api::{Node, StatusResult, UserInfo};
 use fairlead_storage::Cached;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 /// An authenticated, authorized request for one resource.
 #[derive(Clone)]
@@ -106,10 +108,15 @@ pub struct List {
     pub typed_items: bool,
 }
 
-/// A watch: ready-made frames in the request's view.
+/// A watch: events in the request's view.
 pub trait WatchStream: Send {
     /// The next event; `None` ends the watch. Cancel-safe.
     fn next(&mut self) -> futures_util::future::BoxFuture<'_, Option<WatchEvent>>;
+
+    /// The next events in one piece, which is not empty; `None` ends the watch. What is ready is not waited for.
+    fn poll_piece(&mut self, context: &mut Context<'_>, writer: &dyn Writer) -> Poll<Option<Piece>> {
+        Piece::poll_each(self, context, writer)
+    }
 }
 
 /// One event of a watch.

@@ -194,7 +194,7 @@ impl<'a> Table<'a> {
 }
 
 /// What the kept cells of an object are known by: they outlive changes of a custom resource's columns.
-fn identity(definition: &ResourceDefinition) -> u64 {
+pub(crate) fn identity(definition: &ResourceDefinition) -> u64 {
     let mut hasher = DefaultHasher::new();
     definition.version.hash(&mut hasher);
     for column in &definition.columns {

@@ -4,15 +4,17 @@
 use crate::body::{Body, Payload};
 use crate::chain::Chain;
 use crate::connection::Connection;
+use crate::cork::cork;
 use crate::drain::Drain;
 use crate::metrics::Metrics;
 use crate::request::Received;
+use crate::streams::{Driver, Streams};
 use crate::tls::{self, Certificates, TlsConfig, TlsError};
 use fairlead_auth::authentication::peer::PeerCertificates;
 use fairlead_telemetry::task;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -181,9 +183,11 @@ where
         let (chain, connection) = (shared.chain.clone(), connection.clone());
         service_fn(move |request| answer(request, chain.clone(), connection.clone()))
     };
-    let io = TokioIo::new(stream);
     let result = if connection.http2 {
-        let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        let streams = Streams::default();
+        let (corked, cork) = cork(stream);
+        let mut driver = Driver::new(streams.clone(), cork);
+        let mut http = hyper::server::conn::http2::Builder::new(streams);
         http.timer(TokioTimer::new())
             .max_concurrent_streams(shared.max_streams)
             .max_header_list_size(MAX_HEADER_BYTES as u32)
@@ -191,12 +195,12 @@ where
             .initial_connection_window_size(CONNECTION_WINDOW)
             .keep_alive_interval(Some(Duration::from_secs(30)))
             .keep_alive_timeout(Duration::from_secs(30));
-        let mut http = pin!(http.serve_connection(io, service));
+        let mut http = pin!(http.serve_connection(TokioIo::new(corked), service));
         tokio::select! {
-            result = http.as_mut() => result,
+            result = driver.drive(http.as_mut()) => result,
             () = leaving(&connection, &shared.drain) => {
                 http.as_mut().graceful_shutdown();
-                http.await
+                driver.drive(http).await
             }
         }
     } else {
@@ -204,7 +208,7 @@ where
         http.timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)
             .max_buf_size(MAX_HEADER_BYTES);
-        let mut http = pin!(http.serve_connection(io, service).with_upgrades());
+        let mut http = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
         tokio::select! {
             result = http.as_mut() => result,
             () = leaving(&connection, &shared.drain) => {

@@ -3,20 +3,25 @@
 
 use crate::body::{Body, BoxError, Response};
 use crate::drain::Drain;
-use crate::encode::{self, PIECE};
+use crate::encode;
 use crate::metrics::Metrics;
 use crate::request_info::RequestInfo;
+use crate::streams::move_in;
 use bytes::Bytes;
 use fairlead_api::{Status, json};
 use fairlead_codec::protobuf::{self as codec, Protobuf, envelope};
 use fairlead_resource::ResourceDefinition;
+use fairlead_resource::piece::Writer;
 use fairlead_resource::request::{EventKind, WatchEvent, WatchStream};
 use fairlead_storage::Cached;
 use fairlead_telemetry::metrics::{Histogram, IntCounter};
-use futures_util::FutureExt;
+use futures_util::Stream;
+use futures_util::future::BoxFuture;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
@@ -47,6 +52,18 @@ impl Events {
         self.count.inc();
         self.sizes.observe(size as f64);
     }
+
+    /// Counts the events of a piece.
+    fn sent_all(&self, sizes: &[u32]) {
+        self.count.inc_by(sizes.len() as u64);
+        match sizes {
+            [size] => self.sizes.observe(f64::from(*size)),
+            sizes => {
+                let local = self.sizes.local();
+                sizes.iter().for_each(|size| local.observe(f64::from(*size)));
+            }
+        }
+    }
 }
 
 /// How events are written.
@@ -62,60 +79,78 @@ pub enum Form {
 
 /// Serves a watch as frames.
 pub fn frames(stream: Box<dyn WatchStream>, form: Form, watching: Watching) -> Response {
-    let deadline = watching.timeout.map(|t| Instant::now() + t);
+    let Watching { drain, timeout, events } = watching;
+    let deadline = timeout.map(|t| Instant::now() + t);
     let media_type = match form {
         Form::Json => "application/json",
         Form::Protobuf { .. } => "application/vnd.kubernetes.protobuf;stream=watch",
     };
-    let state = State {
+    let frames = Frames {
         stream,
         form,
-        watching,
-        deadline,
+        events,
+        end: Box::pin(async move {
+            tokio::select! {
+                () = drain.wait() => {}
+                () = until(deadline) => {}
+            }
+        }),
     };
-    let mut response = Response::new(Body::stream(Box::pin(futures_util::stream::unfold(state, next)), None));
+    let mut response = Response::new(Body::stream(Box::pin(frames), None));
     response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     response
 }
 
-struct State {
+struct Frames {
     form: Form,
     stream: Box<dyn WatchStream>,
-    watching: Watching,
-    deadline: Option<Instant>,
+    events: Events,
+    /// When the watch ends in any case.
+    end: BoxFuture<'static, ()>,
 }
 
-/// Waits for one event, then takes along what is ready: a burst is one write.
-async fn next(mut state: State) -> Option<(Result<Bytes, BoxError>, State)> {
-    let first = tokio::select! {
-        event = state.stream.next() => event?,
-        () = state.watching.drain.wait() => return None,
-        () = until(state.deadline) => return None,
-    };
-    let first = frame(&first, &state.form);
-    state.watching.events.sent(first.len());
-    let Some(Some(second)) = state.stream.next().now_or_never() else {
-        return Some((Ok(first), state));
-    };
-    let mut batch = Vec::with_capacity(first.len() * 4);
-    batch.extend_from_slice(&first);
-    let mut event = Some(second);
-    while let Some(ready) = event {
-        let before = batch.len();
-        match &state.form {
-            Form::Json => write_frame(&ready, &mut batch),
-            form => batch.extend_from_slice(&frame(&ready, form)),
+impl Stream for Frames {
+    type Item = Result<Bytes, BoxError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Frames {
+            form,
+            stream,
+            events,
+            end,
+        } = &mut *self;
+        move_in();
+        if end.as_mut().poll(context).is_ready() {
+            return Poll::Ready(None);
         }
-        state.watching.events.sent(batch.len() - before);
-        if batch.len() >= PIECE {
-            break;
-        }
-        // An end that shows here shows again on the next call.
-        event = state.stream.next().now_or_never().flatten();
+        let piece = ready!(stream.poll_piece(context, form));
+        Poll::Ready(piece.map(|piece| {
+            events.sent_all(&piece.sizes);
+            Ok(piece.bytes)
+        }))
     }
-    Some((Ok(batch.into()), state))
+}
+
+impl Writer for Form {
+    fn name(&self) -> &'static str {
+        match self {
+            Form::Json => "json",
+            Form::Protobuf { .. } => "protobuf",
+        }
+    }
+
+    fn frame(&self, event: &WatchEvent) -> Bytes {
+        frame(event, self)
+    }
+
+    fn write(&self, event: &WatchEvent, out: &mut Vec<u8>) {
+        match self {
+            Form::Json => write_frame(event, out),
+            form => out.extend_from_slice(&frame(event, form)),
+        }
+    }
 }
 
 /// Waits for a moment, or for ever.

@@ -1,7 +1,8 @@
 //! [`Cache`]: the watch cache. Every object under one prefix of a store in memory, every read from there.
 //!
 //! - `tree`: the objects, persistent, so that a [`Snapshot`] costs one reference count.
-//! - `ring`: the newest events; `lanes`: who wants which; `watcher`: readers of them.
+//! - `ring`: the newest events; `lanes`: who wants which; `watcher`: readers of them; `waves`: when they are woken;
+//!   `runs`: what they share.
 //! - `feeder`: how changes get from the store in here; `refill`: changes from before the cache.
 //! - `history`: states of the past. - `terms`: objects by label and field. - `stats`: for metrics.
 //! - `turns`: writers of one object.
@@ -15,6 +16,7 @@ mod history;
 mod lanes;
 mod refill;
 mod ring;
+mod runs;
 mod stats;
 mod terms;
 #[cfg(test)]
@@ -22,11 +24,13 @@ mod tests;
 mod tree;
 mod turns;
 mod watcher;
+mod waves;
 
+pub use runs::Form;
 pub use stats::{Listed, Stats};
 pub use terms::Term;
 pub use turns::Turn;
-pub use watcher::{CacheEvent, WatchScope, Watcher};
+pub use watcher::{CacheEvent, Made, Step, WatchScope, Watcher};
 
 use crate::cached::{Cached, Decode};
 use crate::feed::lock;
@@ -35,6 +39,7 @@ use bytes::Bytes;
 use history::Kept;
 use refill::Refilled;
 use ring::Ring;
+use runs::Runs;
 use stats::Counts;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,6 +49,7 @@ use terms::Terms;
 use tokio::sync::Notify;
 use tree::Tree;
 use turns::Turns;
+use waves::Pace;
 
 /// How long a read waits for a revision that lies ahead.
 const AHEAD: Duration = Duration::from_secs(3);
@@ -94,6 +100,8 @@ struct Inner {
     /// Changed only with `feed` held, before `published`.
     terms: RwLock<Terms>,
     turns: Turns,
+    pace: Arc<Pace>,
+    runs: Runs,
     counts: Counts,
     retired: AtomicBool,
     task: OnceLock<tokio::task::AbortHandle>,
@@ -130,11 +138,13 @@ impl Cache {
             refilled: Mutex::default(),
             terms: RwLock::default(),
             turns: Turns::default(),
+            pace: Arc::new(Pace::new()),
+            runs: Runs::default(),
             counts: Counts::default(),
             retired: AtomicBool::new(false),
             task: OnceLock::new(),
         }));
-        let task = fairlead_telemetry::task::spawn("storage-cache", feeder::run(Arc::downgrade(&cache.0)));
+        let task = fairlead_telemetry::task::spawn("storage-cache", feeder::run(Arc::downgrade(&cache.0), cache.0.pace.clone()));
         _ = cache.0.task.set(task.abort_handle());
         cache
     }
@@ -221,7 +231,7 @@ impl Cache {
     pub fn retire(&self) {
         self.catch_up();
         self.0.retired.store(true, Ordering::Release);
-        write(&self.0.ring).wake_everyone();
+        read(&self.0.ring).wake_everyone();
     }
 
     /// Writes an object that does not exist. Answers it as every reader sees it from now on.

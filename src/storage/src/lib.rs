@@ -22,7 +22,9 @@ mod suite;
 #[cfg(test)]
 mod testing;
 
-pub use cache::{Cache, CacheConfig, CacheEvent, Listed, Snapshot, Stats, Term, Turn, WatchScope, Watcher};
+pub use cache::{
+    Cache, CacheConfig, CacheEvent, Form, Listed, Made, Snapshot, Stats, Step, Term, Turn, WatchScope, Watcher,
+};
 pub use cached::{Cached, Cells, Decode, Forms, Header};
 pub use embedded::{Embedded, EmbeddedConfig};
 pub use encryption::Encryption;

@@ -3,6 +3,7 @@
 use crate::cache::ring::Event;
 use crate::cache::stats::add;
 use crate::cache::tree::Tree;
+use crate::cache::waves::Pace;
 use crate::cache::{Cache, Inner, Load, Snapshot, read, write};
 use crate::cached::{Cached, Forms};
 use crate::feed::lock;
@@ -21,8 +22,25 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How often a cache makes sure by itself that it still hears of everything.
 const LOOK_ABOUT: Duration = Duration::from_secs(30);
 
-/// Loads a cache and follows its store until the cache is dropped.
-pub(super) async fn run(cache: Weak<Inner>) {
+/// Loads a cache, follows its store and wakes its watchers until the cache is dropped.
+pub(super) async fn run(cache: Weak<Inner>, pace: Arc<Pace>) {
+    tokio::select! {
+        () = feed(cache.clone()) => {}
+        () = wake(cache, pace) => {}
+    }
+}
+
+/// Wakes watchers whose events came too soon after the last ones.
+async fn wake(cache: Weak<Inner>, pace: Arc<Pace>) {
+    loop {
+        let due = pace.due().await;
+        let Some(inner) = cache.upgrade() else { return };
+        let ring = read(&inner.ring);
+        ring.wake(&due, pace.moment(ring.revision));
+    }
+}
+
+async fn feed(cache: Weak<Inner>) {
     let mut pause = FIRST_PAUSE;
     let mut loaded = false;
     loop {
@@ -109,6 +127,7 @@ async fn look_about(cache: &Weak<Inner>) {
         let Some(cache) = cache.upgrade().map(Cache) else {
             return;
         };
+        cache.0.runs.forget();
         // Whether it can be had is for those to tell who need it.
         _ = cache.fresh().await;
     }
@@ -144,7 +163,7 @@ impl Cache {
         self.0.publish(snapshot);
         *lock(&self.0.load) = Load::Done;
         self.0.applied.notify_waiters();
-        write(&self.0.ring).wake_everyone();
+        read(&self.0.ring).wake_everyone();
         Ok(())
     }
 
@@ -223,8 +242,11 @@ impl Inner {
         });
         self.applied.notify_waiters();
         if !changed.is_empty() {
-            read(&self.ring).wake(&changed);
-            let floor = read(&self.ring).floor();
+            let (owed, floor) = {
+                let ring = read(&self.ring);
+                (ring.tell(&changed, self.pace.moment(ring.revision)), ring.floor())
+            };
+            self.pace.owe(owed);
             lock(&self.kept).expire(floor);
         }
     }

@@ -3,10 +3,10 @@
 
 use crate::cache::WatchScope;
 use crate::cache::ring::Event;
+use crate::cache::waves::{Moment, Waiters};
 use crate::cached::Cached;
 use compact_str::CompactString;
-use futures_util::task::AtomicWaker;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 /// The events of one scope that has watchers.
@@ -18,8 +18,6 @@ pub(super) struct Lane {
     pub events: VecDeque<u64>,
     pub waiters: Waiters,
 }
-
-pub(super) type Waiters = BTreeMap<u64, Arc<AtomicWaker>>;
 
 type ByName = HashMap<CompactString, Lane>;
 
@@ -135,8 +133,18 @@ impl Lanes {
             .for_each(tell);
     }
 
-    /// Wakes whoever wants one of the changes: what an object became, and what it was.
-    pub fn wake(&self, changed: &[(Arc<Cached>, Option<Arc<Cached>>)]) {
+    /// Tells whoever wants one of the changes: what an object became, and what it was. Those who are to be woken later
+    /// are put into `owed`.
+    pub fn tell(
+        &self,
+        changed: &[(Arc<Cached>, Option<Arc<Cached>>)],
+        at: Moment,
+        owed: &mut Vec<(u64, WatchScope)>,
+    ) {
+        let mut tell = |lane: Option<&Lane>, scope: &dyn Fn() -> WatchScope| {
+            let due = lane.and_then(|lane| lane.waiters.tell(at));
+            owed.extend(due.map(|due| (due, scope())));
+        };
         if !self.namespaces.is_empty() || !self.keys.is_empty() {
             let mut keys: Vec<&str> = changed.iter().map(|(object, _)| &*object.key).collect();
             keys.sort_unstable();
@@ -146,30 +154,34 @@ impl Lanes {
                 let namespace = key.rsplit_once('/').map_or("", |(namespace, _)| namespace);
                 if last_namespace != Some(namespace) {
                     last_namespace = Some(namespace);
-                    wake(self.namespaces.get(namespace));
+                    tell(self.namespaces.get(namespace), &|| WatchScope::Namespace(namespace.into()));
                 }
-                wake(self.keys.get(key));
+                tell(self.keys.get(key), &|| WatchScope::Key(key.into()));
             }
         }
         for (field, values) in &self.fields {
             for (object, previous) in changed {
                 let shown = std::iter::once(object).chain(previous).map(|o| o.field(field));
-                for namespaces in shown.filter_map(|value| values.get(value)) {
-                    wake(namespaces.get(""));
-                    wake(namespaces.get(object.namespace()));
+                for (value, namespaces) in shown.filter_map(|value| Some((value, values.get(value)?))) {
+                    for namespace in ["", object.namespace()] {
+                        tell(namespaces.get(namespace), &|| WatchScope::Field {
+                            namespace: namespace.into(),
+                            field: field.clone(),
+                            value: value.into(),
+                        });
+                    }
                 }
             }
         }
     }
 
     pub fn watchers(&self) -> usize {
-        let fields = self.fields.values().flat_map(HashMap::values).flat_map(HashMap::values);
-        let lanes = self.namespaces.values().chain(self.keys.values()).chain(fields);
-        lanes.map(|lane| lane.waiters.len()).sum()
+        self.iter().map(|lane| lane.waiters.len()).sum()
     }
 
-    pub fn wake_everyone(&mut self) {
-        self.each(|lane| wake(Some(lane)));
+    pub fn iter(&self) -> impl Iterator<Item = &Lane> {
+        let fields = self.fields.values().flat_map(HashMap::values).flat_map(HashMap::values);
+        self.namespaces.values().chain(self.keys.values()).chain(fields)
     }
 }
 
@@ -182,14 +194,8 @@ fn values_of<'a>(event: &'a Event, field: &str) -> impl Iterator<Item = &'a str>
 
 fn leave(lanes: &mut ByName, name: &str, id: u64) {
     let Some(lane) = lanes.get_mut(name) else { return };
-    lane.waiters.remove(&id);
+    lane.waiters.remove(id);
     if lane.waiters.is_empty() {
         lanes.remove(name);
-    }
-}
-
-fn wake(lane: Option<&Lane>) {
-    for waker in lane.into_iter().flat_map(|lane| lane.waiters.values()) {
-        waker.wake();
     }
 }

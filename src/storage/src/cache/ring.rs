@@ -1,7 +1,8 @@
 //! [`Ring`]: the newest events of a cache, bounded in bytes, and who waits for more of them.
 // PERFORMANCE: per-request path
 
-use crate::cache::lanes::{Lanes, Waiters};
+use crate::cache::lanes::Lanes;
+use crate::cache::waves::{Moment, Waiters};
 use crate::cache::{CacheEvent, WatchScope};
 use crate::cached::Cached;
 use futures_util::task::AtomicWaker;
@@ -81,7 +82,7 @@ impl Ring {
             limit,
             floor: 0,
             revision: 0,
-            all: Waiters::new(),
+            all: Waiters::default(),
             lanes: Lanes::default(),
             next_id: 0,
             resets: 0,
@@ -174,6 +175,23 @@ impl Ring {
         self.first += 1;
     }
 
+    /// Those who wait for the events of a scope; none where it has no watchers.
+    pub fn waiters(&self, scope: &WatchScope) -> Option<&Waiters> {
+        match scope {
+            WatchScope::All => Some(&self.all),
+            scope => self.lanes.get(scope).map(|lane| &lane.waiters),
+        }
+    }
+
+    /// As [`Ring::next`], as far as the scope's watchers have been told.
+    pub fn next_shown(&self, scope: &WatchScope, cursor: Cursor) -> Next {
+        let shown = self.waiters(scope).map_or(u64::MAX, Waiters::shown);
+        match self.next(scope, cursor) {
+            Next::Event(behind, _) if behind.revision > shown => Next::Idle(shown),
+            next => next,
+        }
+    }
+
     /// The first event in `scope` above `cursor`. O(log n).
     pub fn next(&self, scope: &WatchScope, cursor: Cursor) -> Next {
         let lane = self.lanes.get(scope);
@@ -253,22 +271,30 @@ impl Ring {
 
     pub fn unsubscribe(&mut self, scope: &WatchScope, id: u64) {
         match scope {
-            WatchScope::All => _ = self.all.remove(&id),
+            WatchScope::All => self.all.remove(id),
             scope => self.lanes.leave(scope, id),
         }
     }
 
-    /// Wakes the watchers whose scope has one of the changes.
-    pub fn wake(&self, changed: &[(Arc<Cached>, Option<Arc<Cached>>)]) {
+    /// Tells the watchers whose scope has one of the changes: wakes them, or answers whom to wake when.
+    pub fn tell(&self, changed: &[(Arc<Cached>, Option<Arc<Cached>>)], at: Moment) -> Vec<(u64, WatchScope)> {
+        let mut owed = Vec::new();
         if !changed.is_empty() {
-            self.all.values().for_each(|waker| waker.wake());
-            self.lanes.wake(changed);
+            owed.extend(self.all.tell(at).map(|due| (due, WatchScope::All)));
+            self.lanes.tell(changed, at, &mut owed);
         }
+        owed
     }
 
-    pub fn wake_everyone(&mut self) {
-        self.all.values().for_each(|waker| waker.wake());
-        self.lanes.wake_everyone();
+    /// Wakes the watchers of these scopes, whose waves are due.
+    pub fn wake(&self, scopes: &[WatchScope], at: Moment) {
+        let waiters = scopes.iter().filter_map(|scope| self.waiters(scope));
+        waiters.for_each(|waiters| waiters.wake(at));
+    }
+
+    pub fn wake_everyone(&self) {
+        self.all.wake_for_all();
+        self.lanes.iter().for_each(|lane| lane.waiters.wake_for_all());
     }
 
     fn fill_lane(&mut self, scope: &WatchScope, floor: u64) {
@@ -482,7 +508,11 @@ mod tests {
             previous: Some(event("a/x", 2).object),
             ..event("a/x", 3)
         };
-        ring.wake(&[(moved.object.clone(), moved.previous.clone())]);
+        let at = Moment {
+            revision: 3,
+            micros: 0,
+        };
+        assert!(ring.tell(&[(moved.object.clone(), moved.previous.clone())], at).is_empty());
         ring.append(vec![moved], 3);
         let told: Vec<bool> = woken
             .iter()

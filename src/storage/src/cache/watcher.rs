@@ -2,12 +2,15 @@
 // PERFORMANCE: per-request path
 
 use crate::cache::ring::{Cursor, Next};
+use crate::cache::runs::{Form, Known, RUN_BYTES};
 use crate::cache::stats::add;
 use crate::cache::{Cache, read, write};
 use crate::cached::Cached;
 use crate::store::{Error, Result, Revision};
 use compact_str::CompactString;
+use crate::cache::waves::Waiters;
 use futures_util::task::AtomicWaker;
+use std::any::Any;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -47,6 +50,27 @@ pub enum CacheEvent {
     /// Everything up to this revision has been delivered. After a second without anything else, then less and less often:
     /// [`Watcher::reached`] tells at any time.
     Progress(Revision),
+}
+
+/// What a watcher comes to when it takes several events at once.
+#[derive(Debug)]
+pub enum Step {
+    /// What was made of them, and the revision up to which everything has been seen.
+    Run(Made, Revision),
+    /// Events that have to be taken one by one.
+    Singly,
+    /// As [`CacheEvent::Progress`].
+    Progress(Revision),
+}
+
+/// What runs of events are made into.
+pub type Made = Arc<dyn Any + Send + Sync>;
+
+/// How far a watcher looks.
+#[derive(Clone, Copy)]
+enum Sight {
+    Shown,
+    All,
 }
 
 /// One reader of a cache's events. Costs no memory for events it has not read; one that falls behind the ring is
@@ -98,11 +122,36 @@ impl Watcher {
 
     /// As [`Watcher::next`]. Nothing is lost when a pending poll is not followed up.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<CacheEvent>> {
+        self.poll_with(context, Watcher::take, CacheEvent::Progress)
+    }
+
+    /// The next events at once, as `make` makes them into something: once for all watchers that use the same `form` and
+    /// stand at the same place, where there are many. Events that `make` makes nothing of are left to
+    /// [`Watcher::poll_next`].
+    ///
+    /// # Errors
+    /// As [`Watcher::next`].
+    pub fn poll_run(
+        &mut self,
+        context: &mut Context<'_>,
+        form: &mut dyn FnMut() -> Form,
+        make: &mut dyn FnMut(&[CacheEvent]) -> Option<Made>,
+    ) -> Poll<Result<Step>> {
+        self.poll_with(context, |watcher, sight| watcher.take_run(form, sight, make), Step::Progress)
+    }
+
+    fn poll_with<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        mut take: impl FnMut(&mut Watcher, Sight) -> Option<Result<T>>,
+        progress: impl FnOnce(Revision) -> T,
+    ) -> Poll<Result<T>> {
         self.waker.register(context.waker());
         loop {
             // Looked at before the ring: what happened before the end is delivered.
             let retired = self.cache.0.retired.load(Ordering::Acquire);
-            if let Some(found) = self.take() {
+            let sight = if retired { Sight::All } else { Sight::Shown };
+            if let Some(found) = take(self, sight) {
                 return Poll::Ready(found);
             }
             if retired {
@@ -114,28 +163,87 @@ impl Watcher {
             }
             self.period = (self.period * 2).min(RARELY);
             tick.as_mut().reset(Instant::now() + self.period);
-            if let Some(progress) = self.progress() {
-                return Poll::Ready(progress);
+            if let Some(reached) = self.progress() {
+                return Poll::Ready(Ok(progress(reached)));
             }
         }
     }
 
     /// What the ring has after the cursor.
-    fn take(&mut self) -> Option<Result<CacheEvent>> {
-        match read(&self.cache.0.ring).next(&self.scope, self.cursor) {
+    fn take(&mut self, sight: Sight) -> Option<Result<CacheEvent>> {
+        match self.look(self.cursor, sight).0 {
             Next::Event(behind, event) => {
-                self.cursor = behind;
-                self.period = PROGRESS;
-                add(&self.cache.0.counts.events_dispatched, 1);
+                self.went(behind, 1);
                 Some(Ok(event))
             }
-            Next::Lost(floor) => {
-                add(&self.cache.0.counts.terminated_watchers, 1);
-                Some(Err(Error::Compacted {
-                    oldest: Revision(floor),
-                }))
-            }
+            Next::Lost(floor) => Some(Err(self.lost(floor))),
             Next::Idle(_) => None,
+        }
+    }
+
+    fn take_run(
+        &mut self,
+        form: &mut dyn FnMut() -> Form,
+        sight: Sight,
+        make: &mut dyn FnMut(&[CacheEvent]) -> Option<Made>,
+    ) -> Option<Result<Step>> {
+        let from = self.cursor;
+        let shared = match self.look(from, sight) {
+            (Next::Idle(_), _) => return None,
+            (Next::Lost(floor), _) => return Some(Err(self.lost(floor))),
+            (Next::Event(..), many) => many.then(form),
+        };
+        if let Some(known) = shared.as_ref().and_then(|form| self.cache.0.runs.find(form, from)) {
+            return Some(Ok(self.seen(known)));
+        }
+        let (mut to, mut events, mut bytes) = (from, Vec::new(), 0);
+        while bytes < RUN_BYTES
+            && let (Next::Event(behind, event), _) = self.look(to, sight)
+        {
+            to = behind;
+            bytes += event.bytes();
+            events.push(event);
+        }
+        let Some(made) = make(&events) else {
+            return Some(Ok(Step::Singly));
+        };
+        let known = Known {
+            made,
+            to,
+            events: events.len(),
+        };
+        if let Some(form) = shared {
+            self.cache.0.runs.keep(form, from, known.clone());
+        }
+        Some(Ok(self.seen(known)))
+    }
+
+    /// What follows a cursor, and whether there are many who want to know.
+    fn look(&self, from: Cursor, sight: Sight) -> (Next, bool) {
+        let ring = read(&self.cache.0.ring);
+        let waiters = ring.waiters(&self.scope);
+        let next = match sight {
+            Sight::Shown => ring.next_shown(&self.scope, from),
+            Sight::All => ring.next(&self.scope, from),
+        };
+        (next, waiters.is_some_and(Waiters::are_many))
+    }
+
+    fn seen(&mut self, known: Known) -> Step {
+        self.went(known.to, known.events);
+        Step::Run(known.made, Revision(self.cursor.reached()))
+    }
+
+    fn went(&mut self, behind: Cursor, events: usize) {
+        self.cursor = behind;
+        self.period = PROGRESS;
+        add(&self.cache.0.counts.events_dispatched, events);
+    }
+
+    fn lost(&self, floor: u64) -> Error {
+        add(&self.cache.0.counts.terminated_watchers, 1);
+        Error::Compacted {
+            oldest: Revision(floor),
         }
     }
 
@@ -145,14 +253,23 @@ impl Watcher {
         Revision(self.cursor.reached())
     }
 
-    fn progress(&mut self) -> Option<Result<CacheEvent>> {
+    fn progress(&mut self) -> Option<Revision> {
         self.cache.catch_up();
         match read(&self.cache.0.ring).next(&self.scope, self.cursor) {
             Next::Idle(revision) if revision >= self.cursor.reached() => {
                 self.cursor = Cursor::after(revision);
-                Some(Ok(CacheEvent::Progress(Revision(revision))))
+                Some(Revision(revision))
             }
             _ => None,
+        }
+    }
+}
+
+impl CacheEvent {
+    fn bytes(&self) -> usize {
+        match self {
+            CacheEvent::Put { object, .. } | CacheEvent::Delete { object, .. } => object.json.len(),
+            CacheEvent::Progress(_) => 0,
         }
     }
 }
