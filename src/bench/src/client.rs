@@ -51,6 +51,11 @@ impl Target {
         })
     }
 
+    /// Whether a connection carries one request at a time.
+    pub fn is_http1(&self) -> bool {
+        self.http1
+    }
+
     pub async fn connect(&self) -> Result<Connection> {
         let tcp = tokio::net::TcpStream::connect((self.host.as_str(), self.port))
             .await

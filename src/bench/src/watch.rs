@@ -10,6 +10,7 @@ use http::Method;
 use http_body_util::BodyExt;
 use memchr::memmem::Finder;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{Barrier, watch};
 use tokio::task::JoinSet;
@@ -52,11 +53,17 @@ pub async fn fan_out(settings: &Settings, name: &str, shape: Shape) -> Result<Ro
     let ready = Arc::new(Barrier::new(shape.watchers + 1));
     let mut tasks = JoinSet::new();
     let mut connections = Vec::new();
-    for _ in 0..shape.connections {
+    let connected = if settings.target.is_http1() {
+        shape.watchers
+    } else {
+        shape.connections
+    };
+    for _ in 0..connected {
         connections.push(settings.target.connect().await?);
     }
+    let arrived = Arc::new(AtomicU64::new(0));
     for i in 0..shape.watchers {
-        let connection = connections[i % shape.connections].clone();
+        let connection = connections[i % connected].clone();
         let path = match shape.each {
             Each::All => format!("{collection}?watch=1&resourceVersion={version}&labelSelector=bench%3Dwatch"),
             // In all namespaces, where a name is a field like any other.
@@ -64,7 +71,8 @@ pub async fn fan_out(settings: &Settings, name: &str, shape: Shape) -> Result<Ro
                 "/api/v1/configmaps?watch=1&resourceVersion={version}&fieldSelector=metadata.name%3Dwatched-{i}"
             ),
         };
-        tasks.spawn(watcher(connection, path, start, ready.clone(), stopped.clone()));
+        let (ready, stopped, arrived) = (ready.clone(), stopped.clone(), arrived.clone());
+        tasks.spawn(watcher(connection, path, start, ready, stopped, arrived));
     }
     tokio::time::timeout(Duration::from_secs(60), ready.wait())
         .await
@@ -88,7 +96,11 @@ pub async fn fan_out(settings: &Settings, name: &str, shape: Shape) -> Result<Ro
         written += count??;
     }
     let elapsed = begun.elapsed();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let readers = match shape.each {
+        Each::All => shape.watchers as u64,
+        Each::Name => 1,
+    };
+    until_arrived(&arrived, written * readers).await;
     stop.send_replace(true);
     let mut latencies = Vec::new();
     let (mut bytes, mut disorder) = (0, 0);
@@ -98,12 +110,20 @@ pub async fn fan_out(settings: &Settings, name: &str, shape: Shape) -> Result<Ro
         bytes += seen.bytes;
         disorder += seen.disorder;
     }
-    let readers = match shape.each {
-        Each::All => shape.watchers as u64,
-        Each::Name => 1,
-    };
     let missing = (written * readers).abs_diff(latencies.len() as u64);
     row(settings, name, latencies, missing + disorder, bytes, elapsed, &before)
+}
+
+/// Waits for events that are still under way, as long as some come; and a little more for those that should not.
+async fn until_arrived(arrived: &AtomicU64, expected: u64) {
+    let (mut last, mut quiet) = (0, 0);
+    while quiet < 20 && arrived.load(Ordering::Relaxed) < expected {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let now = arrived.load(Ordering::Relaxed);
+        quiet = if now == last { quiet + 1 } else { 0 };
+        last = now;
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
 }
 
 /// Makes the objects that will be written, without a mark.
@@ -174,8 +194,11 @@ struct Seen {
 
 impl Seen {
     fn event(&mut self, event: &[u8], now: u128, finder: &Finder) {
-        let Some((sent, number)) = mark(event, finder) else { return };
-        self.delays.push(u32::try_from(now.saturating_sub(sent)).unwrap_or(u32::MAX));
+        let Some((sent, number)) = mark(event, finder) else {
+            return;
+        };
+        self.delays
+            .push(u32::try_from(now.saturating_sub(sent)).unwrap_or(u32::MAX));
         let last = &mut self.last[(number % WRITERS) as usize];
         self.disorder += u64::from(last.is_some_and(|last| number <= last));
         *last = Some(number);
@@ -189,6 +212,7 @@ async fn watcher(
     start: Instant,
     ready: Arc<Barrier>,
     mut stopped: watch::Receiver<bool>,
+    arrived: Arc<AtomicU64>,
 ) -> Result<Seen> {
     let response = connection.open(&Call::get(path)).await?;
     if !response.status().is_success() {
@@ -213,6 +237,7 @@ async fn watcher(
         let Some(data) = frame?.into_data().ok() else { continue };
         let now = start.elapsed().as_micros();
         seen.bytes += data.len() as u64;
+        let before = seen.delays.len();
         let mut from = 0;
         for end in memchr::memchr_iter(b'\n', &data) {
             let event = &data[from..end];
@@ -226,6 +251,7 @@ async fn watcher(
             from = end + 1;
         }
         pending.extend_from_slice(&data[from..]);
+        arrived.fetch_add((seen.delays.len() - before) as u64, Ordering::Relaxed);
     }
 }
 

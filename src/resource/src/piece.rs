@@ -97,7 +97,11 @@ impl Growing {
     }
 
     fn finish(self) -> Piece {
-        let bytes = if self.all.is_empty() { self.first } else { self.all.into() };
+        let bytes = if self.all.is_empty() {
+            self.first
+        } else {
+            self.all.into()
+        };
         Piece {
             bytes,
             sizes: self.sizes.into(),

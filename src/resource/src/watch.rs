@@ -385,7 +385,11 @@ impl Lens {
             _ => 0,
         };
         let (version, kind) = (definition.group_version(), &definition.kind);
-        format!("{} {version} {kind} {view:?} {include:?} {columns} {selection:?}", writer.name()).into()
+        format!(
+            "{} {version} {kind} {view:?} {include:?} {columns} {selection:?}",
+            writer.name()
+        )
+        .into()
     }
 
     /// What is written of an event changes with this.

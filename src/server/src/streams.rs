@@ -140,7 +140,9 @@ impl<S: AsyncWrite + Unpin> Driver<S> {
     fn poll_lodgers(&mut self, context: &mut Context<'_>) {
         self.streams.0.waker.register(context.waker());
         let arrived = std::mem::take(&mut self.streams.0.arrived().answers);
-        let lodgers = arrived.into_iter().map(|answer| AssertUnwindSafe(answer).catch_unwind());
+        let lodgers = arrived
+            .into_iter()
+            .map(|answer| AssertUnwindSafe(answer).catch_unwind());
         self.lodgers.extend(lodgers);
         while let Poll::Ready(Some(_)) = self.lodgers.poll_next_unpin(context) {}
     }
@@ -153,5 +155,56 @@ impl<S> Drop for Driver<S> {
         let answers = std::mem::take(&mut arrived.answers);
         drop(arrived);
         drop(answers);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cork::cork;
+    use std::pin::pin;
+    use tokio::sync::mpsc;
+    use tokio::task::Id;
+
+    /// Tells which task polls it, and moves in the first time; panics the second time where `panics`.
+    fn answer(streams: &Streams, panics: bool) -> mpsc::UnboundedReceiver<Option<Id>> {
+        let (tell, told) = mpsc::unbounded_channel();
+        let mut polls = 0;
+        streams.execute(poll_fn(move |_| {
+            polls += 1;
+            move_in();
+            _ = tell.send(tokio::task::try_id());
+            assert!(!panics || polls == 1, "as told");
+            if polls == 1 { Poll::Pending } else { Poll::Ready(()) }
+        }));
+        told
+    }
+
+    #[tokio::test]
+    async fn an_answer_moves_in_with_its_connection() {
+        let streams = Streams::default();
+        let (_corked, cork) = cork(tokio::io::sink());
+        let mut driver = Driver::new(streams.clone(), cork);
+        let mut broken = answer(&streams, true);
+        let mut whole = answer(&streams, false);
+        let connection = pin!(async {
+            let mut seen = Vec::new();
+            for told in [&mut broken, &mut whole] {
+                while let Some(id) = told.recv().await {
+                    seen.push(id.is_some());
+                }
+            }
+            seen
+        });
+        let seen = driver.drive(connection).await;
+        assert_eq!(
+            seen,
+            [true, false, true, false],
+            "first its own task, then the test, which is none"
+        );
+        drop(driver);
+        let mut late = answer(&streams, false);
+        assert!(late.recv().await.is_some());
+        assert_eq!(late.recv().await, None, "nobody drives it any more");
     }
 }

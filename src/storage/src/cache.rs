@@ -144,7 +144,10 @@ impl Cache {
             retired: AtomicBool::new(false),
             task: OnceLock::new(),
         }));
-        let task = fairlead_telemetry::task::spawn("storage-cache", feeder::run(Arc::downgrade(&cache.0), cache.0.pace.clone()));
+        let task = fairlead_telemetry::task::spawn(
+            "storage-cache",
+            feeder::run(Arc::downgrade(&cache.0), cache.0.pace.clone()),
+        );
         _ = cache.0.task.set(task.abort_handle());
         cache
     }

@@ -135,12 +135,7 @@ impl Lanes {
 
     /// Tells whoever wants one of the changes: what an object became, and what it was. Those who are to be woken later
     /// are put into `owed`.
-    pub fn tell(
-        &self,
-        changed: &[(Arc<Cached>, Option<Arc<Cached>>)],
-        at: Moment,
-        owed: &mut Vec<(u64, WatchScope)>,
-    ) {
+    pub fn tell(&self, changed: &[(Arc<Cached>, Option<Arc<Cached>>)], at: Moment, owed: &mut Vec<(u64, WatchScope)>) {
         let mut tell = |lane: Option<&Lane>, scope: &dyn Fn() -> WatchScope| {
             let due = lane.and_then(|lane| lane.waiters.tell(at));
             owed.extend(due.map(|due| (due, scope())));
@@ -154,7 +149,9 @@ impl Lanes {
                 let namespace = key.rsplit_once('/').map_or("", |(namespace, _)| namespace);
                 if last_namespace != Some(namespace) {
                     last_namespace = Some(namespace);
-                    tell(self.namespaces.get(namespace), &|| WatchScope::Namespace(namespace.into()));
+                    tell(self.namespaces.get(namespace), &|| {
+                        WatchScope::Namespace(namespace.into())
+                    });
                 }
                 tell(self.keys.get(key), &|| WatchScope::Key(key.into()));
             }

@@ -508,11 +508,11 @@ mod tests {
             previous: Some(event("a/x", 2).object),
             ..event("a/x", 3)
         };
-        let at = Moment {
-            revision: 3,
-            micros: 0,
-        };
-        assert!(ring.tell(&[(moved.object.clone(), moved.previous.clone())], at).is_empty());
+        let at = Moment { revision: 3, micros: 0 };
+        assert!(
+            ring.tell(&[(moved.object.clone(), moved.previous.clone())], at)
+                .is_empty()
+        );
         ring.append(vec![moved], 3);
         let told: Vec<bool> = woken
             .iter()

@@ -6,6 +6,8 @@ use crate::store::{Error, Expect, Revision, Store};
 use crate::testing::{AtRevision, HandClock, bytes};
 use std::sync::Arc;
 
+mod waves;
+
 fn start(store: &Memory, ring_bytes: usize) -> Cache {
     let config = CacheConfig {
         prefix: "/things/".into(),

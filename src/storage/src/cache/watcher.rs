@@ -4,11 +4,11 @@
 use crate::cache::ring::{Cursor, Next};
 use crate::cache::runs::{Form, Known, RUN_BYTES};
 use crate::cache::stats::add;
+use crate::cache::waves::Waiters;
 use crate::cache::{Cache, read, write};
 use crate::cached::Cached;
 use crate::store::{Error, Result, Revision};
 use compact_str::CompactString;
-use crate::cache::waves::Waiters;
 use futures_util::task::AtomicWaker;
 use std::any::Any;
 use std::pin::Pin;
@@ -137,7 +137,11 @@ impl Watcher {
         form: &mut dyn FnMut() -> Form,
         make: &mut dyn FnMut(&[CacheEvent]) -> Option<Made>,
     ) -> Poll<Result<Step>> {
-        self.poll_with(context, |watcher, sight| watcher.take_run(form, sight, make), Step::Progress)
+        self.poll_with(
+            context,
+            |watcher, sight| watcher.take_run(form, sight, make),
+            Step::Progress,
+        )
     }
 
     fn poll_with<T>(

@@ -164,7 +164,10 @@ impl Pace {
                 () = sleep_until(moment) => {}
                 () = self.told.notified() => continue,
             }
-            let due = lock(&self.owed).extract_if(.., |(due, _)| *due <= first).map(|(_, scope)| scope).collect();
+            let due = lock(&self.owed)
+                .extract_if(.., |(due, _)| *due <= first)
+                .map(|(_, scope)| scope)
+                .collect();
             return due;
         }
     }
@@ -199,14 +202,21 @@ mod tests {
 
     /// How often each has been woken since they were last asked.
     fn woken(told: &[(Arc<AtomicWaker>, Arc<Woken>)]) -> u32 {
-        let counts: Vec<u32> = told.iter().map(|(_, woken)| woken.0.swap(0, Ordering::SeqCst)).collect();
+        let counts: Vec<u32> = told
+            .iter()
+            .map(|(_, woken)| woken.0.swap(0, Ordering::SeqCst))
+            .collect();
         assert!(counts.iter().all(|count| *count == counts[0]), "all or nobody");
-        told.iter().for_each(|(waker, woken)| waker.register(&woken.clone().into()));
+        told.iter()
+            .for_each(|(waker, woken)| waker.register(&woken.clone().into()));
         counts[0]
     }
 
     fn at(micros: u64) -> Moment {
-        Moment { revision: micros, micros }
+        Moment {
+            revision: micros,
+            micros,
+        }
     }
 
     #[test]
@@ -214,10 +224,18 @@ mod tests {
         let (waiters, told) = waiting(1000);
         woken(&told);
         assert_eq!(waiters.tell(at(50_000)), None);
-        assert_eq!((woken(&told), waiters.shown()), (1, 50_000), "nothing had happened for a while");
+        assert_eq!(
+            (woken(&told), waiters.shown()),
+            (1, 50_000),
+            "nothing had happened for a while"
+        );
         assert_eq!(waiters.tell(at(51_000)), Some(60_000), "10 ms for 1000");
         assert_eq!(waiters.tell(at(52_000)), None, "somebody has been told");
-        assert_eq!((woken(&told), waiters.shown()), (0, 50_000), "and it cannot be read before");
+        assert_eq!(
+            (woken(&told), waiters.shown()),
+            (0, 50_000),
+            "and it cannot be read before"
+        );
         waiters.wake(at(60_100));
         assert_eq!((woken(&told), waiters.shown()), (1, 60_100));
         assert_eq!(waiters.tell(at(70_100)), None);
@@ -247,7 +265,11 @@ mod tests {
         let start = Instant::now();
         let first = pace.moment(1).micros;
         let key = |name: &str| WatchScope::Key(name.into());
-        pace.owe(vec![(first + 9_000, key("b")), (first + 5_000, key("a")), (first + 5_000, WatchScope::All)]);
+        pace.owe(vec![
+            (first + 9_000, key("b")),
+            (first + 5_000, key("a")),
+            (first + 5_000, WatchScope::All),
+        ]);
         assert_eq!(pace.due().await, [key("a"), WatchScope::All]);
         assert_eq!(start.elapsed(), Duration::from_millis(5));
         assert_eq!(pace.due().await, [key("b")]);
