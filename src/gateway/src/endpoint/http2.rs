@@ -45,6 +45,8 @@ pub struct Connection {
 pub(super) struct State {
     /// Requests under way, answers being read included.
     pub streams: AtomicUsize,
+    /// Those of them whose answer has not begun.
+    pub unanswered: AtomicUsize,
     /// How many the backend allows at once.
     allowed: AtomicUsize,
     /// Something has been read since this was last looked at.
@@ -68,6 +70,22 @@ pub struct Lease {
 
 /// One request of a connection's count.
 pub struct Stream(Arc<State>);
+
+/// Somebody waits for an answer until this is dropped.
+struct Unanswered(Arc<State>);
+
+impl Unanswered {
+    fn new(state: &Arc<State>) -> Unanswered {
+        state.unanswered.fetch_add(1, Ordering::Relaxed);
+        Unanswered(state.clone())
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        self.0.unanswered.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// The transport, which says that something was read.
 struct Listening<T> {
@@ -95,6 +113,7 @@ impl Connection {
     {
         let state = Arc::new(State {
             streams: AtomicUsize::new(0),
+            unanswered: AtomicUsize::new(0),
             allowed: AtomicUsize::new(INITIAL_STREAMS),
             heard: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -178,6 +197,7 @@ impl Lease {
             true => Lost::silent(),
             false => Lost::http2(error),
         };
+        let unanswered = Unanswered::new(&stream.0);
         let sent = sender.send_request(Request::from_parts(parts, ()), ended);
         spent.let_go();
         let (answering, sending) = sent.map_err(|error| Lost {
@@ -192,6 +212,7 @@ impl Lease {
             }
             false => with_body(answering, body, sending).await?,
         };
+        drop(unanswered);
         let (parts, recv) = answer.map_err(|error| lost(&error, &stream.0))?.into_parts();
         let body = received(recv, &parts.headers, release(stream), &spent).await;
         Ok(Response::from_parts(parts, body))

@@ -1,5 +1,5 @@
 //! Whether anybody is still at the other end of an HTTP/2 connection: it is asked when it has been quiet for a while with
-//! requests under way.
+//! requests under way; less often where all of them have their answer and only read on, as watches do for hours.
 // PERFORMANCE: per-request path
 
 use super::http2::State;
@@ -24,9 +24,15 @@ enum Stage {
     Resting,
     /// Until the timer runs out, anything that is heard will do.
     Listening,
+    /// The same for longer, until somebody waits for an answer.
+    Reading,
     /// A ping is under way.
     Asked,
 }
+
+/// How many times longer a connection may be quiet on which nobody waits for an answer. Longer than a backend at rest is
+/// not asked what it serves: so hundreds of them that are watched cost no ping at all.
+const READING: u32 = 10;
 
 impl KeepAlive {
     pub fn new(pings: PingPong, interval: Duration, timeout: Duration) -> KeepAlive {
@@ -48,9 +54,16 @@ impl KeepAlive {
                         return Poll::Pending;
                     }
                     state.heard.store(false, Ordering::Relaxed);
+                    match state.unanswered.load(Ordering::Relaxed) {
+                        0 => self.begin(Stage::Reading, self.interval * READING),
+                        _ => self.begin(Stage::Listening, self.interval),
+                    }
+                }
+                Stage::Reading if state.unanswered.load(Ordering::Relaxed) > 0 => {
+                    state.heard.store(false, Ordering::Relaxed);
                     self.begin(Stage::Listening, self.interval);
                 }
-                Stage::Listening => {
+                Stage::Listening | Stage::Reading => {
                     ready!(Pin::new(&mut self.timer).poll(context));
                     if state.heard.swap(false, Ordering::Relaxed) || state.streams.load(Ordering::Relaxed) == 0 {
                         self.stage = Stage::Resting;

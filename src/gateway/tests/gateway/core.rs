@@ -8,7 +8,7 @@ use fairlead_api::UserInfo;
 use fairlead_gateway::{Body, Core, CoreConfig, Metrics, RequestContext, Tuning};
 use futures_util::stream;
 use http::{Request, Response, header};
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::StreamBody;
 use hyper::body::{Frame, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -128,9 +128,12 @@ async fn streaming_core(
                 opened.send(sender).await.unwrap();
                 let frames = stream::unfold(pieces, async |mut pieces| {
                     let piece: &'static str = pieces.recv().await?;
-                    Some((Ok(Frame::data(Bytes::from_static(piece.as_bytes()))), pieces))
+                    Some((
+                        Ok::<_, Infallible>(Frame::data(Bytes::from_static(piece.as_bytes()))),
+                        pieces,
+                    ))
                 });
-                let mut response = text(200, "").map(|_| StreamBody::new(frames).boxed_unsync());
+                let mut response = text(200, "").map(|_| Body::new(StreamBody::new(frames)));
                 response
                     .headers_mut()
                     .insert(header::CONTENT_TYPE, media_type.parse().unwrap());

@@ -64,3 +64,24 @@ async fn a_backend_at_rest_is_asked_and_not_pinged() {
     let sent = sent.load(Ordering::SeqCst) - before;
     assert!((2..=6).contains(&sent), "{sent}");
 }
+
+/// A watch, which garbage collection keeps to every backend.
+#[tokio::test]
+async fn a_watch_costs_no_pings_beside_the_questions() {
+    let mut world = World::new();
+    let backend = world.extension_server().await;
+    let (address, sent) = wire(&mut world, backend).await;
+    world.register(&[address], false);
+    world.run();
+    world.reason("Passed").await;
+    let watch = world
+        .get("/apis/shipping.example.com/v1alpha1/parcels?watch=true")
+        .await;
+    assert_eq!(watch.status(), 200);
+    tokio::time::sleep(Duration::from_millis(2000)).await;
+    let before = sent.load(Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(4000)).await;
+    let sent = sent.load(Ordering::SeqCst) - before;
+    assert!((2..=6).contains(&sent), "{sent}");
+    drop(watch);
+}
