@@ -17,7 +17,7 @@ use crate::filters::panic_recovery::PanicRecovery;
 use crate::filters::request_info::RequestInfoGate;
 use crate::filters::response_headers::ResponseHeaders;
 use crate::filters::warnings::WarningHeaders;
-use crate::filters::{filter, gate};
+use crate::filters::{Section, filter, gate};
 use crate::metrics::Metrics;
 use crate::remote::Remote;
 use crate::request::{Identified, Received};
@@ -34,10 +34,8 @@ use fairlead_resource::hooks::Entropy;
 use fairlead_telemetry::{Families, Health};
 use http::HeaderValue;
 use regex::Regex;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceBuilder};
 
 /// Whom the chain asks.
@@ -116,7 +114,7 @@ impl Default for Settings {
 /// The chain and everything behind it. Cheap to clone.
 #[derive(Clone)]
 pub struct Chain {
-    service: BoxCloneSyncService<Received, Response, Infallible>,
+    service: Section<Received>,
     entropy: Arc<dyn Entropy>,
 }
 
@@ -129,7 +127,7 @@ impl Chain {
         let s = settings.clone();
 
         // Protection: nothing behind this section runs for somebody who may not, or when there is no room.
-        let protection: BoxCloneSyncService<Identified, Response, Infallible> = BoxCloneSyncService::new(
+        let protection: Section<Identified> = Section::new(
             ServiceBuilder::new()
                 // Refusals are audited too, so audit is first; it names the user and whom he stands for.
                 .layer(filter(Audit { auditor }))
@@ -151,7 +149,7 @@ impl Chain {
         );
 
         // Identity: from a request to somebody's request.
-        let identity = BoxCloneSyncService::new(
+        let identity = Section::new(
             ServiceBuilder::new()
                 // Outside of everything that may refuse: refusals are seen as well.
                 .layer(filter(Observation {
@@ -184,7 +182,7 @@ impl Chain {
         );
 
         // Connection: what every answer needs, whatever happens behind.
-        let connection = BoxCloneSyncService::new(
+        let connection = Section::new(
             ServiceBuilder::new()
                 .layer(filter(ResponseHeaders {
                     strict_transport_security: s.strict_transport_security,

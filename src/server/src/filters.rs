@@ -65,6 +65,41 @@ pub trait Filter: Send + Sync + 'static {
     ) -> impl Future<Output = Response> + Send + 'static;
 }
 
+/// A section of the chain, whose type nobody needs to know. All requests share it: passing it on costs one reference.
+pub struct Section<In>(Arc<dyn Fn(In) -> Answer + Send + Sync>);
+
+type Answer = BoxFuture<'static, Result<Response, Infallible>>;
+
+impl<In> Section<In> {
+    /// `service` begins with a [`Filter`].
+    pub fn new<S>(service: S) -> Section<In>
+    where
+        S: Service<In, Response = Response, Error = Infallible, Future = Answer> + Clone + Send + Sync + 'static,
+    {
+        Section(Arc::new(move |request| service.clone().call(request)))
+    }
+}
+
+impl<In> Clone for Section<In> {
+    fn clone(&self) -> Self {
+        Section(self.0.clone())
+    }
+}
+
+impl<In> Service<In> for Section<In> {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, _: &mut Context) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: In) -> Answer {
+        (self.0)(request)
+    }
+}
+
 /// Calls the rest of the chain.
 pub fn go_on<In, S: Next<In>>(next: S, request: In) -> impl Future<Output = Response> + Send + 'static {
     next.go(request)

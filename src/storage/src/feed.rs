@@ -43,6 +43,9 @@ struct Queue {
     bytes: usize,
     /// The queue has every change above this one. Moves when it overflows.
     complete_after: u64,
+    /// The last change's revision, and the revision up to which changes were taken from here.
+    newest: u64,
+    delivered: u64,
     closed: Option<Error>,
 }
 
@@ -50,6 +53,30 @@ struct Queue {
 pub(crate) trait History: Send + Sync + 'static {
     /// Changes under `prefix` above `after` and not above `to`: as many as make a batch, and the revision they reach.
     fn changes(self: Arc<Self>, prefix: &str, after: u64, to: u64) -> BoxFuture<'static, Result<Batch>>;
+}
+
+/// Those to whom something was published.
+#[must_use]
+#[derive(Debug, Default)]
+pub(crate) struct Told(Vec<Arc<Subscription>>);
+
+impl Told {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn join(&mut self, more: Told) {
+        self.0.extend(more.0);
+    }
+
+    /// Wakes those who have not taken it yet.
+    pub fn wake(self) {
+        for subscription in self.0 {
+            if !lock(&subscription.queue).is_taken() {
+                subscription.waker.wake();
+            }
+        }
+    }
 }
 
 impl Feed {
@@ -64,8 +91,9 @@ impl Feed {
         self.revision.load(Ordering::Acquire)
     }
 
-    /// Queues committed changes, then moves the revision, then wakes. One caller at a time, in commit order.
-    pub fn publish(&self, changes: &[Change], revision: u64) {
+    /// Queues committed changes, then moves the revision. One caller at a time, in commit order, who then has to
+    /// [`Told::wake`].
+    pub fn publish(&self, changes: &[Change], revision: u64) -> Told {
         let mut woken: Vec<Arc<Subscription>> = Vec::new();
         {
             let mut subscriptions = lock(&self.subscriptions);
@@ -82,9 +110,7 @@ impl Feed {
             // Under the lock, so that who subscribes knows exactly where its queue begins.
             self.revision.store(revision, Ordering::Release);
         }
-        for subscription in woken {
-            subscription.waker.wake();
-        }
+        Told(woken)
     }
 
     /// Ends all watches with `error`.
@@ -112,6 +138,8 @@ impl Feed {
                 changes: VecDeque::new(),
                 bytes: 0,
                 complete_after: self.revision(),
+                newest: 0,
+                delivered: 0,
                 closed: subscriptions.closed.clone(),
             }),
             waker: AtomicWaker::new(),
@@ -168,7 +196,13 @@ impl Subscriptions {
 }
 
 impl Queue {
+    /// Whether nobody need be told of anything any more.
+    fn is_taken(&self) -> bool {
+        self.delivered >= self.newest
+    }
+
     fn push(&mut self, change: &Change) {
+        self.newest = change.revision.0;
         let bytes = CHANGE_BYTES + change.value.as_ref().map_or(0, |value| value.len());
         if self.bytes + bytes > QUEUE_BYTES {
             self.changes.clear();
@@ -227,6 +261,7 @@ impl FeedWatch {
             return Ok(Ok(None));
         }
         self.after = reached;
+        queue.delivered = reached;
         Ok(Ok(Some(Batch {
             changes,
             revision: Revision(reached),

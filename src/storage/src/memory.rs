@@ -121,7 +121,7 @@ impl Memory {
             value,
             previous,
         };
-        self.0.feed.publish(&[change], revision);
+        self.0.feed.publish(&[change], revision).wake();
         revision
     }
 

@@ -10,7 +10,7 @@ use crate::embedded::reader::Reader;
 use crate::embedded::rows::{self, row};
 use crate::embedded::space::Space;
 use crate::embedded::upkeep::{BESIDE, delete_obsolete};
-use crate::feed::Feed;
+use crate::feed::{Feed, Told};
 use crate::index::{Row, Slot};
 use crate::store::{Change, Entry, Error, Expect, Result, Revision, StoreKey, StoreObserver};
 use bytes::Bytes;
@@ -36,6 +36,8 @@ const GATHER: Duration = Duration::from_micros(500);
 const IDLE: Duration = Duration::from_millis(200);
 /// How long it then takes to look for more to tidy up.
 const TIDY: Duration = Duration::from_millis(20);
+/// How long watches are left to writers that were just answered.
+const TELL: Duration = Duration::from_micros(300);
 /// How often the clock is looked at while something can expire.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -84,6 +86,7 @@ pub(super) fn start(parts: Parts) -> Result<Sender<Job>> {
         unsaved: 0,
         compacting: true,
         vacuuming: true,
+        told: Told::default(),
         taken: Vec::new(),
         expected: 0,
         pace: Duration::ZERO,
@@ -123,6 +126,8 @@ pub(super) struct Writer {
     pub compacting: bool,
     /// Whether free pages may be left to be given back.
     pub vacuuming: bool,
+    /// Watches that something was published for, not woken yet.
+    told: Told,
     /// Obsolete rows that the current transaction deletes.
     pub taken: Vec<u64>,
     /// How many writes there would be if everybody just answered wrote again.
@@ -158,7 +163,9 @@ impl Writer {
         let (mut last_write, mut last_look) = (Instant::now(), Instant::now());
         let mut last_tidy = Instant::now();
         let closed = loop {
-            match self.todo.recv_timeout(self.patience()) {
+            let next = self.todo.recv_timeout(self.patience());
+            self.tell();
+            match next {
                 Ok(first) => match self.work_off(first) {
                     Some(closed) => break Some(closed),
                     None => last_write = Instant::now(),
@@ -184,7 +191,9 @@ impl Writer {
 
     /// How long there is nothing to do but wait for jobs.
     fn patience(&self) -> Duration {
-        if self.has_upkeep() {
+        if !self.told.is_empty() {
+            TELL
+        } else if self.has_upkeep() {
             TIDY
         } else if self.parts.expiring.is_empty() {
             Duration::from_secs(3600)
@@ -281,7 +290,8 @@ impl Writer {
             tracing::warn!(%error, "a full store could not be compacted");
         }
         if let Some(revision) = last {
-            self.parts.feed.publish(&batch.changes, revision);
+            let told = self.parts.feed.publish(&batch.changes, revision);
+            self.told.join(told);
             if let Some(observer) = &self.parts.observer {
                 observer.commit(batch.rows.len(), seconds);
             }
@@ -289,11 +299,22 @@ impl Writer {
         self.pace = Duration::from_secs_f64(seconds);
         self.expected = writes.len() + self.parts.queued.load(Ordering::Relaxed);
         let mut outcomes = outcomes.into_iter();
+        // Who expires has nobody who would look.
+        let alone = writes.iter().any(|write| write.reply.is_none());
         answer(writes, |_| {
             outcomes
                 .next()
                 .unwrap_or_else(|| Err(Error::Indeterminate("no outcome".into())))
         });
+        if alone {
+            self.tell();
+        }
+    }
+
+    /// Wakes watches that nobody has looked at since something was published for them. Writers look for themselves as
+    /// soon as they are answered: waking others at the same time would only have them wait for each other.
+    fn tell(&mut self) {
+        std::mem::take(&mut self.told).wake();
     }
 
     fn try_commit(&mut self, writes: &mut [Write], outcomes: &mut Vec<Result<Revision>>) -> Result<(Batch, f64)> {

@@ -165,7 +165,7 @@ impl Log {
         }
         lock(&self.recent).extend(&changes);
         let feed = lock(&self.feed).clone();
-        feed.publish(&changes, revision);
+        feed.publish(&changes, revision).wake();
         self.known.fetch_max(revision, Ordering::AcqRel);
         self.reached.send_replace(revision);
     }
