@@ -84,6 +84,7 @@ impl StoredLedger {
         writer.ok_or_else(|| Status::internal("IPAddresses are not served, so that none can be given out"))
     }
 
+    /// Of the bitmap. COMPAT: upstream does not encrypt it.
     fn store(&self) -> Arc<dyn Store> {
         self.0.caches.store_of(&services())
     }

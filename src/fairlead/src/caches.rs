@@ -82,13 +82,9 @@ impl CacheSet {
         self.0.stores.default()
     }
 
-    /// The store of a resource's objects as its cache sees it, for what is kept beside the objects.
+    /// The store that a resource's objects are in, as it is: for what lies beside them and is never encrypted.
     pub fn store_of(&self, resource: &GroupResource) -> Arc<dyn Store> {
-        let store = self.0.stores.of(resource).clone();
-        match &self.0.encryption {
-            Some(encryption) => encryption.over(store, resource.clone()),
-            None => store,
-        }
+        self.0.stores.of(resource).clone()
     }
 
     /// Tells the metrics of all caches, until it is dropped.

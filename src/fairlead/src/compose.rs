@@ -216,7 +216,7 @@ pub async fn start(config: Config) -> Result<Running> {
         .await?;
     let endpoints = endpoints(&config, &kinds.0, &caches, &client, address);
     if let Some(endpoints) = &endpoints {
-        endpoints.begin().await?;
+        endpoints.begin().await;
     }
     let policies = api_services.clone();
     let mut registrar = Registrar::new(gateway_objects.clone(), api_services.clone(), routes.wanted());

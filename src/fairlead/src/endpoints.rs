@@ -37,16 +37,15 @@ const SERVERS: usize = 1000;
 
 impl Endpoints {
     /// Tells of this server, and sets right what is written about all. The ports are those of the server that started
-    /// last.
-    ///
-    /// # Errors
-    /// What the store says.
-    pub async fn begin(&self) -> StatusResult<()> {
+    /// last. What cannot be written now is tried again later.
+    pub async fn begin(&self) {
         if self.address.is_loopback() {
-            return Ok(());
+            return;
         }
-        self.announce().await?;
-        self.reconcile(Ports::Own).await
+        report(match self.announce().await {
+            Ok(()) => self.reconcile(Ports::Own).await,
+            error => error,
+        });
     }
 
     /// Goes on telling until the receiver turns true, and takes it back then.
@@ -59,13 +58,10 @@ impl Endpoints {
                 () = tokio::time::sleep(EVERY) => {}
                 _ = drain.changed() => break,
             }
-            let told = self.announce().await;
-            if let Err(error) = match told {
+            report(match self.announce().await {
                 Ok(()) => self.reconcile(Ports::Any).await,
                 error => error,
-            } {
-                tracing::warn!(%error, "the endpoints of the kubernetes service cannot be written now");
-            }
+            });
         }
         if let Err(error) = self.end().await {
             tracing::warn!(%error, "this server stays an endpoint of the kubernetes service until its key expires");
@@ -103,8 +99,11 @@ impl Endpoints {
         });
         let expect = entry.map_or(Expect::Absent, |entry| Expect::Unchanged(entry.mod_revision));
         let value = at_rest::write(&self.endpoints, object).into();
-        store.put(&key, value, expect, Some(LIFETIME)).await.map_err(failed)?;
-        Ok(())
+        match store.put(&key, value, expect, Some(LIFETIME)).await {
+            // Another server of this address has just written it.
+            Ok(_) | Err(Error::Conflict { .. }) => Ok(()),
+            Err(error) => Err(failed(error)),
+        }
     }
 
     async fn alive(&self) -> StatusResult<BTreeSet<String>> {
@@ -113,9 +112,10 @@ impl Endpoints {
         };
         let range = store.range(PREFIX, "", SERVERS, None).await.map_err(failed)?;
         let objects = range.entries.iter().filter_map(|entry| self.read(&entry.value));
-        Ok(objects
-            .filter_map(|object| addresses(&object).into_iter().next())
-            .collect())
+        // COMPAT: kube-apiserver tells of loopback addresses, too, and then fails to write them.
+        let reachable = |ip: &String| ip.parse::<IpAddr>().is_ok_and(|ip| !ip.is_loopback());
+        let first = |object: Node| addresses(&object).into_iter().next();
+        Ok(objects.filter_map(first).filter(reachable).collect())
     }
 
     async fn reconcile(&self, ports: Ports) -> StatusResult<()> {
@@ -241,6 +241,12 @@ fn addresses(endpoints: &Node) -> Vec<String> {
     let first = subsets(endpoints).first().and_then(|subset| subset.get("addresses"));
     let addresses = first.and_then(Node::as_list).into_iter().flatten();
     addresses.map(|address| address.str("ip").to_owned()).collect()
+}
+
+fn report(result: StatusResult<()>) {
+    if let Err(error) = result {
+        tracing::warn!(%error, "the endpoints of the kubernetes service cannot be written now");
+    }
 }
 
 fn failed(error: Error) -> Status {
