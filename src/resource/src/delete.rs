@@ -161,7 +161,7 @@ async fn one(call: &mut Call<'_>, name: &str, options: &mut DeleteOptions) -> St
             Grace::None => false,
         };
         if !admitted {
-            admit(call, name, &node, options).await?;
+            admit(call, &node, options).await?;
             admitted = true;
         }
         let changed = call.definition.hooks.garbage_collected()
@@ -221,16 +221,20 @@ pub async fn after(call: &Call<'_>, object: &Node) {
     call.definition.hooks.after_delete(object).await;
 }
 
-async fn admit(call: &mut Call<'_>, name: &str, old: &Node, options: &DeleteOptions) -> StatusResult<()> {
+async fn admit(call: &mut Call<'_>, old: &Node, options: &DeleteOptions) -> StatusResult<()> {
     if call.request.internal {
         return Ok(());
     }
     let old = Arc::new(old.clone());
     let mut attributes = call.attributes(Operation::Delete, Node::Null, old, options.to_node(), options.dry_run);
-    let _ = name;
     let admission = call.engine.config.admission.clone();
     let mut result = admission.mutate(&mut attributes).await;
     if result.is_ok() {
+        if call.definition.hooks.is_namespace() && options.precondition_uid.is_none() {
+            // COMPAT: what is a namespace is deleted as the one it is by now, and validating admission sees that.
+            let uid = attributes.old_object.uid().to_owned();
+            attributes.options.set_at(&["preconditions", "uid"], uid);
+        }
         result = admission.validate(&mut attributes).await;
     }
     call.absorb(&mut attributes);

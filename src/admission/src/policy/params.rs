@@ -76,8 +76,8 @@ pub async fn collect(
             return Err("paramRef.name and paramRef.selector are mutually exclusive".into());
         }
         _ if !name.is_empty() => cluster
-            .lookup
-            .get(group, resource, namespace, name)
+            .find(group, resource, namespace, name)
+            .await
             .into_iter()
             .collect(),
         Some(selector) => {
