@@ -138,7 +138,11 @@ impl Connection {
         }
         let request = request.body(Full::new(call.body.clone()))?;
         Ok(match &mut self.sender {
-            Sender::Http1(sender) => sender.lock().await.send_request(request).await?,
+            Sender::Http1(sender) => {
+                let mut sender = sender.lock().await;
+                sender.ready().await?;
+                sender.send_request(request).await?
+            }
             Sender::Http2(sender) => {
                 sender.ready().await?;
                 sender.send_request(request).await?
