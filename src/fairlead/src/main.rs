@@ -9,6 +9,7 @@ use fairlead_telemetry::log;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
+// Without huge pages (feature `no_thp`): they keep 13 MiB more at rest, and half as much again of what is cached.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
