@@ -1,6 +1,7 @@
 //! The load generator's parts: a client for any API server, closed and open loops, watch fan-out, process usage.
 
 pub mod client;
+pub mod definitions;
 pub mod load;
 pub mod paced;
 pub mod process;

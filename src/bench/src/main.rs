@@ -73,6 +73,6 @@ fn command() -> Command {
             Arg::new("scenario")
                 .num_args(0..)
                 .value_parser(clap::builder::PossibleValuesParser::new(scenario::NAMES))
-                .help("scenarios to run, in this order; all but the proxied ones by default"),
+                .help("scenarios to run, in this order; all but the proxied ones and those of definitions by default"),
         )
 }

@@ -2,6 +2,7 @@
 
 use crate::Settings;
 use crate::client::Call;
+use crate::definitions;
 use crate::load::{Shape, closed_loop};
 use crate::paced::open_loop;
 use crate::report::Row;
@@ -10,7 +11,7 @@ use anyhow::{Result, bail};
 use http::Method;
 
 /// In the order they run by default; those of what is proxied need `--proxied-path`.
-pub const NAMES: [&str; 26] = [
+pub const NAMES: [&str; 30] = [
     "get",
     "get-one",
     "list-1000",
@@ -37,6 +38,10 @@ pub const NAMES: [&str; 26] = [
     "proxied",
     "proxied-one",
     "proxied-paced",
+    "create-crd",
+    "openapi-v2",
+    "openapi-v3",
+    "discovery",
 ];
 
 const ONE: Shape = Shape {
@@ -61,7 +66,7 @@ pub async fn run_all(settings: &Settings, names: &[String]) -> Result<Vec<Row>> 
     let mut rows = Vec::new();
     let default: Vec<String> = NAMES
         .iter()
-        .filter(|n| !n.starts_with("proxied"))
+        .filter(|n| !n.starts_with("proxied") && !definitions::NAMES.contains(n))
         .map(|n| (*n).into())
         .collect();
     for name in if names.is_empty() { &default } else { names } {
@@ -89,6 +94,7 @@ async fn run(settings: &Settings, name: &str) -> Result<Row> {
             })
             .await
         }
+        name if definitions::NAMES.contains(&name) => definitions::run(settings, name, &run).await,
         "list-selector" | "list-1000" => list(settings, name).await,
         name if name.starts_with("list-10000") => list(settings, name).await,
         "create-1" | "create-16" | "create-128" => {

@@ -26,7 +26,7 @@ fn definition(group: &str, version: &str, plural: &str) -> Arc<ResourceDefinitio
 fn read(definition: &Arc<ResourceDefinition>, value: &[u8]) -> Node {
     let decode = StoredObjects::new(definition.clone());
     let cached = decode.decode("x", &Bytes::copy_from_slice(value), Revision(7)).unwrap();
-    json::parse(&cached.json).unwrap()
+    json::parse(&cached.json.text()).unwrap()
 }
 
 /// A field of bytes: its number, its length, itself.

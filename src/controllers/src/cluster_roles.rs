@@ -45,7 +45,9 @@ async fn rounds(context: &mut Context) -> Option<()> {
                     kind: EventKind::Deleted,
                     object,
                 } => drop(roles.remove(&object.key)),
-                WatchEvent::Object { object, .. } => drop(roles.insert(object.key.clone(), parse(&object.json).ok()?)),
+                WatchEvent::Object { object, .. } => {
+                    drop(roles.insert(object.key.clone(), parse(&object.json.text()).ok()?))
+                }
                 WatchEvent::Node {
                     kind: EventKind::Bookmark,
                     ..

@@ -122,7 +122,8 @@ async fn until_complete(stream: &mut dyn WatchStream, mut each: impl FnMut(Event
 impl State {
     fn namespace(&mut self, kind: EventKind, cached: &Cached) {
         let name = cached.name().to_owned();
-        let active = kind != EventKind::Deleted && parse(&cached.json).is_ok_and(|namespace| is_active(&namespace));
+        let active =
+            kind != EventKind::Deleted && parse(&cached.json.text()).is_ok_and(|namespace| is_active(&namespace));
         if active {
             self.active.insert(name.clone());
             self.doubtful.insert(name);
@@ -134,7 +135,7 @@ impl State {
     fn object(&mut self, kind: EventKind, cached: &Cached, wanted: &Wanted) {
         let namespace = cached.namespace().to_owned();
         let good = kind != EventKind::Deleted
-            && (!wanted.repaired || parse(&cached.json).is_ok_and(|object| repaired(&object, wanted).is_none()));
+            && (!wanted.repaired || parse(&cached.json.text()).is_ok_and(|object| repaired(&object, wanted).is_none()));
         if good {
             self.good.insert(namespace);
         } else {

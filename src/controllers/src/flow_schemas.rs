@@ -72,7 +72,8 @@ impl Known {
                 object,
             } => drop(self.schemas.remove(&object.key)),
             WatchEvent::Object { object, .. } => {
-                self.schemas.insert(object.key.clone(), parse(&object.json).ok()?);
+                self.schemas
+                    .insert(object.key.clone(), parse(&object.json.text()).ok()?);
             }
             WatchEvent::Node { kind, .. } => self.complete.0 |= kind == EventKind::Bookmark,
         }

@@ -235,17 +235,17 @@ impl Collector {
         let Some(source) = self.sources.get_mut(&id) else {
             return;
         };
-        let uid: Uid = cached.header.uid.as_str().into();
+        let uid: Uid = cached.header.uid.to_string().into();
         source.unseen.remove(&uid);
         if deleted {
             self.gone(&uid, cached.namespace());
             return;
         }
-        let concerned = concerns(&cached.json);
+        let concerned = concerns(&cached.json.text());
         if !concerned && self.graph.get(&uid).is_none() {
             return;
         }
-        let node = concerned.then(|| parse(&cached.json).ok()).flatten();
+        let node = concerned.then(|| parse(&cached.json.text()).ok()).flatten();
         let object = Object::read(&source.home, &cached.key, node.as_ref());
         self.put(uid, object);
     }

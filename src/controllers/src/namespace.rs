@@ -101,7 +101,7 @@ pub async fn run(mut context: Context, remote: Arc<dyn RemoteContent>) {
             else {
                 continue;
             };
-            let Ok(namespace) = client::parse(&object.json) else {
+            let Ok(namespace) = client::parse(&object.json.text()) else {
                 continue;
             };
             if namespace.deletion_timestamp().is_some() && emptying.insert(namespace.uid().to_owned()) {

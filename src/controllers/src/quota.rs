@@ -97,7 +97,7 @@ impl State {
         let quota = if kind == EventKind::Deleted {
             None
         } else {
-            parse(&cached.json).ok()
+            parse(&cached.json.text()).ok()
         };
         let spec = |quota: &Option<Node>| quota.as_ref().and_then(|q| q.get("spec").cloned());
         let changed = spec(&before) != spec(&quota);
@@ -158,7 +158,7 @@ impl State {
                 }
                 let when = match source.counting {
                     _ if deleted => Instant::now(),
-                    Counting::Pods if gives_back(&object.json) => Instant::now(),
+                    Counting::Pods if gives_back(&object.json.text()) => Instant::now(),
                     _ => Instant::now() + CREATED,
                 };
                 let due = self.due.entry(object.namespace().to_owned()).or_insert(when);

@@ -59,6 +59,8 @@ struct Known {
     crd: Node,
     /// Whether what is served was not made from `crd`.
     stale: bool,
+    /// Whether it has all its names and conditions. Nothing that others do changes that.
+    settled: bool,
     served: Vec<Arc<ResourceDefinition>>,
 }
 
@@ -186,7 +188,7 @@ impl Work<'_> {
             {
                 continue;
             }
-            let crd = fairlead_resource::client::parse(&item.json)?;
+            let crd = fairlead_resource::client::parse(&item.json.text())?;
             touch(&crd);
             match known.get_mut(&*item.key) {
                 Some(entry) => {
@@ -200,6 +202,7 @@ impl Work<'_> {
                             stored: item,
                             crd,
                             stale: true,
+                            settled: false,
                             served: Vec::new(),
                         },
                     );
@@ -216,7 +219,7 @@ impl Work<'_> {
         members.sort();
         for (_, name) in &members {
             let crd = &known[name].crd;
-            if crd.deletion_timestamp().is_some() {
+            if known[name].settled || crd.deletion_timestamp().is_some() {
                 continue;
             }
             let now = self.lifecycle.now();
@@ -229,6 +232,8 @@ impl Work<'_> {
             let mut changed = approval::set_condition(&mut wanted, &now);
             changed |= names::accept(&mut wanted, &others, &now);
             if !changed {
+                let entry = known.get_mut(name).expect("it was there");
+                entry.settled = condition::is_true(&entry.crd, "NamesAccepted");
                 continue;
             }
             match self.client.update_subresource(self.resource, "status", &wanted).await {
@@ -332,6 +337,7 @@ impl Known {
         self.stale |= self.crd.get("spec") != crd.get("spec")
             || names(&self.crd) != names(&crd)
             || basis(&self.crd) != basis(&crd);
+        self.settled = false;
         self.crd = crd;
     }
 }

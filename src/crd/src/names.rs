@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 pub fn accept(crd: &mut Node, others: &[&Node], now: &str) -> bool {
     let before = crd.get("status").cloned();
     let group = crd.str_at(&["spec", "group"]).to_owned();
-    let taken = Taken::of(others.iter().filter(|o| o.str_at(&["spec", "group"]) == group));
+    let taken = Taken::of(others.iter().copied().filter(|o| o.str_at(&["spec", "group"]) == group));
     let requested = crd.at(&["spec", "names"]).cloned().unwrap_or_default();
     let mut accepted = crd.at(&["status", "acceptedNames"]).cloned().unwrap_or_else(Node::map);
     let mut conflict: Option<(&str, String)> = None;
@@ -66,12 +66,12 @@ pub fn accept(crd: &mut Node, others: &[&Node], now: &str) -> bool {
     crd.get("status") != before.as_ref()
 }
 
-fn short_names(requested: &Node, accepted: &mut Node, taken: &BTreeSet<String>, conflict: &mut Option<(&str, String)>) {
+fn short_names(requested: &Node, accepted: &mut Node, taken: &BTreeSet<&str>, conflict: &mut Option<(&str, String)>) {
     let held: BTreeSet<&str> = accepted.list("shortNames").iter().filter_map(Node::as_str).collect();
     let wanted: Vec<&str> = requested.list("shortNames").iter().filter_map(Node::as_str).collect();
     let errors: Vec<String> = wanted
         .iter()
-        .filter(|name| !held.contains(*name) && taken.contains(**name))
+        .filter(|name| !held.contains(*name) && taken.contains(*name))
         .map(|name| format!("{} is already in use", fairlead_api::field::go_quote(name)))
         .collect();
     if !errors.is_empty() {
@@ -89,24 +89,18 @@ fn short_names(requested: &Node, accepted: &mut Node, taken: &BTreeSet<String>, 
 }
 
 /// The names that other definitions of a group hold.
-struct Taken {
-    resources: BTreeSet<String>,
-    kinds: BTreeSet<String>,
+struct Taken<'a> {
+    resources: BTreeSet<&'a str>,
+    kinds: BTreeSet<&'a str>,
 }
 
-impl Taken {
-    fn of<'a>(others: impl Iterator<Item = &'a &'a Node>) -> Taken {
+impl<'a> Taken<'a> {
+    fn of(others: impl Iterator<Item = &'a Node>) -> Taken<'a> {
         let (mut resources, mut kinds) = (BTreeSet::new(), BTreeSet::new());
         for names in others.filter_map(|o| o.at(&["status", "acceptedNames"])) {
             let short = names.list("shortNames").iter().filter_map(Node::as_str);
-            resources.extend(
-                ["plural", "singular"]
-                    .map(|f| names.str(f))
-                    .into_iter()
-                    .chain(short)
-                    .map(str::to_owned),
-            );
-            kinds.extend(["kind", "listKind"].map(|f| names.str(f).to_owned()));
+            resources.extend(["plural", "singular"].map(|f| names.str(f)).into_iter().chain(short));
+            kinds.extend(["kind", "listKind"].map(|f| names.str(f)));
         }
         Taken { resources, kinds }
     }

@@ -86,7 +86,7 @@ impl CacheLookup {
         {
             return Some(kept.1.clone());
         }
-        match json::parse(&object.json) {
+        match json::parse(&object.json.text()) {
             Ok(node) => {
                 let node = Arc::new(node);
                 if self.parsed.len() >= KEPT {

@@ -95,7 +95,7 @@ async fn follow(caches: CacheSet, resource: Resource, sender: watch::Sender<u64>
     let tell = |object: &Cached| match resource {
         ENDPOINT_SLICES => {
             let labels = object.header.labels.iter();
-            for (_, service) in labels.filter(|(key, _)| key == SERVICE_NAME_LABEL) {
+            for (_, service) in labels.filter(|(key, _)| *key == SERVICE_NAME_LABEL) {
                 named.tell(resource, object.namespace(), service);
             }
         }

@@ -100,7 +100,8 @@ impl StoredLedger {
     fn all_services(&self) -> impl Iterator<Item = Node> {
         let stored = self.snapshot("", "services");
         let all: Vec<_> = stored.range("", "").cloned().collect();
-        all.into_iter().filter_map(|object| json::parse(&object.json).ok())
+        all.into_iter()
+            .filter_map(|object| json::parse(&object.json.text()).ok())
     }
 
     /// The bitmap as it is stored, or as the services say where there is none.
@@ -235,7 +236,7 @@ impl Ledger for StoredLedger {
         let mut default = true;
         for object in stored.range("", "") {
             default &= object.name() != DEFAULT_RANGE;
-            let Ok(object) = json::parse(&object.json) else {
+            let Ok(object) = json::parse(&object.json.text()) else {
                 continue;
             };
             if is_ready(&object) {

@@ -281,7 +281,7 @@ impl Bootstrap {
     async fn get(&self, target: &Target<'_>, namespace: &str, name: &str) -> Option<Node> {
         let named = node!({"metadata": {"name": name, "namespace": namespace}});
         match self.call(target, Verb::Get, "", named).await.result {
-            Ok(Response::Cached { object, .. }) => json::parse(&object.json).ok(),
+            Ok(Response::Cached { object, .. }) => json::parse(&object.json.text()).ok(),
             Ok(Response::Node { node, .. }) => Some(node),
             _ => None,
         }

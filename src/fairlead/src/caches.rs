@@ -48,7 +48,9 @@ impl CacheSet {
     pub fn register(&self, definitions: &[Arc<ResourceDefinition>]) {
         for definition in definitions {
             let stored = definition.gvk() == definition.storage.kind;
-            if stored && !definition.storage.prefix.is_empty() {
+            let started = self.0.by_owner.contains_key(&definition.group_resource())
+                && self.0.by_prefix.contains_key(&definition.storage.prefix);
+            if stored && !started && !definition.storage.prefix.is_empty() {
                 self.start(definition, definitions);
             }
         }

@@ -127,7 +127,7 @@ impl State {
 }
 
 fn parse(object: &Cached) -> Option<Arc<Node>> {
-    match json::parse(&object.json) {
+    match json::parse(&object.json.text()) {
         Ok(node) => Some(Arc::new(node)),
         Err(error) => {
             tracing::error!(key = &*object.key, %error, "a cached object is not JSON");

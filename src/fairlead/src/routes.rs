@@ -13,7 +13,7 @@ use fairlead_gateway::policy::DiscoveryMode;
 use fairlead_gateway::registration::{self, Managed};
 use fairlead_gateway::{Freshness, Gateway, RemoteGroup};
 use fairlead_resource::ResourceDefinition;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::watch;
@@ -140,10 +140,8 @@ impl Routes {
         {
             let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
             // A cache reads objects by the schemas it was started with: it ends with them.
-            let outdated = state
-                .custom
-                .iter()
-                .filter(|old| !definitions.iter().any(|new| Arc::ptr_eq(old, new)));
+            let kept: HashSet<_> = definitions.iter().map(Arc::as_ptr).collect();
+            let outdated = state.custom.iter().filter(|old| !kept.contains(&Arc::as_ptr(old)));
             for definition in outdated {
                 self.0
                     .caches

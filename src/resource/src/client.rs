@@ -41,7 +41,7 @@ impl Client {
     pub async fn list(&self, definition: &Arc<ResourceDefinition>, namespace: &str) -> StatusResult<Vec<Node>> {
         let request = self.request(Verb::List, definition, namespace, "");
         match self.engine.handle(request).await.result? {
-            Response::List(list) => list.items.iter().map(|item| parse(&item.json)).collect(),
+            Response::List(list) => list.items.iter().map(|item| parse(&item.json.text())).collect(),
             Response::Node { mut node, .. } => match node.remove("items") {
                 Some(Node::List(items)) => Ok(items),
                 _ => Ok(Vec::new()),
@@ -215,7 +215,7 @@ impl Client {
 
     async fn node(&self, request: Request) -> StatusResult<Node> {
         match self.engine.handle(request).await.result? {
-            Response::Cached { object, .. } => parse(&object.json),
+            Response::Cached { object, .. } => parse(&object.json.text()),
             Response::Node { node, .. } => Ok(node),
             _ => Err(Status::internal("an object was answered with something else")),
         }

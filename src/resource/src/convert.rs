@@ -23,7 +23,7 @@ fn is_current(definition: &ResourceDefinition, object: &Cached) -> bool {
     if !definition.is_custom() {
         return true;
     }
-    let version = storage_codec::api_version(&object.json);
+    let version = storage_codec::api_version(object.json.beginning());
     let rest = version
         .and_then(|v| v.strip_prefix(definition.group.as_bytes()))
         .and_then(|v| v.strip_prefix(b"/"));
@@ -148,12 +148,12 @@ pub async fn nodes_to_request(definition: &ResourceDefinition, mut nodes: Vec<No
 }
 
 fn parse(object: &Cached) -> StatusResult<Node> {
-    json::parse(&object.json).map_err(Status::internal)
+    json::parse(&object.json.text()).map_err(Status::internal)
 }
 
 /// A copy that differs in `apiVersion` alone.
 fn renamed(definition: &ResourceDefinition, object: Arc<Cached>) -> Arc<Cached> {
-    let Some(start) = storage_codec::type_meta_len(&object.json) else {
+    let Some(start) = storage_codec::type_meta_len(object.json.beginning()) else {
         return object;
     };
     let head = format!(
@@ -163,7 +163,7 @@ fn renamed(definition: &ResourceDefinition, object: Arc<Cached>) -> Arc<Cached> 
     );
     let mut json = Vec::with_capacity(head.len() + object.json.len() - start);
     json.extend_from_slice(head.as_bytes());
-    json.extend_from_slice(&object.json[start..]);
+    object.json.write(start, &mut json);
     Arc::new(Cached {
         key: object.key.clone(),
         revision: object.revision,

@@ -71,7 +71,7 @@ async fn attempt(call: &mut Call<'_>, object: Node, options: &WriteOptions) -> S
         let fresh = call.cache().fresh().await;
         let snapshot = fresh.map_err(|error| store_error::status(error, &call.group_resource(), "create"))?;
         if let Some(existing) = snapshot.get(&key) {
-            return Err(already_exists(call, &object, is_terminating(&existing.json)));
+            return Err(already_exists(call, &object, is_terminating(&existing.json.text())));
         }
         let object = convert::there_and_back(call.definition, object).await?;
         return view::shape(call, 201, object);

@@ -38,7 +38,7 @@ pub async fn delete(call: &mut Call<'_>) -> StatusResult<Response> {
         Outcome::Pending(cached) => return view::respond(call, pending_code(&options), cached).await,
         Outcome::Gone(cached) if returns_object => return view::respond(call, 200, cached).await,
         Outcome::Gone(cached) => {
-            let node = success(call, cached.name(), &cached.header.uid);
+            let node = success(call, cached.name(), &cached.header.uid.to_string());
             return Ok(Response::Node { code: 200, node });
         }
         Outcome::Shown { object, deleted } => (object, deleted),

@@ -115,7 +115,7 @@ impl Selection {
     }
 
     pub fn matches(&self, object: &Cached) -> bool {
-        (self.labels.is_empty() || self.labels.matches_pairs(&object.header.labels))
+        (self.labels.is_empty() || self.labels.matches_with(|key| object.header.labels.get(key)))
             && (self.fields.is_empty() || self.fields.matches_with(|field| Some(object.field(field))))
     }
 }

@@ -9,12 +9,15 @@ use crate::projection::Projection;
 use crate::{at_rest, jsonpath, typed};
 use bytes::Bytes;
 use compact_str::CompactString;
-use fairlead_api::{Node, json};
-use fairlead_storage::{Cached, Decode, Forms, Header, Revision};
+use fairlead_api::{Map, Node, json};
+use fairlead_schema as schema;
+use fairlead_storage::{Cached, Decode, Forms, Header, Json, Labels, Revision, Texts};
+use memchr::memmem;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Writes an object the way it is stored. `metadata.resourceVersion` is left out.
@@ -43,10 +46,11 @@ pub fn encode_served(object: &Node, revision: Revision) -> Vec<u8> {
 /// A stored object with its resourceVersion in place; `None` where it does not begin as [`encode`] makes it.
 pub fn splice(stored: &[u8], revision: Revision) -> Option<Vec<u8>> {
     let at = metadata_start(stored)?;
-    let mut out = Vec::with_capacity(stored.len() + 44);
+    let revision = revision.0.to_string();
+    let mut out = Vec::with_capacity(stored.len() + RESOURCE_VERSION.len() + revision.len() + 2);
     out.extend_from_slice(&stored[..at]);
-    out.extend_from_slice(b"\"resourceVersion\":\"");
-    out.extend_from_slice(revision.0.to_string().as_bytes());
+    out.extend_from_slice(RESOURCE_VERSION);
+    out.extend_from_slice(revision.as_bytes());
     out.push(b'"');
     if stored.get(at) != Some(&b'}') {
         out.push(b',');
@@ -57,7 +61,7 @@ pub fn splice(stored: &[u8], revision: Revision) -> Option<Vec<u8>> {
 
 /// A served object at another revision: what a DELETED event shows.
 pub fn at_revision(object: &Cached, revision: Revision) -> Cached {
-    let json = respliced(&object.json, revision).unwrap_or_else(|| object.json.to_vec());
+    let json = respliced(&object.json.text(), revision).unwrap_or_else(|| object.json.to_vec());
     Cached {
         key: object.key.clone(),
         revision,
@@ -67,11 +71,10 @@ pub fn at_revision(object: &Cached, revision: Revision) -> Cached {
     }
 }
 
-/// The members of a served object behind its leading `kind` and `apiVersion`, as JSON and without the opening brace:
-/// what stands in a list of a built-in kind, after a `{`.
-pub fn untyped(json: &Bytes) -> Bytes {
-    let start = type_meta_len(json).unwrap_or(1.min(json.len()));
-    json.slice(start..)
+/// Where the members of a served object begin behind its `kind` and `apiVersion`: what stands in a list of a built-in
+/// kind, after a `{`.
+pub fn untyped(json: &Json) -> usize {
+    type_meta_len(json.beginning()).unwrap_or(1.min(json.len()))
 }
 
 /// The length of `{"kind":"…","apiVersion":"…",` where an object begins with it.
@@ -101,6 +104,8 @@ pub struct StoredObjects {
     normalize: bool,
     /// What selectable fields are read from; `None` where there are none.
     fields: Option<Projection>,
+    /// The beginnings of managedFields.
+    owners: Texts,
 }
 
 impl StoredObjects {
@@ -112,6 +117,7 @@ impl StoredObjects {
             others: Vec::new(),
             normalize,
             fields,
+            owners: Texts::default(),
         }
     }
 
@@ -123,13 +129,12 @@ impl StoredObjects {
     }
 
     /// The definition of the version that an object is in, where it is served.
-    fn of(&self, object: &Node) -> Option<&ResourceDefinition> {
-        let version = object.str("apiVersion");
+    fn of(&self, api_version: &[u8]) -> Option<&ResourceDefinition> {
         let is_its = |d: &&Arc<ResourceDefinition>| {
-            version
-                .strip_prefix(d.group.as_str())
-                .and_then(|rest| rest.strip_prefix('/'))
-                == Some(d.version.as_str())
+            api_version
+                .strip_prefix(d.group.as_bytes())
+                .and_then(|rest| rest.strip_prefix(b"/"))
+                == Some(d.version.as_bytes())
         };
         std::iter::once(&self.definition)
             .chain(&self.others)
@@ -143,7 +148,7 @@ impl Decode for StoredObjects {
         let value = &*at_rest::read(&self.definition, value)?;
         let spliced = splice(value, revision);
         let (json, header) = match spliced {
-            Some(json) if !self.normalize => {
+            Some(json) if !self.normalize || self.is_settled(value, &json) => {
                 let mut header = metadata_header(&json).ok_or("the metadata cannot be read")?;
                 if let Some(wanted) = &self.fields {
                     let part = wanted.read(value).map_err(|error| error.to_string())?;
@@ -154,7 +159,7 @@ impl Decode for StoredObjects {
             spliced => {
                 let mut object = json::parse(value).map_err(|error| error.to_string())?;
                 // Versions that are no longer served have no schema to be read by.
-                let definition = self.of(&object);
+                let definition = self.of(object.str("apiVersion").as_bytes());
                 let changed =
                     self.normalize && definition.is_some_and(|definition| typed::normalize(&mut object, definition));
                 let json = match spliced {
@@ -167,11 +172,40 @@ impl Decode for StoredObjects {
         Ok(Cached {
             key: key.into(),
             revision,
-            json: json.into(),
+            json: packed(json, &self.owners),
             header,
             forms: Forms::default(),
         })
     }
+}
+
+impl StoredObjects {
+    /// Whether a custom object can be served as it is stored.
+    fn is_settled(&self, value: &[u8], served: &[u8]) -> bool {
+        let Some(definition) = self.of(api_version(served).unwrap_or_default()) else {
+            return false;
+        };
+        // Other versions may select by other fields.
+        let selected = definition.selectable_fields == self.definition.selectable_fields;
+        selected && schema::is_settled(value, definition.schema.root())
+    }
+}
+
+/// Keeps what its managedFields have in common with those of other objects only once.
+fn packed(json: Vec<u8>, known: &Texts) -> Json {
+    let Some(part) = owners(&json) else { return json.into() };
+    match known.share(&json[part.clone()]) {
+        Some(text) => Json::sharing(&json, part, text),
+        None => json.into(),
+    }
+}
+
+/// The managedFields of an object up to their first time, which is what tells objects of one manager apart.
+fn owners(json: &[u8]) -> Option<Range<usize>> {
+    // Neither text can stand inside of a JSON string.
+    let start = memmem::find(json, b"\"managedFields\":[{")?;
+    let length = memmem::find(&json[start..], b"\"time\":\"")?;
+    Some(start..start + length)
 }
 
 /// A cached object made of a node: a converted copy, or one that was not stored.
@@ -187,15 +221,10 @@ pub fn cached(key: Arc<str>, object: &Node, revision: Revision, definition: &Res
 
 /// The header of a parsed object.
 pub fn header(object: &Node, definition: &ResourceDefinition) -> Header {
-    let labels = object.labels().map_or_else(Vec::new, |labels| {
-        labels
-            .iter()
-            .map(|(k, v)| (k.clone(), CompactString::from(v.as_str().unwrap_or(""))))
-            .collect()
-    });
+    let labels = object.labels().into_iter().flat_map(Map::iter);
     Header {
         uid: object.uid().into(),
-        labels: labels.into(),
+        labels: labels.map(|(k, v)| (k, v.as_str().unwrap_or(""))).collect(),
         fields: fields(object, definition),
         behind_metadata: 0,
     }
@@ -255,15 +284,10 @@ fn metadata_header(json: &[u8]) -> Option<Header> {
     let mut values = serde_json::Deserializer::from_slice(&json[start..]).into_iter();
     let metadata: Metadata = values.next()?.ok()?;
     let behind = json.len() - start - values.byte_offset();
-    let labels: Vec<(CompactString, CompactString)> = metadata
-        .labels
-        .into_iter()
-        .flatten()
-        .map(|(k, v)| (k.into(), v.into()))
-        .collect();
+    let labels: Labels = metadata.labels.into_iter().flatten().collect();
     Some(Header {
-        uid: metadata.uid.into(),
-        labels: labels.into(),
+        uid: (&*metadata.uid).into(),
+        labels,
         fields: Box::default(),
         behind_metadata: u32::try_from(behind).unwrap_or(0),
     })
@@ -272,22 +296,26 @@ fn metadata_header(json: &[u8]) -> Option<Header> {
 /// The metadata of a cached object, as JSON: a part of its bytes, wherever it stands where it should.
 pub fn metadata(object: &Cached) -> Bytes {
     metadata_part(object).unwrap_or_else(|| {
-        let parsed = json::parse(&object.json).unwrap_or_default();
+        let parsed = json::parse(&object.json.text()).unwrap_or_default();
         parsed.meta().map_or_else(|| b"{}".to_vec(), json::to_vec).into()
     })
 }
 
 fn metadata_part(object: &Cached) -> Option<Bytes> {
-    let start = metadata_start(&object.json)? - 1;
+    let start = metadata_start(object.json.beginning())? - 1;
     let behind = match object.header.behind_metadata {
         0 => {
-            let mut values = serde_json::Deserializer::from_slice(&object.json[start..]).into_iter::<IgnoredAny>();
+            let text = object.json.text();
+            let mut values = serde_json::Deserializer::from_slice(&text[start..]).into_iter::<IgnoredAny>();
             values.next()?.ok()?;
-            object.json.len() - start - values.byte_offset()
+            text.len() - start - values.byte_offset()
         }
         known => known as usize,
     };
-    Some(object.json.slice(start..object.json.len().checked_sub(behind)?))
+    let mut metadata = Vec::with_capacity(object.json.len() - start);
+    object.json.write(start, &mut metadata);
+    metadata.truncate(metadata.len().checked_sub(behind)?);
+    Some(metadata.into())
 }
 
 /// Where the first member of the metadata starts.
@@ -377,16 +405,16 @@ mod tests {
             stored,
             br#"{"kind":"Thing","apiVersion":"v1","metadata":{"name":"x"},"a":1}"#
         );
-        let served = Bytes::from(encode_served(&object, Revision(9)));
+        let served = encode_served(&object, Revision(9));
         assert_eq!(
             &served[..],
             br#"{"kind":"Thing","apiVersion":"v1","metadata":{"resourceVersion":"9","name":"x"},"a":1}"#
         );
         assert_eq!(
-            &untyped(&served)[..],
+            &served[untyped(&served.clone().into())..],
             br#""metadata":{"resourceVersion":"9","name":"x"},"a":1}"#
         );
-        assert_eq!(&untyped(&Bytes::from_static(b"{\"a\":1}"))[..], b"\"a\":1}");
+        assert_eq!(untyped(&"{\"a\":1}".to_owned().into()), 1);
         assert_eq!(
             respliced(&served, Revision(123)).unwrap(),
             encode_served(&object, Revision(123))
@@ -410,9 +438,48 @@ mod tests {
     fn headers_come_from_the_metadata_alone() {
         let json = br#"{"kind":"T","apiVersion":"v1","metadata":{"resourceVersion":"3","labels":{"a":"b\n"},"uid":"u"},"spec": not json"#;
         let header = metadata_header(json).unwrap();
-        assert_eq!(header.uid, "u");
-        assert_eq!(&*header.labels, &[("a".into(), "b\n".into())]);
+        assert_eq!(header.uid, "u".into());
+        assert_eq!(header.labels.iter().collect::<Vec<_>>(), [("a", "b\n")]);
         assert_eq!(header.behind_metadata, 17);
+    }
+
+    /// Ten thousand ConfigMaps of 1 KiB shall take 20 MiB at most, all in all.
+    #[test]
+    fn an_object_costs_little_more_than_its_text() {
+        let known = Texts::default();
+        let made = |n: usize| {
+            let name = format!("filled-{n}");
+            let mut object = node!({"kind": "ConfigMap", "apiVersion": "v1",
+                "metadata": {"uid": format!("83ce138f-bd59-4007-a85e-{n:012}"), "creationTimestamp": "2026-11-24T12:37:17Z",
+                    "labels": {"bench": "filled"}, "managedFields": [{"manager": "bench", "operation": "Update",
+                        "apiVersion": "v1", "time": format!("2026-11-24T12:37:{n:02}Z"), "fieldsType": "FieldsV1",
+                        "fieldsV1": {"f:data": {".": {}, "f:filling": {}, "f:value": {}},
+                            "f:metadata": {"f:labels": {".": {}, "f:bench": {}}}}}]},
+                "data": {"value": "filled", "filling": "x".repeat(540)}});
+            object.set_at(&["metadata", "name"], name.as_str());
+            object.set_at(&["metadata", "namespace"], "default");
+            let json = encode_served(&object, Revision(n as u64));
+            let header = metadata_header(&json).unwrap();
+            let cached = Cached {
+                key: format!("default/{name}").into(),
+                revision: Revision(n as u64),
+                json: packed(json.clone(), &known),
+                header,
+                forms: Forms::default(),
+            };
+            assert_eq!(cached.json.to_vec(), json);
+            assert_eq!(
+                json::parse(&metadata(&cached)).unwrap(),
+                *json::parse(&json).unwrap().meta().unwrap()
+            );
+            (json.len(), cached)
+        };
+        let all: Vec<_> = (10..30).map(made).collect();
+        for (length, cached) in &all[2..] {
+            assert!((1000..1100).contains(length), "{length}");
+            assert!(cached.json.own() + 200 < *length, "{} of {length}", cached.json.own());
+            assert!(cached.footprint() <= length + 64, "{} for {length}", cached.footprint());
+        }
     }
 
     #[test]
@@ -421,7 +488,7 @@ mod tests {
         let mut object = Cached {
             key: "x".into(),
             revision: Revision(3),
-            json: Bytes::from_static(json),
+            json: json.to_vec().into(),
             header: Header::default(),
             forms: Forms::default(),
         };

@@ -99,7 +99,7 @@ impl<'a> Table<'a> {
         let cells = match object.forms.cells(self.columns, self.now_seconds) {
             Some(cells) => cells,
             None => {
-                let node = json::parse(&object.json).map_err(Status::internal)?;
+                let node = json::parse(&object.json.text()).map_err(Status::internal)?;
                 let cells = self.cells(&node, self.now_seconds);
                 let until = self.now_seconds + self.lasts(&node, &cells);
                 let json: Bytes = json::to_vec(&Node::List(cells)).into();
@@ -113,7 +113,7 @@ impl<'a> Table<'a> {
         };
         let shown = match self.include {
             Include::None => Bytes::from_static(b"null"),
-            Include::Object => object.json.clone(),
+            Include::Object => Bytes::from(&object.json),
             Include::Metadata => storage_codec::metadata(object),
         };
         Ok([cells, shown])

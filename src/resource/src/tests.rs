@@ -281,13 +281,17 @@ impl Bench {
         let answer = self.engine.handle(request).await;
         let (code, node) = match answer.result {
             Err(status) => (status.code(), status.to_node()),
-            Ok(Response::Cached { code, object }) => (code, json::parse(&object.json).unwrap()),
+            Ok(Response::Cached { code, object }) => (code, json::parse(&object.json.text()).unwrap()),
             Ok(Response::Node { code, node }) => (code, node),
             Ok(Response::List(list)) => {
                 let mut node = node!({});
                 node.set("kind", list.kind);
                 node.set("metadata", list.metadata);
-                let items: Vec<Node> = list.items.iter().map(|item| json::parse(&item.json).unwrap()).collect();
+                let items: Vec<Node> = list
+                    .items
+                    .iter()
+                    .map(|item| json::parse(&item.json.text()).unwrap())
+                    .collect();
                 node.set("items", items);
                 (200, node)
             }

@@ -461,7 +461,7 @@ impl Lens {
     /// As much of an object as the view shows.
     fn parse(&self, object: &Cached) -> Result<Node, json::SyntaxError> {
         if matches!(self.view, View::Object | View::Table(_)) {
-            return json::parse(&object.json);
+            return json::parse(&object.json.text());
         }
         let mut node = Node::map();
         node.set("metadata", json::parse(&storage_codec::metadata(object))?);

@@ -298,7 +298,7 @@ fn mismatch(what: &str, ty: &str, path: &Path) -> String {
 
 /// Whether a decoded value of a field is not written. Empty lists and maps do not survive storage in protobuf,
 /// so for them empty means absent; [`add_always_written`] puts a null there where Go would.
-fn is_left_out(value: &Node, field: &Field, ty: TypeRef) -> bool {
+pub(crate) fn is_left_out(value: &Node, field: &Field, ty: TypeRef) -> bool {
     if value.is_null() {
         return !matches!(ty.shape(), Shape::Any);
     }
@@ -324,7 +324,7 @@ fn add_always_written(map: &mut Map, fields: &Fields, schema: TypeRef) {
 }
 
 /// What Go writes for a field that was not set; `None` where it writes nothing.
-fn always_written(field: &Field, ty: TypeRef) -> Option<Node> {
+pub(crate) fn always_written(field: &Field, ty: TypeRef) -> Option<Node> {
     if field.omit_zero {
         return None;
     }

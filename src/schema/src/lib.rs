@@ -13,6 +13,7 @@ mod openapi_out;
 mod path;
 mod pattern;
 mod prune;
+mod settled;
 #[cfg(test)]
 mod test_types;
 pub mod types;
@@ -26,6 +27,7 @@ pub use openapi_in::{SchemaError, compile};
 pub use openapi_out::{NoNotes, OpenApi, TypeNotes, open_api, referenced};
 pub use pattern::{Pattern, PatternError, go_regex};
 pub use prune::{prune, prune_value};
+pub use settled::is_settled;
 pub use types::{Field, Fields, ListSemantics, PatchStrategy, Schema, Shape, Type, TypeId, TypeRef, Types, Validation};
 pub use validate::{
     RuleEvaluator, RuleSite, is_known_format, matches_format, validate, validate_embedded, validate_keywords,

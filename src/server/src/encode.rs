@@ -19,6 +19,7 @@ mod assembled;
 mod compress;
 mod grouped;
 mod list;
+mod long;
 mod pretty;
 pub mod protobuf;
 
@@ -59,11 +60,11 @@ pub fn cached(code: u16, object: &Arc<Cached>, definition: &ResourceDefinition, 
     }
     if wanted.agreed.format == Format::Json && !wanted.agreed.pretty {
         let mut bytes = Vec::with_capacity(object.json.len() + 1);
-        bytes.extend_from_slice(&object.json);
+        object.json.write(0, &mut bytes);
         bytes.push(b'\n');
         return whole(code, "application/json", bytes.into(), wanted.gzip);
     }
-    match json::parse(&object.json) {
+    match json::parse(&object.json.text()) {
         Ok(parsed) => node(code, &parsed, wanted),
         Err(error) => status_as_json(&Status::internal(error)),
     }
@@ -85,6 +86,9 @@ pub fn list(list: List, definition: &ResourceDefinition, wanted: Wanted) -> Resp
     if wanted.agreed.format == Format::Json && !wanted.agreed.pretty {
         return list::stream(list, wanted.gzip);
     }
+    if long::is_long(list.items.iter().map(|item| item.json.len()).sum()) {
+        return long::list(list, wanted.agreed, wanted.gzip);
+    }
     match list::to_node(list) {
         Ok(list) => node(200, &list, wanted),
         Err(error) => status_as_json(&Status::internal(error)),
@@ -95,6 +99,10 @@ pub fn list(list: List, definition: &ResourceDefinition, wanted: Wanted) -> Resp
 pub fn assembled(assembled: Assembled, wanted: Wanted) -> Response {
     if wanted.agreed.format == Format::Json && !wanted.agreed.pretty {
         return assembled::stream(assembled, wanted.gzip);
+    }
+    if long::is_long(assembled.len()) && !assembled.items.is_empty() {
+        let response = long::made(assembled, wanted.agreed, wanted.gzip);
+        return response.unwrap_or_else(|error| status_as_json(&Status::internal(error)));
     }
     match assembled.to_node() {
         Ok(parsed) => node(200, &parsed, wanted),

@@ -215,7 +215,7 @@ fn protobuf_frame(event: &WatchEvent, definition: &ResourceDefinition, protobuf:
 fn compose(kind: EventKind, object: &Cached) -> Vec<u8> {
     let mut out = Vec::with_capacity(object.json.len() + 40);
     open(kind, &mut out);
-    out.extend_from_slice(&object.json);
+    object.json.write(0, &mut out);
     out.extend_from_slice(b"}\n");
     out
 }
@@ -224,7 +224,7 @@ fn write_frame(event: &WatchEvent, out: &mut Vec<u8>) {
     match event {
         WatchEvent::Object { kind, object } => {
             open(*kind, out);
-            out.extend_from_slice(&object.json);
+            object.json.write(0, out);
         }
         WatchEvent::Node { kind, node } => {
             open(*kind, out);

@@ -20,7 +20,7 @@ impl Decode for AsIs {
         Ok(Cached {
             key: key.into(),
             revision,
-            json: value.clone(),
+            json: value.to_vec().into(),
             header,
             forms,
         })

@@ -22,7 +22,7 @@ impl Decode for AsIs {
         Ok(Cached {
             key: key.into(),
             revision,
-            json: Bytes::copy_from_slice(value),
+            json: value.to_vec().into(),
             header,
             forms,
         })

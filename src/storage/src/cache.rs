@@ -333,7 +333,7 @@ impl Cache {
         // So much has happened since that nobody remembers, or the watch that had it has been lost; or it is not to be read.
         let object = match what {
             Written::Put(value) => self.0.decode.decode(key, value, revision).ok(),
-            Written::Delete(before) => before.map(|before| self.0.last_state(&before, &before.json, revision)),
+            Written::Delete(before) => before.map(|before| self.0.last_state(&before, None, revision)),
         };
         if let Some(object) = object {
             return Ok(Arc::new(object));

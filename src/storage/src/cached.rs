@@ -6,8 +6,12 @@ use compact_str::CompactString;
 use std::sync::Arc;
 
 mod forms;
+mod json;
+mod labels;
 
 pub use forms::{Cells, FRAMES, Forms, GROUPS};
+pub use json::{Json, Texts};
+pub use labels::{Labels, Uid};
 
 /// An object ready to be served. Immutable; every reader shares it.
 #[derive(Debug)]
@@ -16,7 +20,7 @@ pub struct Cached {
     pub key: Arc<str>,
     pub revision: Revision,
     /// The whole object as compact JSON in its stored version, `metadata.resourceVersion` included, no newline.
-    pub json: Bytes,
+    pub json: Json,
     pub header: Header,
     /// Other encodings, made on first demand (see [`Forms`]).
     pub forms: Forms,
@@ -25,9 +29,8 @@ pub struct Cached {
 /// What selectors, indexes and deletion need without parsing the object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Header {
-    pub uid: CompactString,
-    /// Sorted by key.
-    pub labels: Box<[(CompactString, CompactString)]>,
+    pub uid: Uid,
+    pub labels: Labels,
     /// The resource's selectable fields besides `metadata.name` and `metadata.namespace`, sorted by name.
     pub fields: Box<[(CompactString, CompactString)]>,
     /// How many bytes of the JSON follow the metadata; 0 where nobody has counted them.
@@ -40,6 +43,19 @@ pub trait Decode: Send + Sync {
     /// delete with the last value and the delete's revision. An error leaves the object out and is reported by the
     /// cache's health.
     fn decode(&self, key: &str, value: &Bytes, revision: Revision) -> Result<Cached, String>;
+}
+
+impl Header {
+    fn own(&self) -> usize {
+        let pair = size_of::<(CompactString, CompactString)>();
+        let text = |text: &CompactString| if text.is_heap_allocated() { text.capacity() } else { 0 };
+        let fields: usize = self
+            .fields
+            .iter()
+            .map(|(name, value)| pair + text(name) + text(value))
+            .sum();
+        self.labels.own() + self.uid.own() + fields
+    }
 }
 
 impl Cached {
@@ -59,6 +75,13 @@ impl Cached {
                 found.map_or("", |at| fields[at].1.as_str())
             }
         }
+    }
+
+    /// Bytes kept for this object alone, other forms and what an allocator adds left out.
+    pub fn footprint(&self) -> usize {
+        // Beside the object and beside its key stand two counters.
+        let counters = 4 * size_of::<usize>();
+        size_of::<Cached>() + counters + self.key.len() + self.json.own() + self.header.own()
     }
 
     /// The part of the key before the slash; empty for cluster-scoped objects.

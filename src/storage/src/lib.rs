@@ -25,7 +25,7 @@ mod testing;
 pub use cache::{
     Cache, CacheConfig, CacheEvent, Form, Listed, Made, Snapshot, Stats, Step, Term, Turn, WatchScope, Watcher,
 };
-pub use cached::{Cached, Cells, Decode, Forms, Header};
+pub use cached::{Cached, Cells, Decode, Forms, Header, Json, Labels, Texts, Uid};
 pub use embedded::{Embedded, EmbeddedConfig};
 pub use encryption::Encryption;
 pub use etcd::{Etcd, EtcdConfig};

@@ -82,7 +82,9 @@ impl StoredLedger {
                 let CacheEvent::Delete { object, .. } = event else {
                     continue;
                 };
-                let owner = json::parse(&object.json).ok().and_then(|object| owner_of(&object));
+                let owner = json::parse(&object.json.text())
+                    .ok()
+                    .and_then(|object| owner_of(&object));
                 let address = object.name().parse().ok();
                 if let Some((owner, address)) = owner.zip(address)
                     && has(&self.snapshot("", "services"), &owner, address)
@@ -256,7 +258,7 @@ fn parsed(objects: &Snapshot) -> impl Iterator<Item = Node> {
 }
 
 fn parse(object: &Cached) -> Option<Node> {
-    json::parse(&object.json).ok()
+    json::parse(&object.json.text()).ok()
 }
 
 fn report(result: StatusResult<()>) {

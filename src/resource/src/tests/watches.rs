@@ -17,7 +17,7 @@ async fn watch(bench: &Bench, query: &[(&str, &str)]) -> Box<dyn WatchStream> {
 
 async fn next(stream: &mut Box<dyn WatchStream>) -> (EventKind, Node) {
     match stream.next().await.expect("the watch goes on") {
-        WatchEvent::Object { kind, object } => (kind, json::parse(&object.json).unwrap()),
+        WatchEvent::Object { kind, object } => (kind, json::parse(&object.json.text()).unwrap()),
         WatchEvent::Node { kind, node } => (kind, node),
     }
 }

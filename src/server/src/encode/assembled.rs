@@ -13,7 +13,7 @@ use http::header::CONTENT_TYPE;
 pub fn stream(assembled: Assembled, gzip: bool) -> Response {
     let length = assembled.len() + 1;
     let compressed = gzip && length > GZIP_THRESHOLD;
-    let pieces = futures_util::stream::iter(Pieces { assembled, at: Some(0) }).map(Ok::<_, BoxError>);
+    let pieces = futures_util::stream::iter(Pieces::new(assembled)).map(Ok::<_, BoxError>);
     let body = match compressed {
         true => compress::stream(pieces),
         false => Body::stream(Box::pin(pieces), Some(length as u64)),
@@ -28,7 +28,7 @@ pub fn stream(assembled: Assembled, gzip: bool) -> Response {
     response
 }
 
-struct Pieces {
+pub struct Pieces {
     assembled: Assembled,
     /// The next item; `None` behind the tail.
     at: Option<usize>,
@@ -36,6 +36,12 @@ struct Pieces {
 
 /// Most items fit in this.
 const ROOM: usize = 4 * 1024;
+
+impl Pieces {
+    pub fn new(assembled: Assembled) -> Pieces {
+        Pieces { assembled, at: Some(0) }
+    }
+}
 
 impl Iterator for Pieces {
     type Item = Bytes;

@@ -227,7 +227,7 @@ mod tests {
             objects: objects.to_vec(),
             write: |object: &Cached, out: &mut Vec<u8>| {
                 out.push(b',');
-                out.extend_from_slice(&object.json);
+                object.json.write(0, out);
             },
             separator: 1,
             tail: b"]\n",
@@ -240,7 +240,7 @@ mod tests {
             .unwrap();
         let items: Vec<_> = objects
             .iter()
-            .map(|o| String::from_utf8_lossy(&o.json).into_owned())
+            .map(|o| String::from_utf8_lossy(&o.json.text()).into_owned())
             .collect();
         assert_eq!(unpacked, format!("[{}]\n", items.join(",")));
         assert!(groups(objects).iter().all(|group| is_kept(objects, group)));

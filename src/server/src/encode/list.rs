@@ -47,7 +47,7 @@ pub fn to_node(list: List) -> Result<Node, json::SyntaxError> {
     node.set("metadata", list.metadata);
     let mut items = Vec::with_capacity(list.items.len());
     for item in &list.items {
-        let mut item = json::parse(&item.json)?;
+        let mut item = json::parse(&item.json.text())?;
         if !list.typed_items {
             item.remove("kind");
             item.remove("apiVersion");
@@ -58,7 +58,7 @@ pub fn to_node(list: List) -> Result<Node, json::SyntaxError> {
     Ok(node)
 }
 
-struct Pieces {
+pub struct Pieces {
     head: Vec<u8>,
     items: std::vec::IntoIter<Arc<Cached>>,
     typed: bool,
@@ -72,7 +72,7 @@ const TAIL: &[u8] = b"]}\n";
 const ROOM: usize = 8 * 1024;
 
 impl Pieces {
-    fn new(list: List) -> Pieces {
+    pub fn new(list: List) -> Pieces {
         let mut head = Vec::with_capacity(256);
         head.extend_from_slice(b"{\"kind\":");
         json::write_str(&list.kind, &mut head);
@@ -94,7 +94,7 @@ impl Pieces {
         let items = self.items.as_slice();
         let objects: usize = items
             .iter()
-            .map(|o| self.part(o).len() + usize::from(!self.typed))
+            .map(|object| object.json.len() - start(object, self.typed) + usize::from(!self.typed))
             .sum();
         self.head.len() + objects + items.len().saturating_sub(1) + TAIL.len()
     }
@@ -120,12 +120,8 @@ impl Pieces {
             if !self.typed {
                 piece.push(b'{');
             }
-            piece.extend_from_slice(&self.part(&object));
+            object.json.write(start(&object, self.typed), piece);
         }
-    }
-
-    fn part(&self, object: &Cached) -> Bytes {
-        part(object, self.typed)
     }
 
     fn plain(self) -> Plain<impl Fn(&Cached, &mut Vec<u8>) + Send + use<>> {
@@ -135,7 +131,7 @@ impl Pieces {
             objects: self.items.collect(),
             write: move |object: &Cached, out: &mut Vec<u8>| {
                 out.extend_from_slice(if typed { b"," } else { b",{" });
-                out.extend_from_slice(&part(object, typed));
+                object.json.write(start(object, typed), out);
             },
             separator: 1,
             tail: TAIL,
@@ -144,13 +140,9 @@ impl Pieces {
     }
 }
 
-/// What is sent of an object; of untyped ones without their opening brace.
-fn part(object: &Cached, typed: bool) -> Bytes {
-    if typed {
-        object.json.clone()
-    } else {
-        untyped(&object.json)
-    }
+/// From where an object is sent; of untyped ones not even their opening brace.
+fn start(object: &Cached, typed: bool) -> usize {
+    if typed { 0 } else { untyped(&object.json) }
 }
 
 impl Iterator for Pieces {

@@ -8,49 +8,76 @@ pub fn indent(json: &[u8]) -> Vec<u8> {
 /// Works on any valid compact JSON without parsing it.
 pub fn indent_by(json: &[u8], by: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(json.len() * 2);
-    let (mut depth, mut in_string, mut escaped, mut fresh) = (0usize, false, false, false);
-    for &b in json {
-        if in_string {
-            out.push(b);
-            match b {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_string = false,
-                _ => {}
-            }
-            continue;
+    Indent::by(by).write(json, &mut out);
+    out
+}
+
+/// Indents a document that comes in pieces.
+pub struct Indent<'a> {
+    by: &'a str,
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+    /// Behind an opening bracket.
+    fresh: bool,
+}
+
+impl Indent<'_> {
+    pub fn by(by: &str) -> Indent<'_> {
+        Indent {
+            by,
+            depth: 0,
+            in_string: false,
+            escaped: false,
+            fresh: false,
         }
-        if fresh && b != b']' && b != b'}' {
-            line(&mut out, depth, by);
-            fresh = false;
-        }
-        match b {
-            b'{' | b'[' => {
+    }
+
+    pub fn write(&mut self, json: &[u8], out: &mut Vec<u8>) {
+        for &b in json {
+            if self.in_string {
                 out.push(b);
-                depth += 1;
-                fresh = true;
-            }
-            b'}' | b']' => {
-                depth = depth.saturating_sub(1);
-                if !fresh {
-                    line(&mut out, depth, by);
+                match b {
+                    _ if self.escaped => self.escaped = false,
+                    b'\\' => self.escaped = true,
+                    b'"' => self.in_string = false,
+                    _ => {}
                 }
-                fresh = false;
-                out.push(b);
+                continue;
             }
-            b',' => {
-                out.push(b);
-                line(&mut out, depth, by);
+            if matches!(b, b' ' | b'\n' | b'\t' | b'\r') {
+                continue;
             }
-            b':' => out.extend_from_slice(b": "),
-            b' ' | b'\n' | b'\t' | b'\r' => {}
-            _ => {
-                in_string = b == b'"';
-                out.push(b);
+            if self.fresh && b != b']' && b != b'}' {
+                line(out, self.depth, self.by);
+                self.fresh = false;
+            }
+            match b {
+                b'{' | b'[' => {
+                    out.push(b);
+                    self.depth += 1;
+                    self.fresh = true;
+                }
+                b'}' | b']' => {
+                    self.depth = self.depth.saturating_sub(1);
+                    if !self.fresh {
+                        line(out, self.depth, self.by);
+                    }
+                    self.fresh = false;
+                    out.push(b);
+                }
+                b',' => {
+                    out.push(b);
+                    line(out, self.depth, self.by);
+                }
+                b':' => out.extend_from_slice(b": "),
+                _ => {
+                    self.in_string = b == b'"';
+                    out.push(b);
+                }
             }
         }
     }
-    out
 }
 
 fn line(out: &mut Vec<u8>, depth: usize, by: &str) {

@@ -25,7 +25,7 @@ pub fn message(object: &Cached, id: TypeId, protobuf: &Protobuf) -> Result<Bytes
     if let Some(made) = object.forms.protobuf() {
         return Ok(made.clone());
     }
-    let node = json::parse(&object.json).map_err(Status::internal)?;
+    let node = json::parse(&object.json.text()).map_err(Status::internal)?;
     let mut bytes = protobuf.encode(&node, id);
     bytes.shrink_to_fit();
     Ok(object.forms.keep_protobuf(bytes.into()))

@@ -280,7 +280,7 @@ impl Inner {
         }
         // Gone, or no longer readable: for watchers that is the same.
         let previous = tree.remove(key)?;
-        let last = change.previous.as_ref().map_or(&previous.json, |entry| &entry.value);
+        let last = change.previous.as_ref().map(|entry| &entry.value);
         let object = Arc::new(self.last_state(&previous, last, change.revision));
         Some(Event {
             revision,
@@ -290,7 +290,16 @@ impl Inner {
         })
     }
 
-    pub(super) fn last_state(&self, previous: &Cached, value: &Bytes, revision: Revision) -> Cached {
+    /// A deleted object, of the value the delete told, or else as it was.
+    pub(super) fn last_state(&self, previous: &Cached, value: Option<&Bytes>, revision: Revision) -> Cached {
+        let served;
+        let value = match value {
+            Some(value) => value,
+            None => {
+                served = Bytes::from(&previous.json);
+                &served
+            }
+        };
         self.decode
             .decode(&previous.key, value, revision)
             .unwrap_or_else(|_| Cached {

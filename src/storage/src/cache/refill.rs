@@ -74,7 +74,7 @@ impl Inner {
                     deleted: false,
                 }),
                 (None, Some(previous)) => {
-                    let last = change.previous.as_ref().map_or(&previous.json, |entry| &entry.value);
+                    let last = change.previous.as_ref().map(|entry| &entry.value);
                     Some(Event {
                         revision,
                         object: Arc::new(self.last_state(&previous, last, change.revision)),

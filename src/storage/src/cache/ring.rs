@@ -389,14 +389,13 @@ mod tests {
     use super::*;
     use crate::cached::{Forms, Header};
     use crate::store::Revision;
-    use bytes::Bytes;
     use proptest::prelude::*;
 
     fn event(key: &str, revision: u64) -> Event {
         let object = Arc::new(Cached {
             key: key.into(),
             revision: Revision(revision),
-            json: Bytes::from(vec![b'x'; 100]),
+            json: vec![b'x'; 100].into(),
             header: Header {
                 fields: [("f".into(), (revision % 3).to_string().into())].into(),
                 ..Header::default()

@@ -65,11 +65,7 @@ const FEW: usize = 4;
 impl Term {
     fn value<'a>(&self, object: &'a Cached) -> Option<&'a str> {
         match self {
-            Term::Label(key) => {
-                let labels = &object.header.labels;
-                let found = labels.binary_search_by(|(known, _)| known.cmp(key));
-                found.ok().map(|at| labels[at].1.as_str())
-            }
+            Term::Label(key) => object.header.labels.get(key),
             Term::Field(name) => Some(object.field(name)),
         }
     }
@@ -247,16 +243,16 @@ impl Index {
 mod tests {
     use super::*;
     use crate::cache::tree::Tree;
-    use crate::cached::{Forms, Header};
+    use crate::cached::{Forms, Header, Json};
     use crate::store::Revision;
     use proptest::prelude::*;
 
     fn object(key: &str, revision: u64, value: u8) -> Arc<Cached> {
-        let labels = (value > 0).then(|| ("l".into(), value.to_string().into()));
+        let labels = (value > 0).then(|| ("l", value.to_string()));
         Arc::new(Cached {
             key: key.into(),
             revision: Revision(revision),
-            json: bytes::Bytes::new(),
+            json: Json::default(),
             header: Header {
                 labels: labels.into_iter().collect(),
                 ..Header::default()

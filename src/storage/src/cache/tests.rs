@@ -24,7 +24,7 @@ fn memory() -> Memory {
 fn shown(snapshot: &Snapshot) -> Vec<String> {
     snapshot
         .range("", "")
-        .map(|object| format!("{}={}", object.key, String::from_utf8_lossy(&object.json)))
+        .map(|object| format!("{}={}", object.key, String::from_utf8_lossy(&object.json.text())))
         .collect()
 }
 
@@ -32,13 +32,17 @@ async fn seen(watcher: &mut Watcher) -> String {
     match watcher.next().await.unwrap() {
         CacheEvent::Put { object, previous } => {
             let from = previous.map_or(String::new(), |previous| format!(" was {}", previous.revision.0));
-            format!("put {} {}{from}", object.key, String::from_utf8_lossy(&object.json))
+            format!(
+                "put {} {}{from}",
+                object.key,
+                String::from_utf8_lossy(&object.json.text())
+            )
         }
         CacheEvent::Delete { object, previous } => {
             format!(
                 "delete {} {} was {}",
                 object.key,
-                String::from_utf8_lossy(&object.json),
+                String::from_utf8_lossy(&object.json.text()),
                 previous.revision.0
             )
         }
@@ -57,12 +61,12 @@ async fn reads_follow_writes() {
     assert_eq!(cache.latest().revision, Revision(0));
     cache.ready().await.unwrap();
     let created = cache.create("a/x", bytes("1"), None).await.unwrap();
-    assert_eq!(&created.json[..], b"1@3");
+    assert_eq!(&created.json.text()[..], b"1@3");
     assert!(Arc::ptr_eq(&created, cache.latest().get("a/x").unwrap()));
     let updated = cache.update("a/x", bytes("2"), created.revision, None).await.unwrap();
     cache.create("b/y", bytes("3"), None).await.unwrap();
     let deleted = cache.delete("a/x", updated.revision).await.unwrap();
-    assert_eq!((&deleted.json[..], deleted.revision), (&b"2@6"[..], Revision(6)));
+    assert_eq!((&deleted.json.text()[..], deleted.revision), (&b"2@6"[..], Revision(6)));
     assert_eq!(shown(&cache.latest()), ["a/old=0@2", "b/y=3@5"]);
     store.put("/others/z", bytes("4"), Expect::Absent, None).await.unwrap();
     store

@@ -276,9 +276,8 @@ fn merge(children: &mut Vec<Child>, at: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cached::{Forms, Header};
+    use crate::cached::{Forms, Header, Json};
     use crate::store::Revision;
-    use bytes::Bytes;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -295,7 +294,7 @@ mod tests {
         Arc::new(Cached {
             key: key.into(),
             revision: Revision(revision),
-            json: Bytes::new(),
+            json: Json::default(),
             header: Header::default(),
             forms: Forms::default(),
         })

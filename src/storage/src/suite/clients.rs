@@ -568,7 +568,7 @@ fn held(entry: &Entry) -> Held {
 }
 
 fn cached(object: &crate::Cached) -> Held {
-    let json = text(&object.json);
+    let json = text(&object.json.text());
     let (value, modified) = json.split_once('@').expect("objects are served with their revision");
     assert_eq!(modified, object.revision.0.to_string());
     Held {

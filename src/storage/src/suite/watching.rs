@@ -152,7 +152,11 @@ pub async fn the_cache_is_complete_under_load(bench: Bench) {
             .map(|object| {
                 (
                     object.key.to_string(),
-                    String::from_utf8_lossy(&object.json).split('@').next().unwrap().into(),
+                    String::from_utf8_lossy(&object.json.text())
+                        .split('@')
+                        .next()
+                        .unwrap()
+                        .into(),
                 )
             })
             .collect();
@@ -183,7 +187,7 @@ async fn follow(mut watcher: Watcher, scope: WatchScope, base: u64, last: u64) -
                 assert!(
                     previous.is_none_or(|previous| previous.key == object.key && previous.revision < object.revision)
                 );
-                let value = String::from_utf8_lossy(&object.json)
+                let value = String::from_utf8_lossy(&object.json.text())
                     .split('@')
                     .next()
                     .unwrap()

@@ -164,7 +164,7 @@ async fn read(cache: Cache, run: Arc<Run>) -> Vec<(u64, State)> {
             last = revision;
             let state = snapshot
                 .range("", "")
-                .map(|object| (object.key.to_string(), (object.revision.0, text(&object.json))));
+                .map(|object| (object.key.to_string(), (object.revision.0, text(&object.json.text()))));
             found.push((revision, state.collect()));
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -178,7 +178,11 @@ async fn follow(mut watcher: Watcher, to: Revision) -> Log {
         let (revision, key, value) = match watcher.next().await.unwrap() {
             CacheEvent::Progress(revision) if revision >= to => return seen,
             CacheEvent::Progress(_) => continue,
-            CacheEvent::Put { object, .. } => (object.revision.0, object.key.to_string(), Some(text(&object.json))),
+            CacheEvent::Put { object, .. } => (
+                object.revision.0,
+                object.key.to_string(),
+                Some(text(&object.json.text())),
+            ),
             CacheEvent::Delete { object, .. } => (object.revision.0, object.key.to_string(), None),
         };
         assert!(
