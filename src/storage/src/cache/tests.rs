@@ -376,7 +376,7 @@ async fn a_delete_whose_event_is_lost_is_answered_all_the_same() {
     let cache = Cache::start(Arc::new(Faulty::new(Arc::new(store.clone()), faults, 1)), config);
     cache.ready().await.unwrap();
     let created = cache.create("a/x", bytes("1"), None).await.unwrap();
-    assert_eq!(&created.json[..], b"1@2");
+    assert_eq!(&created.json.text()[..], b"1@2");
     let updated = cache.update("a/x", bytes("2"), created.revision, None).await.unwrap();
     let deleted = cache.delete("a/x", updated.revision).await.unwrap();
     assert_eq!((&*deleted.key, deleted.revision), ("a/x", Revision(4)));
