@@ -170,7 +170,7 @@ mod tests {
             kind: "KList".into(),
             metadata: node!({"resourceVersion": "7"}),
             items: (0..count).map(object).collect(),
-            typed_items: count % 2 == 0,
+            typed_items: count.is_multiple_of(2),
         }
     }
 
