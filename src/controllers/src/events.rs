@@ -116,16 +116,20 @@ impl Feed {
     }
 
     /// Follows exactly these resources from now on. Answers the sources that are new; each will say when it is complete.
+    /// A resource whose definition is another one, but reads alike, keeps its source: nothing is missed in between.
     pub fn follow(
         &mut self,
         wanted: HashMap<String, Arc<ResourceDefinition>>,
     ) -> Vec<(SourceId, Arc<ResourceDefinition>)> {
         self.running.retain(|prefix, running| {
-            let keep = wanted.get(prefix).is_some_and(|d| Arc::ptr_eq(d, &running.definition));
-            if !keep {
+            let same =
+                |d: &&Arc<ResourceDefinition>| Arc::ptr_eq(d, &running.definition) || d.reads_like(&running.definition);
+            let Some(definition) = wanted.get(prefix).filter(same) else {
                 running.stop.send_replace(true);
-            }
-            keep
+                return false;
+            };
+            running.definition = definition.clone();
+            true
         });
         let mut started = Vec::new();
         for (prefix, definition) in wanted {

@@ -112,7 +112,9 @@ impl Collector {
     /// Follows what is served now, and looks again at objects whose owners' kinds were not known.
     fn follow(&mut self, feed: &mut Feed, context: &Context) {
         let collected = |definition: &ResourceDefinition| followed(definition) && definition.hooks.garbage_collected();
-        let local = feed.follow(stored(context, collected)).into_iter();
+        let wanted = stored(context, collected);
+        self.renew(&wanted);
+        let local = feed.follow(wanted).into_iter();
         let local = local.map(|(id, definition)| (id, Home::Here(definition)));
         let followed = remote::followed(&context.router.load());
         let remote = feed.follow_remote(followed, &self.tools.remote).into_iter();
@@ -134,6 +136,20 @@ impl Collector {
         self.routes += 1;
         for uid in std::mem::take(&mut self.unresolved) {
             self.queue(uid);
+        }
+    }
+
+    /// What is known already is of these definitions from now on.
+    fn renew(&mut self, definitions: &HashMap<String, Arc<ResourceDefinition>>) {
+        for source in self.sources.values_mut() {
+            let Home::Here(old) = &source.home else { continue };
+            let Some(new) = definitions.get(&old.storage.prefix) else {
+                continue;
+            };
+            if !Arc::ptr_eq(old, new) {
+                source.home = Home::Here(new.clone());
+                self.graph.rehome(&source.home);
+            }
         }
     }
 

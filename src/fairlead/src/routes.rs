@@ -139,10 +139,11 @@ impl Routes {
     pub fn publish_custom(&self, definitions: &[Arc<ResourceDefinition>]) {
         {
             let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-            // A cache reads objects by the schemas it was started with: it ends with them.
+            // A cache reads objects by the schemas it was started with: it ends with them. While a definition is being deleted
+            // it is another one, of the same schemas: whoever watches sees its objects go.
             let kept: HashSet<_> = definitions.iter().map(Arc::as_ptr).collect();
-            let outdated = state.custom.iter().filter(|old| !kept.contains(&Arc::as_ptr(old)));
-            for definition in outdated {
+            let changed = state.custom.iter().filter(|old| !kept.contains(&Arc::as_ptr(old)));
+            for definition in changed.filter(|old| !read_alike(&state.custom, definitions, &old.storage.prefix)) {
                 self.0
                     .caches
                     .forget(&definition.storage.prefix, &definition.group_resource());
@@ -262,6 +263,15 @@ impl Routes {
             .chain(versions.iter().map(|gv| registration::api_service(gv, Managed::Always)))
             .collect()
     }
+}
+
+/// Whether the versions of a resource are the same in both, as far as reading goes.
+fn read_alike(before: &[Arc<ResourceDefinition>], after: &[Arc<ResourceDefinition>], prefix: &str) -> bool {
+    let versions = |all: &'_ [Arc<ResourceDefinition>]| -> Vec<Arc<ResourceDefinition>> {
+        all.iter().filter(|d| d.storage.prefix == prefix).cloned().collect()
+    };
+    let (before, after) = (versions(before), versions(after));
+    before.len() == after.len() && before.iter().zip(&after).all(|(old, new)| old.reads_like(new))
 }
 
 fn local(service: &Node) -> Registration {

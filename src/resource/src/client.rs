@@ -142,7 +142,10 @@ impl Client {
     pub async fn watch(&self, definition: &Arc<ResourceDefinition>) -> StatusResult<Box<dyn WatchStream>> {
         let request = self.request(Verb::Watch, definition, "", "");
         match self.engine.handle(request).await.result? {
-            Response::Watch(stream) => Ok(stream),
+            Response::Watch(mut stream) => {
+                stream.hurry();
+                Ok(stream)
+            }
             _ => Err(Status::internal("a watch was answered with something else")),
         }
     }
@@ -168,7 +171,10 @@ impl Client {
             ask("fieldSelector", format!("metadata.name={name}"));
         }
         match self.engine.handle(request).await.result? {
-            Response::Watch(stream) => Ok(stream),
+            Response::Watch(mut stream) => {
+                stream.hurry();
+                Ok(stream)
+            }
             _ => Err(Status::internal("a watch was answered with something else")),
         }
     }

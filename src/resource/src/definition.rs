@@ -170,6 +170,18 @@ impl ResourceDefinition {
         }
     }
 
+    /// Whether objects are read and shown as by another definition: a cache of the one serves the other as well, and watches
+    /// go on. What may be done to them can differ.
+    pub fn reads_like(&self, other: &ResourceDefinition) -> bool {
+        let converts = |d: &ResourceDefinition| matches!(d.conversion, Conversion::Webhook(_));
+        self.gvk() == other.gvk()
+            && (self.scope, &self.plural, &self.storage) == (other.scope, &other.plural, &other.storage)
+            && self.openapi == other.openapi
+            && (&self.columns, &self.selectable_fields) == (&other.columns, &other.selectable_fields)
+            && !converts(self)
+            && !converts(other)
+    }
+
     pub fn gvr(&self) -> GroupVersionResource {
         self.group_version().resource(&self.plural)
     }

@@ -113,6 +113,9 @@ pub trait WatchStream: Send {
     /// The next event; `None` ends the watch. Cancel-safe.
     fn next(&mut self) -> futures_util::future::BoxFuture<'_, Option<WatchEvent>>;
 
+    /// From now on nothing that has happened is held back, for the sake of many who watch the same.
+    fn hurry(&mut self) {}
+
     /// The next events in one piece, which is not empty; `None` ends the watch. What is ready is not waited for.
     fn poll_piece(&mut self, context: &mut Context<'_>, writer: &dyn Writer) -> Poll<Option<Piece>> {
         Piece::poll_each(self, context, writer)

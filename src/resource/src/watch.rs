@@ -195,6 +195,12 @@ impl WatchStream for Stream {
         Box::pin(std::future::poll_fn(|context| self.poll_next(context)))
     }
 
+    fn hurry(&mut self) {
+        if let Some(watcher) = &mut self.watcher {
+            watcher.hurry();
+        }
+    }
+
     fn poll_piece(&mut self, context: &mut Context<'_>, writer: &dyn Writer) -> Poll<Option<Piece>> {
         while self.is_at_ease() {
             if self.alarm_rings(context) && self.is_over() {

@@ -75,6 +75,12 @@ impl Graph {
         self.objects.iter()
     }
 
+    /// Objects of a resource that is served by another definition.
+    pub fn rehome(&mut self, home: &Home) {
+        let moved = self.objects.values_mut().filter(|o| o.home.prefix() == home.prefix());
+        moved.for_each(|object| object.home = home.clone());
+    }
+
     /// Puts an object in, or takes it out where nothing about it matters. Answers what was there before.
     pub fn put(&mut self, uid: &Uid, object: Object) -> Option<Object> {
         let before = self.remove(uid);

@@ -541,7 +541,17 @@ async fn custom_and_cluster_scoped_owners_count() {
     bench.until(WIDGETS, |o| names(o) == ["b", "stays"]).await;
     bench.until(MAPS, |o| names(o) == ["of-b"]).await;
     // With its definition a custom object goes, and what it owned with it.
-    bench.delete(&format!("{crds}/widgets.example.com"), "Background").await;
+    // Whoever watches sees it go: the watch does not end when the definition begins to.
+    let looked = tokio::sync::Notify::new();
+    let watching = bench.until(WIDGETS, |o| {
+        looked.notify_one();
+        o.is_empty()
+    });
+    let deleting = async {
+        looked.notified().await;
+        bench.delete(&format!("{crds}/widgets.example.com"), "Background").await
+    };
+    tokio::join!(watching, deleting);
     bench.until(MAPS, |o| names(o).is_empty()).await;
     // An owner whose kind came later.
     let mut early = reference(&a, true);

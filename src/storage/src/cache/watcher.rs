@@ -84,6 +84,7 @@ pub struct Watcher {
     waker: Arc<AtomicWaker>,
     tick: Option<Pin<Box<Sleep>>>,
     period: Duration,
+    hurries: bool,
 }
 
 impl Watcher {
@@ -108,7 +109,14 @@ impl Watcher {
             waker,
             tick: None,
             period: PROGRESS,
+            hurries: false,
         })
+    }
+
+    /// From now on sees every event as soon as it has happened, though others are not shown it yet. It is still woken with
+    /// them.
+    pub fn hurry(&mut self) {
+        self.hurries = true;
     }
 
     /// The next event. Cancel-safe.
@@ -154,7 +162,11 @@ impl Watcher {
         loop {
             // Looked at before the ring: what happened before the end is delivered.
             let retired = self.cache.0.retired.load(Ordering::Acquire);
-            let sight = if retired { Sight::All } else { Sight::Shown };
+            let sight = if retired || self.hurries {
+                Sight::All
+            } else {
+                Sight::Shown
+            };
             if let Some(found) = take(self, sight) {
                 return Poll::Ready(found);
             }
