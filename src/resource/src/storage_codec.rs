@@ -177,6 +177,10 @@ impl Decode for StoredObjects {
             forms: Forms::default(),
         })
     }
+
+    fn at_revision(&self, object: &Cached, revision: Revision) -> Cached {
+        at_revision(object, revision)
+    }
 }
 
 impl StoredObjects {

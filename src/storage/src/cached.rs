@@ -43,6 +43,17 @@ pub trait Decode: Send + Sync {
     /// delete with the last value and the delete's revision. An error leaves the object out and is reported by the
     /// cache's health.
     fn decode(&self, key: &str, value: &Bytes, revision: Revision) -> Result<Cached, String>;
+
+    /// What was decoded, at another revision: the last state of an object whose delete brought no value.
+    fn at_revision(&self, object: &Cached, revision: Revision) -> Cached {
+        Cached {
+            key: object.key.clone(),
+            revision,
+            json: object.json.clone(),
+            header: object.header.clone(),
+            forms: Forms::default(),
+        }
+    }
 }
 
 impl Header {

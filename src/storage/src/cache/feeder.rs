@@ -5,7 +5,7 @@ use crate::cache::stats::add;
 use crate::cache::tree::Tree;
 use crate::cache::waves::Pace;
 use crate::cache::{Cache, Inner, Load, Snapshot, read, write};
-use crate::cached::{Cached, Forms};
+use crate::cached::Cached;
 use crate::feed::lock;
 use crate::store::{Batch, Change, Error, Range, Result, Revision};
 use bytes::Bytes;
@@ -292,23 +292,9 @@ impl Inner {
 
     /// A deleted object, of the value the delete told, or else as it was.
     pub(super) fn last_state(&self, previous: &Cached, value: Option<&Bytes>, revision: Revision) -> Cached {
-        let served;
-        let value = match value {
-            Some(value) => value,
-            None => {
-                served = Bytes::from(&previous.json);
-                &served
-            }
-        };
-        self.decode
-            .decode(&previous.key, value, revision)
-            .unwrap_or_else(|_| Cached {
-                key: previous.key.clone(),
-                revision,
-                json: previous.json.clone(),
-                header: previous.header.clone(),
-                forms: Forms::default(),
-            })
+        value
+            .and_then(|value| self.decode.decode(&previous.key, value, revision).ok())
+            .unwrap_or_else(|| self.decode.at_revision(previous, revision))
     }
 
     fn left_out(&self, key: &str, error: String) {
