@@ -4,6 +4,7 @@
 use crate::caches::CacheSet;
 use crate::config::Config;
 use crate::entropy::RandomEntropy;
+use crate::objects::key;
 use anyhow::{Context, Result};
 use dashmap::DashMap;
 use fairlead_admission::cluster::{
@@ -100,14 +101,6 @@ impl CacheLookup {
                 None
             }
         }
-    }
-}
-
-fn key(namespace: &str, name: &str) -> String {
-    if namespace.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{namespace}/{name}")
     }
 }
 

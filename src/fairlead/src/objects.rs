@@ -136,7 +136,8 @@ fn parse(object: &Cached) -> Option<Arc<Node>> {
     }
 }
 
-fn key(namespace: &str, name: &str) -> String {
+/// Where a cache has an object, below its prefix.
+pub(crate) fn key(namespace: &str, name: &str) -> String {
     if namespace.is_empty() {
         name.to_owned()
     } else {
