@@ -1,6 +1,7 @@
 //! Black-box suite: starts the built `fairlead`, drives it with real clients.
 //!
 //! - [`backend`]: an extension API server that misbehaves. - [`browser`]: a headless one. - [`crowd`]: many backends.
+//! - [`kubelet`]: a node's agent without a node.
 //! - [`server`]: a server of one's own in a temporary directory. - [`tools`]: kubectl and other programs.
 
 use anyhow::{Context, Result, ensure};
@@ -8,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 pub mod backend;
 pub mod browser;
 pub mod crowd;
+pub mod kubelet;
 pub mod server;
 pub mod tools;
 

@@ -12,6 +12,7 @@ mod etcd;
 mod guide;
 mod hostile;
 mod kubectl;
+mod kubelets;
 mod lifecycle;
 mod metrics;
 mod page;

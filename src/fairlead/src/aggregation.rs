@@ -1,6 +1,7 @@
 //! The gateway, put together: how it reads and writes cluster objects, and how the chain hands requests to it.
 
 use crate::caches::CacheSet;
+use crate::connections::Connections;
 use crate::objects::CachedObjects;
 use crate::slices::Slices;
 use dashmap::DashMap;
@@ -192,6 +193,8 @@ pub struct GatewayRemote {
     pub metrics: Metrics,
     /// What this server stands in front of, if anything.
     pub core: Option<Core>,
+    /// With kubelets, pods and Services.
+    pub connections: Connections,
 }
 
 impl Remote for GatewayRemote {
@@ -229,13 +232,21 @@ impl Remote for GatewayRemote {
         })
     }
 
+    fn connects(&self, definition: &ResourceDefinition, subresource: &str) -> bool {
+        self.connections.has(definition, subresource)
+    }
+
+    fn connect(&self, request: Identified, definition: Arc<ResourceDefinition>) -> BoxFuture<'static, Response> {
+        Box::pin(self.connections.clone().serve(request, definition))
+    }
+
     fn report(&self, snapshot: &RoutingSnapshot, components: &dyn Components) -> Option<Node> {
         Some(report::report(snapshot, components, self.clock.now()))
     }
 }
 
 /// What has come whole needs nobody to wait for the rest of it; what has not may break off.
-fn passed_on(body: fairlead_gateway::Body, metrics: Metrics, info: RequestInfo, method: Method) -> Body {
+pub(crate) fn passed_on(body: fairlead_gateway::Body, metrics: Metrics, info: RequestInfo, method: Method) -> Body {
     match body.into_whole() {
         Ok(bytes) => Body::full(bytes),
         Err(body) => Body::other(body.map_err(move |error| {

@@ -10,6 +10,7 @@ use crate::backup::EmbeddedBackup;
 use crate::bootstrap::Bootstrap;
 use crate::caches::CacheSet;
 use crate::config::Config;
+use crate::connections::{Connections, Needs};
 use crate::core_backend::{CoreBackend, CoreObjects};
 use crate::endpoints::Endpoints;
 use crate::entropy::RandomEntropy;
@@ -166,21 +167,21 @@ pub async fn start(config: Config) -> Result<Running> {
     public.get_or_init(|| routes.router());
     let router = routes.own();
 
-    let admission = admission::chain(
+    let admission = Arc::new(admission::chain(
         &config,
         caches.clone(),
         access.authorizer.clone(),
         clock.clone(),
         &families,
         late.clone(),
-    )?;
+    )?);
     let engine = Engine::new(EngineConfig {
         caches: Arc::new(caches.clone()),
         scheme: Arc::new(AllKinds {
             built_in: kinds.clone(),
             router: router.clone(),
         }),
-        admission: Arc::new(admission),
+        admission: admission.clone(),
         authorize_create: Arc::new(CreateByUpdate(access.authorizer.clone())),
         clock: clock.clone(),
         entropy: entropy.clone(),
@@ -270,6 +271,15 @@ pub async fn start(config: Config) -> Result<Running> {
     controllers.extend(endpoints.map(|endpoints| task::spawn("endpoints", endpoints.run(drain.subscribe()))));
     let mut settings = settings(&config, &identity, &access, address)?;
     let behind = core.as_ref().map(|c| c.core.clone());
+    let connections = Needs {
+        client: client.clone(),
+        router: router.clone(),
+        admission,
+        authorizer: access.authorizer.clone(),
+        entropy: entropy.clone(),
+        metrics: Metrics::register(&families).of(routes.router()),
+    };
+    let connections = Connections::new(connections, &config.kubelets, addresses(&config, address), &families)?;
     if let (Some(core), Some(copies)) = (core, copies) {
         if let Some(version) = core.version().await {
             settings.version = version.into();
@@ -285,6 +295,7 @@ pub async fn start(config: Config) -> Result<Running> {
             clock: clock.clone(),
             metrics: Metrics::register(&families).of(routes.router()),
             core: behind,
+            connections,
         }),
         protobuf: kinds.0.protobuf.clone(),
         components: Arc::new(kinds),
@@ -418,11 +429,7 @@ fn gateway(
         } else {
             Routing::ClusterIp
         },
-        addresses: AddressPolicy {
-            allow_loopback: config.backends.allow_loopback,
-            // The listener's own address may be a wildcard: what others reach it by is refused, too.
-            forbidden: vec![own, SocketAddr::new(config.advertise, own.port())],
-        },
+        addresses: addresses(config, own),
         static_addresses: config.backends.addresses.clone(),
         policy: standard_policy(config),
         probing: Probing::default(),
@@ -436,6 +443,15 @@ fn gateway(
         Arc::new(SystemClock),
         families,
     ))
+}
+
+/// Where backends, pods and Services may be.
+fn addresses(config: &Config, own: SocketAddr) -> AddressPolicy {
+    AddressPolicy {
+        allow_loopback: config.backends.allow_loopback,
+        // The listener's own address may be a wildcard: what others reach it by is refused, too.
+        forbidden: vec![own, SocketAddr::new(config.advertise, own.port())],
+    }
 }
 
 /// What holds for backends without a BackendPolicy. One that is slow never has more than half of what the server has.

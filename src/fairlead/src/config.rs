@@ -2,6 +2,7 @@
 
 pub mod election;
 pub mod etcd;
+pub mod kubelets;
 
 use crate::controllers;
 use crate::encryption::EncryptionFile;
@@ -59,6 +60,7 @@ pub struct Config {
     pub core_backend: Option<PathBuf>,
     pub aggregator_reject_redirects: bool,
     pub backends: Backends,
+    pub kubelets: kubelets::Kubelets,
     /// `--runtime-config`.
     pub enabled: Enabled,
     /// What clients are shown of aggregated API servers that do not answer.
@@ -231,6 +233,7 @@ impl Config {
                     .collect::<Result<_>>()?,
                 allow_loopback: flags.bool("backend-allow-loopback"),
             },
+            kubelets: kubelets::settings(flags)?,
             enabled: Enabled::parse(flags.list("runtime-config").iter().map(String::as_str))
                 .map_err(anyhow::Error::msg)
                 .context("--runtime-config")?,

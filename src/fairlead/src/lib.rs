@@ -6,6 +6,7 @@
 //!   for everyone who reads them. [`allocation`]: who has which service address. [`bootstrap`], [`authentication_info`], [`endpoints`]: those every server has.
 //! - [`routes`], [`custom`], [`aggregation`], [`conflicts`]: what is served, by whom. [`controllers`],
 //!   [`remote_content`], [`remote_objects`]: the loops beside it.
+//! - [`connections`]: logs, exec and proxies to kubelets, pods and Services.
 //! - [`core_backend`], [`core_access`]: this server in front of another one.
 //! - [`sight`]: what operators see. [`backup`]: the commands beside the server. [`testing`]: a server for tests.
 
@@ -21,6 +22,7 @@ pub mod caches;
 pub mod compose;
 pub mod config;
 pub mod conflicts;
+pub mod connections;
 pub mod controllers;
 pub mod conversion;
 pub mod core_access;

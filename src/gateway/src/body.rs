@@ -46,6 +46,20 @@ pub async fn read(mut body: Body, limit: usize) -> Result<Bytes, BoxError> {
     Ok(all.freeze())
 }
 
+/// The first bytes of a body, up to `limit` of them.
+pub async fn read_start(mut body: Body, limit: usize) -> Result<Bytes, BoxError> {
+    let mut all = BytesMut::new();
+    while all.len() < limit
+        && let Some(frame) = body.frame().await
+    {
+        if let Ok(data) = frame?.into_data() {
+            all.extend_from_slice(&data);
+        }
+    }
+    all.truncate(limit);
+    Ok(all.freeze())
+}
+
 /// A request body for several attempts, one after the other.
 #[derive(Clone)]
 pub struct Replay(Option<Arc<Mutex<Source>>>);

@@ -4,7 +4,7 @@ use crate::endpoint::Tuning;
 use crate::health::patient::timeout;
 use crate::resolve::{AddressPolicy, Target};
 use crate::tls::{CertificateProblem, ProblemKind};
-use rustls::{CertificateError, ClientConfig, Error as TlsError};
+use rustls::{AlertDescription, CertificateError, ClientConfig, Error as TlsError};
 use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
@@ -72,7 +72,8 @@ impl Connector {
         }
     }
 
-    async fn dial(&self, target: &Target, tuning: &Tuning) -> Result<TcpStream, ConnectError> {
+    /// A connection without TLS.
+    pub async fn dial(&self, target: &Target, tuning: &Tuning) -> Result<TcpStream, ConnectError> {
         self.dial_by(target, tuning, |name, port| async move {
             Ok(tokio::net::lookup_host((name, port)).await?.collect())
         })
@@ -203,6 +204,35 @@ pub fn io_text(error: &io::Error) -> String {
     }
 }
 
+/// What the other side did not like about the TLS connection, as Go's crypto/tls says it; `None` for other errors.
+pub fn remote_text(error: &io::Error) -> Option<String> {
+    match error.get_ref()?.downcast_ref::<TlsError>()? {
+        TlsError::AlertReceived(alert) => Some(alert_text(*alert)),
+        _ => None,
+    }
+}
+
+fn alert_text(alert: AlertDescription) -> String {
+    let text = match alert {
+        AlertDescription::HandshakeFailure => "handshake failure",
+        AlertDescription::BadCertificate => "bad certificate",
+        AlertDescription::UnsupportedCertificate => "unsupported certificate",
+        AlertDescription::CertificateRevoked => "revoked certificate",
+        AlertDescription::CertificateExpired => "expired certificate",
+        AlertDescription::CertificateUnknown => "unknown certificate",
+        AlertDescription::UnknownCA => "unknown certificate authority",
+        AlertDescription::AccessDenied => "access denied",
+        AlertDescription::DecryptError => "error decrypting message",
+        AlertDescription::ProtocolVersion => "protocol version not supported",
+        AlertDescription::InternalError => "internal error",
+        AlertDescription::UnrecognisedName => "unrecognized name",
+        AlertDescription::CertificateRequired => "certificate required",
+        AlertDescription::NoApplicationProtocol => "no application protocol",
+        other => return format!("remote error: tls: {other:?}"),
+    };
+    format!("remote error: tls: {text}")
+}
+
 fn tls_error(error: &io::Error) -> ConnectError {
     let Some(tls) = error.get_ref().and_then(|e| e.downcast_ref::<TlsError>()) else {
         return match error.kind() {
@@ -230,7 +260,7 @@ fn tls_error(error: &io::Error) -> ConnectError {
             }
         }
         TlsError::InvalidMessage(_) => ConnectError::plain("tls: first record does not look like a TLS handshake"),
-        TlsError::AlertReceived(alert) => ConnectError::plain(format!("remote error: tls: {alert:?}")),
+        TlsError::AlertReceived(alert) => ConnectError::plain(alert_text(*alert)),
         _ => ConnectError::plain("tls: handshake failure"),
     }
 }

@@ -140,22 +140,31 @@ pub fn set_impersonation(headers: &mut HeaderMap, user: &UserInfo) {
 
 /// Says where the request came from. The host is filled in for each attempt.
 pub fn set_forwarded(headers: &mut HeaderMap, client: Option<IpAddr>, path: &str) {
-    if let Some(client) = client {
-        let mut chain = Vec::new();
-        for part in headers.get_all(&X_FORWARDED_FOR) {
-            chain.extend_from_slice(part.as_bytes());
-            chain.extend_from_slice(b", ");
-        }
-        chain.extend_from_slice(client.to_string().as_bytes());
-        if let Ok(chain) = HeaderValue::from_bytes(&chain) {
-            headers.insert(&X_FORWARDED_FOR, chain);
-        }
+    set_forwarded_for(headers, client);
+    set_forwarded_uri(headers, path);
+    headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static("https"));
+    headers.insert(&X_FORWARDED_HOST, HeaderValue::from_static("-"));
+}
+
+/// Adds the client to those the request was forwarded for.
+pub fn set_forwarded_for(headers: &mut HeaderMap, client: Option<IpAddr>) {
+    let Some(client) = client else { return };
+    let mut chain = Vec::new();
+    for part in headers.get_all(&X_FORWARDED_FOR) {
+        chain.extend_from_slice(part.as_bytes());
+        chain.extend_from_slice(b", ");
     }
+    chain.extend_from_slice(client.to_string().as_bytes());
+    if let Ok(chain) = HeaderValue::from_bytes(&chain) {
+        headers.insert(&X_FORWARDED_FOR, chain);
+    }
+}
+
+/// Says what the client asked for.
+pub fn set_forwarded_uri(headers: &mut HeaderMap, path: &str) {
     if let Ok(uri) = HeaderValue::from_str(path) {
         headers.insert(&X_FORWARDED_URI, uri);
     }
-    headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static("https"));
-    headers.insert(&X_FORWARDED_HOST, HeaderValue::from_static("-"));
 }
 
 /// The protocol a client asks to switch to; `None` when it asks for nothing.

@@ -7,6 +7,7 @@
 //! - [`policy`] is what all of these go by, which of them holds, and what is told of it.
 //! - Beside it: [`availability`], [`learning`] → [`discovery`], [`openapi`]; [`registration`]; [`webhook`] calls admission and
 //!   conversion webhooks.
+//! - [`direct`] reaches kubelets, pods and endpoints of Services, one connection a request.
 //! - [`core`](mod@core) is a whole Kubernetes API server behind this one, reached by impersonation.
 //! - [`objects`] are the traits through which cluster objects are read and written; [`changes`] and [`pace`] keep what
 //!   happens to one from costing much where there are many.
@@ -18,6 +19,7 @@ pub mod body;
 pub mod changes;
 pub mod connect;
 pub mod core;
+pub mod direct;
 pub mod discovery;
 pub mod download;
 pub mod endpoint;

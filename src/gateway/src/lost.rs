@@ -1,7 +1,7 @@
 //! Why a request got no answer, as the HTTP libraries tell it: in the words of Go's client, and whether the backend may
 //! have acted on it.
 
-use crate::connect::io_text;
+use crate::connect::{io_text, remote_text};
 use std::io;
 
 /// A request that was handed to a connection and got no answer.
@@ -101,6 +101,9 @@ pub fn http1_text(error: &hyper::Error) -> String {
 }
 
 fn read_text(error: &io::Error) -> String {
+    if let Some(text) = remote_text(error) {
+        return text;
+    }
     match error.kind() {
         io::ErrorKind::UnexpectedEof => "EOF".into(),
         _ => format!("read: {}", io_text(error)),

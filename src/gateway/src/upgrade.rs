@@ -3,7 +3,7 @@
 //! CVE-2018-1002105: whatever else the backend says ends both connections, so that nothing that a client sends after
 //! its request can reach the backend with this server's credentials.
 
-use crate::body::{Body, BoxError, Replay, full};
+use crate::body::{Attempt, Body, BoxError, Replay, full};
 use crate::headers;
 use crate::lost::http1_text;
 use crate::pool::Pool;
@@ -18,7 +18,8 @@ use hyper::client::conn::http1;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use std::time::Duration;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// How long a backend that refuses an upgrade may take to say why.
@@ -27,7 +28,7 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(10);
 const REFUSAL_LIMIT: usize = 1 << 20;
 
 /// kubernetes/kubernetes#72112: only these. Anything else (h2c above all) would open a way past this server.
-fn is_allowed(protocol: &[u8]) -> bool {
+pub(crate) fn is_allowed(protocol: &[u8]) -> bool {
     [&b"websocket"[..], b"spdy/3.1"]
         .iter()
         .any(|known| known.eq_ignore_ascii_case(protocol.trim_ascii()))
@@ -56,12 +57,7 @@ where
     if !keeps_encoding {
         parts.headers.remove(header::ACCEPT_ENCODING);
     }
-    parts
-        .headers
-        .insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    if let Ok(protocol) = HeaderValue::from_bytes(&protocol) {
-        parts.headers.insert(header::UPGRADE, protocol);
-    }
+    set_upgrade(&mut parts.headers, &protocol);
 
     let (stream, authority) = match pool.connect_http1().await {
         Ok(connected) => connected,
@@ -82,52 +78,120 @@ where
     *outgoing.uri_mut() = Uri::from(path_and_query);
     *outgoing.headers_mut() = parts.headers;
 
-    let (mut sender, connection) = match http1::handshake(TokioIo::new(stream)).await {
-        Ok(pair) => pair,
-        Err(error) => return unreachable_text(&http1_text(&error)),
-    };
+    match switch(stream, outgoing, client, &protocol).await {
+        Ok(response) => response,
+        Err(NotSwitched::Setup(text)) => unreachable_text(&text),
+        Err(NotSwitched::Refused(status)) => {
+            let text = format!("invalid upgrade response: status code {}", status.as_u16());
+            closing(error_text(StatusCode::SERVICE_UNAVAILABLE, &text))
+        }
+        Err(error) => error_text(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+    }
+}
+
+/// Why there is no tunnel.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotSwitched {
+    /// The connection could not be used.
+    #[error("{0}")]
+    Setup(String),
+    /// There was no answer.
+    #[error("{0}")]
+    Unanswered(String),
+    /// An answer that is neither the switch nor an error.
+    #[error("invalid upgrade response: status code {}", .0.as_u16())]
+    Refused(StatusCode),
+    #[error("invalid upgrade response: the backend switched to another protocol")]
+    OtherProtocol,
+}
+
+/// A backend's connection that has switched protocols, and its answer.
+pub(crate) struct Switched {
+    pub io: Upgraded,
+    pub head: http::response::Parts,
+}
+
+/// Asks a backend to switch to `protocol`. `Ok(Err(…))` is its own error, to be passed on whole, with the connection closed.
+pub(crate) async fn ask<S>(
+    stream: S,
+    outgoing: Request<Attempt>,
+    protocol: &[u8],
+) -> Result<Result<Switched, Response<Body>>, NotSwitched>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| NotSwitched::Setup(http1_text(&error)))?;
     let driver = spawn("backend upgrade connection", async move {
         drop(connection.with_upgrades().await)
     });
-    let mut response = match sender.send_request(outgoing).await {
-        Ok(response) => response,
-        Err(error) => {
-            driver.abort();
-            return error_text(StatusCode::SERVICE_UNAVAILABLE, &http1_text(&error));
-        }
-    };
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let refusal = refused(response).await;
-        driver.abort();
-        return refusal;
+    let _driver = Aborting(driver);
+    let mut response = sender
+        .send_request(outgoing)
+        .await
+        .map_err(|error| NotSwitched::Unanswered(http1_text(&error)))?;
+    let status = response.status();
+    if status != StatusCode::SWITCHING_PROTOCOLS {
+        return match status.as_u16() {
+            ..400 => Err(NotSwitched::Refused(status)),
+            _ => Ok(Err(refused(response).await)),
+        };
     }
     let agreed = response
         .headers()
         .get(header::UPGRADE)
         .is_some_and(|u| u.as_bytes().eq_ignore_ascii_case(protocol.trim_ascii()));
     if !agreed {
-        driver.abort();
-        return error_text(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "invalid upgrade response: the backend switched to another protocol",
-        );
+        return Err(NotSwitched::OtherProtocol);
     }
-    let server = hyper::upgrade::on(&mut response);
+    let io = hyper::upgrade::on(&mut response)
+        .await
+        .map_err(|error| NotSwitched::Unanswered(http1_text(&error)))?;
+    let (head, _) = response.into_parts();
+    Ok(Ok(Switched { io, head }))
+}
+
+/// Asks a backend to switch to `protocol`, and tunnels between it and the client once it has.
+pub(crate) async fn switch<S>(
+    stream: S,
+    outgoing: Request<Attempt>,
+    client: OnUpgrade,
+    protocol: &[u8],
+) -> Result<Response<Body>, NotSwitched>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let switched = match ask(stream, outgoing, protocol).await? {
+        Ok(switched) => switched,
+        Err(refusal) => return Ok(refusal),
+    };
+    let Switched { io, mut head } = switched;
     drop(spawn("upgrade tunnel", async move {
-        if let Ok((client, server)) = tokio::try_join!(client, server) {
-            tunnel(client, server).await;
+        if let Ok(client) = client.await {
+            tunnel(client, io).await;
         }
-        driver.abort();
     }));
-    let (mut parts, _) = response.into_parts();
-    headers::strip_response(&mut parts.headers);
-    parts
-        .headers
-        .insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    if let Ok(protocol) = HeaderValue::from_bytes(&protocol) {
-        parts.headers.insert(header::UPGRADE, protocol);
+    headers::strip_response(&mut head.headers);
+    set_upgrade(&mut head.headers, protocol);
+    Ok(Response::from_parts(head, full("")))
+}
+
+/// Says to which protocol a connection is, or is to be, switched.
+pub(crate) fn set_upgrade(headers: &mut HeaderMap, protocol: &[u8]) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    if let Ok(protocol) = HeaderValue::from_bytes(protocol) {
+        headers.insert(header::UPGRADE, protocol);
     }
-    Response::from_parts(parts, full(""))
+}
+
+/// Ends the task of a connection when it is no longer needed; one that has switched protocols has ended by itself.
+pub(crate) struct Aborting(pub JoinHandle<()>);
+
+impl Drop for Aborting {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Copies both ways until either side ends, which ends both.
@@ -137,13 +201,8 @@ async fn tunnel(client: Upgraded, server: Upgraded) {
     let _ = copy_bidirectional(&mut client, &mut server).await;
 }
 
-/// An error of the backend is passed on whole and then the connection closed; anything else is no answer to an upgrade.
+/// An error of the backend, whole; the connections end with it.
 async fn refused(response: Response<hyper::body::Incoming>) -> Response<Body> {
-    let status = response.status();
-    if status.as_u16() < 400 {
-        let text = format!("invalid upgrade response: status code {}", status.as_u16());
-        return closing(error_text(StatusCode::SERVICE_UNAVAILABLE, &text));
-    }
     let (mut parts, body) = response.into_parts();
     let limited = http_body_util::Limited::new(body, REFUSAL_LIMIT);
     let body = match timeout(REFUSAL_TIMEOUT, limited.collect()).await {

@@ -26,10 +26,18 @@ pub fn cleaned(path: &str) -> String {
     if path.starts_with('/') && is_canonical_path(path) && !path.contains("//") && !path.contains("/.") {
         return path.to_owned();
     }
-    let Some(decoded) = decoded(path, false) else {
-        return path.to_owned();
-    };
-    let encoded = encoded_path(&decoded);
+    match decoded(path, false) {
+        Some(decoded) => clean(&encoded_path(&decoded)),
+        None => path.to_owned(),
+    }
+}
+
+/// A decoded path without `.`, `..` and empty parts, encoded.
+pub fn encoded_clean(path: &str) -> String {
+    clean(&encoded_path(path.as_bytes()))
+}
+
+fn clean(encoded: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in encoded.split('/') {
         match part {
@@ -46,6 +54,23 @@ pub fn cleaned(path: &str) -> String {
         ""
     };
     format!("/{}{slash}", parts.join("/"))
+}
+
+/// Pairs as Go writes a query: sorted by key.
+pub fn encoded_query<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let mut pairs: Vec<(&str, &str)> = pairs.into_iter().collect();
+    // Stable: values of one key keep their order.
+    pairs.sort_by_key(|(key, _)| *key);
+    let mut out = String::new();
+    for (key, value) in pairs {
+        if !out.is_empty() {
+            out.push('&');
+        }
+        encode(key.as_bytes(), &mut out, query_escape);
+        out.push('=');
+        encode(value.as_bytes(), &mut out, query_escape);
+    }
+    out
 }
 
 fn rewritten_query(query: &str) -> String {
@@ -185,5 +210,13 @@ mod tests {
         assert_eq!(cleaned("/"), "/");
         assert_eq!(cleaned("/a/.b/..c/./d"), "/a/.b/..c/d");
         assert_eq!(cleaned("/a.b/c"), "/a.b/c");
+        assert_eq!(encoded_clean("/a b/../%2e/./c?/"), "/%252e/c%3F/");
+        assert_eq!(encoded_clean("/../.."), "/");
+    }
+
+    #[test]
+    fn queries_are_written_as_go_writes_them() {
+        let pairs = [("output", "1"), ("command", "sh -c"), ("command", "a&b=c")];
+        assert_eq!(encoded_query(pairs), "command=sh+-c&command=a%26b%3Dc&output=1");
     }
 }

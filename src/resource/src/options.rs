@@ -165,7 +165,9 @@ pub fn parse_uint(text: &str) -> Result<u64, String> {
     }
 }
 
-fn parse_int(text: &str) -> StatusResult<i64> {
+/// # Errors
+/// BadRequest, as Go words it.
+pub fn parse_int(text: &str) -> StatusResult<i64> {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     let numeric = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     text.parse().map_err(|_| {
@@ -182,7 +184,7 @@ fn parse_int(text: &str) -> StatusResult<i64> {
 }
 
 /// COMPAT: only `0` and `false` (in any case) are false; the empty string is true.
-fn boolean(text: &str) -> bool {
+pub fn boolean(text: &str) -> bool {
     text != "0" && !text.eq_ignore_ascii_case("false")
 }
 

@@ -47,6 +47,8 @@ pub enum Route {
     Collection,
     /// `/version` and its like.
     JsonOnly,
+    /// Text, such as a log; errors are objects.
+    Text,
 }
 
 const SUPPORTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
@@ -78,6 +80,7 @@ impl Route {
             "application/yaml",
             "application/vnd.kubernetes.protobuf",
         ];
+        const TEXT: [&str; 4] = ["text/plain", OBJECT[0], OBJECT[1], OBJECT[2]];
         const COLLECTION: [&str; 5] = [
             "application/json",
             "application/yaml",
@@ -89,6 +92,7 @@ impl Route {
             Route::Object => &OBJECT,
             Route::Collection => &COLLECTION,
             Route::JsonOnly => &OBJECT[..1],
+            Route::Text => &TEXT,
         }
     }
 

@@ -5,6 +5,7 @@ use crate::request::Identified;
 use fairlead_api::Node;
 use fairlead_discovery::openapi::Components;
 use fairlead_discovery::{RemoteGroupVersion, RoutingSnapshot};
+use fairlead_resource::ResourceDefinition;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
@@ -12,6 +13,16 @@ use std::sync::Arc;
 pub trait Remote: Send + Sync {
     /// The answer of the backend, or one that says why there is none. Bodies are streamed both ways.
     fn proxy(&self, request: Identified, backend: Arc<RemoteGroupVersion>) -> BoxFuture<'static, Response>;
+
+    /// Whether a subresource is a conversation with somebody in the cluster, for whom requests are passed on as they are.
+    fn connects(&self, _: &ResourceDefinition, _subresource: &str) -> bool {
+        false
+    }
+
+    /// Leads such a conversation. That the path has the method has been seen to.
+    fn connect(&self, request: Identified, _: Arc<ResourceDefinition>) -> BoxFuture<'static, Response> {
+        Box::pin(std::future::ready(nobody(&request)))
+    }
 
     /// Who serves what and how well that is known; `None` where nobody keeps track.
     fn report(&self, _: &RoutingSnapshot, _: &dyn Components) -> Option<Node> {
@@ -24,8 +35,11 @@ pub struct NoRemote;
 
 impl Remote for NoRemote {
     fn proxy(&self, request: Identified, _: Arc<RemoteGroupVersion>) -> BoxFuture<'static, Response> {
-        let status = fairlead_api::Status::unavailable("no backend is configured");
-        let response = crate::encode::status(&status, &request.known.parts.headers, &request.known.query);
-        Box::pin(std::future::ready(response))
+        Box::pin(std::future::ready(nobody(&request)))
     }
+}
+
+fn nobody(request: &Identified) -> Response {
+    let status = fairlead_api::Status::unavailable("no backend is configured");
+    crate::encode::status(&status, &request.known.parts.headers, &request.known.query)
 }

@@ -21,12 +21,48 @@ use std::time::Duration;
 /// Answers a request for a resource that is served here.
 pub async fn serve(shared: Arc<Shared>, request: Identified, definition: Arc<ResourceDefinition>) -> Response {
     let measured = Measured::resource(&shared.metrics, &request.known, &definition);
-    let mut response = match handle(&shared, request, definition).await {
+    let info = &request.known.info;
+    let connects = !info.verb_in_path && shared.services.remote.connects(&definition, &info.subresource);
+    let handled = match connects {
+        true => connect(&shared, request, definition).await,
+        false => handle(&shared, request, definition).await,
+    };
+    let mut response = match handled {
         Ok(response) | Err(response) => response,
     };
     measured.finish_with(&mut response);
     response
 }
+
+/// Passes a request on to somebody in the cluster, if the path has the method.
+async fn connect(
+    shared: &Arc<Shared>,
+    request: Identified,
+    definition: Arc<ResourceDefinition>,
+) -> Result<Response, Response> {
+    let known = &request.known;
+    let verbs = verbs_of_path(&known.info, &definition).map_err(|status| failure(&status, known))?;
+    // COMPAT: a path has more methods than its verbs tell.
+    let methods: &[Method] = match (verbs.contains(&Verb::Delete), verbs.contains(&Verb::Create)) {
+        (true, _) => &EVERY_METHOD,
+        (_, true) => &[Method::GET, Method::POST],
+        _ => &[Method::GET],
+    };
+    if !methods.contains(&known.parts.method) {
+        return Err(failure(&Status::method_not_allowed(), known));
+    }
+    Ok(shared.services.remote.connect(request, definition).await)
+}
+
+const EVERY_METHOD: [Method; 7] = [
+    Method::GET,
+    Method::POST,
+    Method::PUT,
+    Method::PATCH,
+    Method::DELETE,
+    Method::HEAD,
+    Method::OPTIONS,
+];
 
 async fn handle(
     shared: &Arc<Shared>,
