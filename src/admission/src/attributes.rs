@@ -4,6 +4,7 @@ use compact_str::CompactString;
 use fairlead_api::{GroupResource, GroupVersionKind, GroupVersionResource, Node, Status, UserInfo};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
@@ -36,6 +37,8 @@ pub struct Attributes {
     pub warnings: Vec<String>,
     /// Annotations for the audit event: key and value.
     pub audit: Vec<(String, String)>,
+    /// When the client stops waiting for an answer.
+    pub deadline: Option<Instant>,
     pub reinvocation: Reinvocation,
 }
 

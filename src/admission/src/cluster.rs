@@ -131,11 +131,28 @@ pub trait Versions: Send + Sync {
     ) -> BoxFuture<'a, StatusResult<Node>>;
 
     /// Reads an object that somebody changed as if it came from a client: types are checked, defaults filled in.
+    /// Answers the paths of fields that are not known, and are gone. What is of another kind by now stays so:
+    /// see [`settle`](Versions::settle).
     ///
     /// # Errors
     /// Go's words for what cannot be read.
-    fn reread(&self, object: &mut Node, resource: &GroupVersionResource, kind: &GroupVersionKind)
-    -> Result<(), String>;
+    fn reread(
+        &self,
+        object: &mut Node,
+        resource: &GroupVersionResource,
+        kind: &GroupVersionKind,
+    ) -> Result<Vec<String>, String>;
+
+    /// An object that somebody changed, in the version and of the kind of the request, whatever it says it is.
+    ///
+    /// # Errors
+    /// Where it cannot be that, and what a conversion webhook answers.
+    fn settle<'a>(
+        &'a self,
+        object: Node,
+        resource: &'a GroupVersionResource,
+        kind: &'a GroupVersionKind,
+    ) -> BoxFuture<'a, StatusResult<Node>>;
 
     /// An object with an apply configuration merged into it.
     ///

@@ -192,8 +192,25 @@ impl Versions for Fake {
         Box::pin(std::future::ready(Ok(object)))
     }
 
-    fn reread(&self, _: &mut Node, _: &GroupVersionResource, _: &GroupVersionKind) -> Result<(), String> {
-        Ok(())
+    /// Nothing knows of a field `unknown`.
+    fn reread(&self, object: &mut Node, _: &GroupVersionResource, _: &GroupVersionKind) -> Result<Vec<String>, String> {
+        Ok(object
+            .remove("unknown")
+            .map(|_| "unknown".to_owned())
+            .into_iter()
+            .collect())
+    }
+
+    fn settle<'a>(
+        &'a self,
+        mut object: Node,
+        resource: &'a GroupVersionResource,
+        _: &'a GroupVersionKind,
+    ) -> BoxFuture<'a, StatusResult<Node>> {
+        if object.get("apiVersion").is_some() {
+            object.set("apiVersion", resource.version.as_str());
+        }
+        Box::pin(std::future::ready(Ok(object)))
     }
 
     fn configure(
@@ -234,6 +251,7 @@ pub fn create(plural: &str, object: Node) -> Attributes {
         user: Arc::new(UserInfo::new("someone", &[])),
         warnings: Vec::new(),
         audit: Vec::new(),
+        deadline: None,
         reinvocation: Default::default(),
     }
 }

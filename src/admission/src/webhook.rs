@@ -14,7 +14,7 @@ use fairlead_api::{Node, Status, StatusResult};
 use review::{Answer, Version};
 use select::Invocation;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The configurations of webhooks are kept in this group.
 pub const GROUP: &str = "admissionregistration.k8s.io";
@@ -77,13 +77,21 @@ pub async fn ask(
         .unwrap_or(10)
         .clamp(1, 30);
     let config = hook.get("clientConfig").unwrap_or(&Node::Null);
-    let timeout = Duration::from_secs(seconds.unsigned_abs());
+    let timeout = within(Duration::from_secs(seconds.unsigned_abs()), attributes.deadline);
     let bytes = cluster.webhooks.call(config, body, timeout).await;
     let bytes = bytes.map_err(|why| failed(why.code, format!("failed to call webhook: {}", why.text)))?;
     let response =
         review::decode(version, &bytes).map_err(|why| failed(503, format!("failed to call webhook: {why}")))?;
     review::verify(version, &uid, response, mutating)
         .map_err(|why| failed(503, format!("received invalid webhook response: {why}")))
+}
+
+/// No longer than the request has left, in whole seconds: webhooks are told how long they may take.
+fn within(timeout: Duration, deadline: Option<Instant>) -> Duration {
+    let Some(deadline) = deadline else { return timeout };
+    let left = deadline.saturating_duration_since(Instant::now());
+    let begun = u64::from(left.subsec_nanos() > 0);
+    timeout.min(Duration::from_secs((left.as_secs() + begun).max(1)))
 }
 
 /// Whether a webhook that cannot be asked is passed over.
@@ -143,4 +151,18 @@ pub fn is_exempt(attributes: &Attributes) -> bool {
                 | "MutatingAdmissionPolicy"
                 | "MutatingAdmissionPolicyBinding"
         )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_webhook_has_no_more_time_than_the_request() {
+        let (ten, now) = (Duration::from_secs(10), Instant::now());
+        assert_eq!(within(ten, None), ten);
+        assert_eq!(within(ten, Some(now + Duration::from_secs(60))), ten);
+        assert_eq!(within(ten, Some(now + Duration::from_secs(5))), Duration::from_secs(5));
+        assert_eq!(within(ten, Some(now)), Duration::from_secs(1));
+    }
 }

@@ -4,7 +4,7 @@
 
 use crate::field::FieldErrors;
 use crate::gvk::{GroupKind, GroupResource};
-use crate::node::{Node, json};
+use crate::node::{Map, Node, json};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -21,8 +21,8 @@ pub struct Content {
     pub reason: Cow<'static, str>,
     pub message: String,
     pub details: Option<Details>,
-    /// `metadata.continue`: how to go on with a list whose state is gone.
-    pub continue_token: String,
+    /// `metadata`: `continue` says how to go on with a list whose state is gone; webhooks make up their own.
+    pub metadata: Map,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -51,7 +51,7 @@ impl Status {
             reason: reason.into(),
             message: message.into(),
             details: None,
-            continue_token: String::new(),
+            metadata: Map::default(),
         }))
     }
 
@@ -71,7 +71,7 @@ impl Status {
     /// Sets `metadata.continue`.
     #[must_use]
     pub fn with_continue(mut self, token: String) -> Status {
-        self.0.continue_token = token;
+        self.0.metadata.insert("continue", Node::from(token));
         self
     }
 
@@ -271,8 +271,8 @@ impl Status {
                 node.set(key, value);
             }
         }
-        if !self.0.continue_token.is_empty() {
-            node.set_at(&["metadata", "continue"], self.0.continue_token.as_str());
+        if !self.0.metadata.is_empty() {
+            node.set("metadata", self.0.metadata.clone());
         }
         if let Some(details) = &self.0.details {
             node.set("details", details.to_node());

@@ -9,10 +9,13 @@ mod rules;
 mod token;
 mod token_request;
 
-pub use access::{local_subject_access_review, self_subject_access_review, subject_access_review};
-pub use rules::self_subject_rules_review;
-pub use token::{self_subject_review, token_review};
-pub use token_request::{DEFAULT_TOKEN_SECONDS, TokenRequest, TokenRequestAnswer, token_request};
+pub use access::{
+    check_local_subject_access_review, check_self_subject_access_review, check_subject_access_review,
+    self_subject_access_review, subject_access_review,
+};
+pub use rules::{check_self_subject_rules_review, self_subject_rules_review};
+pub use token::{check_token_review, self_subject_review, token_review};
+pub use token_request::{DEFAULT_TOKEN_SECONDS, TokenRequest, TokenRequestAnswer, check_token_request, token_request};
 
 /// Group of SubjectAccessReview and its kin.
 pub const AUTHORIZATION: &str = "authorization.k8s.io";

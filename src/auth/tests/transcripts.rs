@@ -189,30 +189,32 @@ impl World {
         let (body, user, authorizer) = (body.clone(), &a.user, &self.authorizer);
         if a.verb == "create" && body.str("kind").ends_with("Review") && step.at(&["headers", "Accept"]).is_none() {
             return match a.resource.as_str() {
-                "subjectaccessreviews" => reviews::subject_access_review(body, authorizer)
-                    .await
-                    .map(Got::Answered),
+                "subjectaccessreviews" => {
+                    reviews::check_subject_access_review(&body)?;
+                    Ok(Got::Answered(reviews::subject_access_review(body, authorizer).await))
+                }
                 "selfsubjectaccessreviews" => {
                     // Its answers in error hold managed fields, which the engine makes.
                     if body.get("metadata").is_some() {
                         return Ok(Got::Allowed);
                     }
-                    reviews::self_subject_access_review(body, user, authorizer)
-                        .await
-                        .map(Got::Answered)
+                    reviews::check_self_subject_access_review(&body)?;
+                    let answered = reviews::self_subject_access_review(body, user, authorizer).await;
+                    Ok(Got::Answered(answered))
                 }
                 "localsubjectaccessreviews" => {
                     let mut body = body;
                     if body.namespace().is_empty() {
                         body.set_at(&["metadata", "namespace"], a.namespace.as_str());
                     }
-                    reviews::local_subject_access_review(body, &a.namespace, authorizer)
-                        .await
-                        .map(Got::Answered)
+                    reviews::check_local_subject_access_review(&body, &a.namespace)?;
+                    Ok(Got::Answered(reviews::subject_access_review(body, authorizer).await))
                 }
-                "selfsubjectrulesreviews" => reviews::self_subject_rules_review(&body, user, authorizer)
-                    .await
-                    .map(Got::Answered),
+                "selfsubjectrulesreviews" => {
+                    reviews::check_self_subject_rules_review(&body)?;
+                    let answered = reviews::self_subject_rules_review(&body, user, authorizer).await;
+                    Ok(Got::Answered(answered))
+                }
                 _ => Ok(Got::Allowed),
             };
         }

@@ -88,24 +88,38 @@ impl Hooks for Review {
 }
 
 impl AnswersCreate for Review {
+    fn check<'a>(
+        &'a self,
+        object: &'a mut Node,
+        request: &'a Request,
+        _: &'a HookContext<'a>,
+    ) -> BoxFuture<'a, StatusResult<()>> {
+        let checked = match self.kind {
+            Kind::SubjectAccess => reviews::check_subject_access_review(object),
+            Kind::SelfSubjectAccess => reviews::check_self_subject_access_review(object),
+            Kind::LocalSubjectAccess => reviews::check_local_subject_access_review(object, &request.namespace),
+            Kind::SelfSubjectRules => reviews::check_self_subject_rules_review(object),
+            Kind::Token => reviews::check_token_review(object),
+            Kind::SelfSubject => Ok(()),
+        };
+        Box::pin(std::future::ready(checked))
+    }
+
     fn answer<'a>(
         &'a self,
         object: Node,
-        request: &'a Request,
+        _: &'a Request,
         _: &'a Engine,
         context: &'a HookContext<'a>,
     ) -> BoxFuture<'a, StatusResult<Answered>> {
         Box::pin(async move {
             let authorizer = self.auth.authorizer.as_ref();
             let object = match self.kind {
-                Kind::SubjectAccess => reviews::subject_access_review(object, authorizer).await?,
-                Kind::SelfSubjectAccess => {
-                    reviews::self_subject_access_review(object, context.user, authorizer).await?
+                Kind::SubjectAccess | Kind::LocalSubjectAccess => {
+                    reviews::subject_access_review(object, authorizer).await
                 }
-                Kind::LocalSubjectAccess => {
-                    reviews::local_subject_access_review(object, &request.namespace, authorizer).await?
-                }
-                Kind::SelfSubjectRules => reviews::self_subject_rules_review(&object, context.user, authorizer).await?,
+                Kind::SelfSubjectAccess => reviews::self_subject_access_review(object, context.user, authorizer).await,
+                Kind::SelfSubjectRules => reviews::self_subject_rules_review(&object, context.user, authorizer).await,
                 Kind::Token => {
                     reviews::token_review(object, self.auth.authenticator.as_ref(), &self.auth.audiences).await?
                 }
@@ -128,6 +142,31 @@ impl AnswersCreate for Token {
         }
     }
 
+    fn check<'a>(
+        &'a self,
+        object: &'a mut Node,
+        request: &'a Request,
+        context: &'a HookContext<'a>,
+    ) -> BoxFuture<'a, StatusResult<()>> {
+        Box::pin(async move {
+            // COMPAT: without a key upstream does not serve the subresource.
+            let issuer = self.0.issuer.as_ref().ok_or_else(Status::no_such_resource)?;
+            if request.name.is_empty() {
+                return Err(Status::not_found(&GroupResource::new("", "serviceaccounts"), ""));
+            }
+            let mut asked = TokenRequest {
+                namespace: &request.namespace,
+                name: &request.name,
+                object: std::mem::take(object),
+                now: context.clock.now(),
+                id: "",
+            };
+            reviews::check_token_request(&mut asked, self.0.objects.as_ref(), issuer).await?;
+            *object = asked.object;
+            Ok(())
+        })
+    }
+
     fn answer<'a>(
         &'a self,
         object: Node,
@@ -136,11 +175,7 @@ impl AnswersCreate for Token {
         context: &'a HookContext<'a>,
     ) -> BoxFuture<'a, StatusResult<Answered>> {
         Box::pin(async move {
-            // COMPAT: without a key upstream does not serve the subresource.
             let issuer = self.0.issuer.as_ref().ok_or_else(Status::no_such_resource)?;
-            if request.name.is_empty() {
-                return Err(Status::not_found(&GroupResource::new("", "serviceaccounts"), ""));
-            }
             let id = uuid(context.entropy);
             let asked = TokenRequest {
                 namespace: &request.namespace,

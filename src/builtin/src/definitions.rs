@@ -93,6 +93,7 @@ impl Source<'_> {
             generation: resource.generation,
             unconditional_update: resource.unconditional_update,
             create_on_update: resource.create_on_update,
+            schemas: Arc::new([]),
             openapi: None,
             warning: (!resource.warning.is_empty()).then(|| resource.warning.clone()),
             hooks: hooks::of(&gv.group, plural, deps, self.peers),

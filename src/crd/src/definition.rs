@@ -35,13 +35,37 @@ pub fn definitions(crd: &Node, making: &Making) -> Result<Vec<Arc<ResourceDefini
     if !crate::condition::is_true(crd, "Established") {
         return Ok(Vec::new());
     }
-    let served = versions(crd).filter(|v| v.get("served").and_then(Node::as_bool) == Some(true));
-    served
-        .map(|version| definition(crd, version, making).map(Arc::new))
-        .collect()
+    let is_served = |version: &Node| version.get("served").and_then(Node::as_bool) == Some(true);
+    let mut schemas = Vec::new();
+    for version in versions(crd) {
+        match schema(version) {
+            Ok(schema) => schemas.push((CompactString::from(version.str("name")), schema)),
+            Err(why) if is_served(version) => return Err(why),
+            // Nobody reads or writes it; who once did is only remembered in managedFields.
+            Err(_) => {}
+        }
+    }
+    let schemas: Arc<[(CompactString, Schema)]> = schemas.into();
+    let served = versions(crd).filter(|version| is_served(version));
+    Ok(served
+        .filter_map(|version| definition(crd, version, &schemas, making).map(Arc::new))
+        .collect())
 }
 
-fn definition(crd: &Node, version: &Node, making: &Making) -> Result<ResourceDefinition, String> {
+fn schema(version: &Node) -> Result<Schema, String> {
+    let empty = Node::map();
+    let open_api = version.at(&["schema", "openAPIV3Schema"]).unwrap_or(&empty);
+    let name = version.str("name");
+    compile(open_api).map_err(|e| format!("the schema of version {name} cannot be compiled: {e}"))
+}
+
+/// `None` where the version has no schema, which it has where it is served.
+fn definition(
+    crd: &Node,
+    version: &Node,
+    schemas: &Arc<[(CompactString, Schema)]>,
+    making: &Making,
+) -> Option<ResourceDefinition> {
     let spec = crd.get("spec").cloned().unwrap_or_default();
     let names = crd.at(&["status", "acceptedNames"]).cloned().unwrap_or_default();
     let (group, plural, kind) = (spec.str("group"), names.str("plural"), names.str("kind"));
@@ -49,9 +73,8 @@ fn definition(crd: &Node, version: &Node, making: &Making) -> Result<ResourceDef
     let stored = versions(crd)
         .find(|v| v.get("storage").and_then(Node::as_bool) == Some(true))
         .map_or(name, |v| v.str("name"));
-    let empty = Node::map();
-    let open_api = version.at(&["schema", "openAPIV3Schema"]).unwrap_or(&empty);
-    let schema = compile(open_api).map_err(|e| format!("the schema of version {name} cannot be compiled: {e}"))?;
+    let open_api = version.at(&["schema", "openAPIV3Schema"]).cloned();
+    let (_, schema) = schemas.iter().find(|(known, _)| known == name)?.clone();
     let scope = if spec.str("scope") == "Cluster" {
         Scope::Cluster
     } else {
@@ -61,7 +84,7 @@ fn definition(crd: &Node, version: &Node, making: &Making) -> Result<ResourceDef
         "Webhook" => Conversion::Webhook((making.converter)(&spec)),
         _ => Conversion::None,
     };
-    Ok(ResourceDefinition {
+    Some(ResourceDefinition {
         group: group.into(),
         version: name.into(),
         kind: kind.into(),
@@ -88,6 +111,7 @@ fn definition(crd: &Node, version: &Node, making: &Making) -> Result<ResourceDef
             making.terminating.then(|| making.lifecycle.clone()),
         )),
         schema,
+        schemas: Arc::clone(schemas),
         columns: columns(version),
         selectable_fields: version
             .list("selectableFields")
@@ -113,7 +137,7 @@ fn definition(crd: &Node, version: &Node, making: &Making) -> Result<ResourceDef
         unconditional_update: false,
         create_on_update: false,
         warning: warning(crd, version, group, kind),
-        openapi: Some(Arc::new(open_api.clone())),
+        openapi: Some(Arc::new(open_api.unwrap_or_else(Node::map))),
     })
 }
 

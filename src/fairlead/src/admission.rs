@@ -271,15 +271,34 @@ impl Versions for RoutedVersions {
         })
     }
 
+    fn settle<'a>(
+        &'a self,
+        object: Node,
+        resource: &'a GroupVersionResource,
+        kind: &'a GroupVersionKind,
+    ) -> BoxFuture<'a, StatusResult<Node>> {
+        Box::pin(async move {
+            match self.definition(resource) {
+                Some(definition) => versions::settle(object, &definition, kind).await,
+                None => Ok(object),
+            }
+        })
+    }
+
     fn reread(
         &self,
         object: &mut Node,
         resource: &GroupVersionResource,
         kind: &GroupVersionKind,
-    ) -> Result<(), String> {
+    ) -> Result<Vec<String>, String> {
+        let registered = |kind: &GroupVersionKind| {
+            let snapshot = self.0.get()?.router.load();
+            let definition = snapshot.kind(&kind.group, &kind.version, &kind.kind)?;
+            Some(definition.schema.clone())
+        };
         match self.definition(resource) {
-            Some(definition) => versions::reread(object, &definition, kind),
-            None => Ok(()),
+            Some(definition) => versions::reread(object, &definition, kind, &registered),
+            None => Ok(Vec::new()),
         }
     }
 

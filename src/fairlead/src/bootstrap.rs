@@ -319,6 +319,7 @@ impl Bootstrap {
             view: View::Object,
             user: self.user.clone(),
             user_agent: "kube-apiserver".into(),
+            deadline: None,
             internal: true,
         };
         self.engine.handle(request).await

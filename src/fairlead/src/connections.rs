@@ -177,6 +177,7 @@ impl Conversation<'_> {
             user: request.user.clone(),
             warnings: Vec::new(),
             audit: Vec::new(),
+            deadline: None,
             reinvocation: Default::default(),
         };
         let admission = &self.parts.needs.admission;

@@ -25,8 +25,12 @@ pub async fn answer(call: &mut Call<'_>, service: &dyn AnswersCreate) -> StatusR
         meta::wipe(&mut object);
     }
     meta::ensure_namespace(&mut object, call.object_namespace())?;
-    fields::record(call, None, &mut object, &fields::manager(call, &options));
-    let object = create::admit(call, object, &options).await?;
+    fields::record(call, None, &mut object, &fields::manager(call, &options)).await;
+    let mut object = create::admit(call, object, &options).await?;
+    {
+        let context = call.hook_context(options.dry_run);
+        service.check(&mut object, call.request, &context).await?;
+    }
     let asked = create::validate_admission(call, object, &options).await?;
     let answered = {
         let context = call.hook_context(options.dry_run);

@@ -4,6 +4,7 @@
 pub mod protobuf;
 
 use crate::call::Call;
+use crate::definition::ResourceDefinition;
 use crate::options::FieldValidation;
 use crate::request::Body;
 use crate::strict::Complaints;
@@ -247,7 +248,7 @@ fn check_other_kind(
     if scheme.same(actual, expected) {
         return Ok(());
     }
-    Err(unknown_conversion(call, actual, expected))
+    Err(unknown_conversion(call.definition, actual, expected))
 }
 
 fn not_registered(call: &Call, actual: &GroupVersionKind, expected: &GroupVersionKind) -> String {
@@ -259,8 +260,13 @@ fn not_registered(call: &Call, actual: &GroupVersionKind, expected: &GroupVersio
     )
 }
 
-fn unknown_conversion(call: &Call, actual: &GroupVersionKind, expected: &GroupVersionKind) -> String {
-    let group = call.definition.hooks.group_in_errors().unwrap_or(&expected.group);
+/// What upstream's converter says of an object of one kind that should be one of another.
+pub fn unknown_conversion(
+    definition: &ResourceDefinition,
+    actual: &GroupVersionKind,
+    expected: &GroupVersionKind,
+) -> String {
+    let group = definition.hooks.group_in_errors().unwrap_or(&expected.group);
     let package = if group.is_empty() {
         "core"
     } else {
@@ -272,7 +278,8 @@ fn unknown_conversion(call: &Call, actual: &GroupVersionKind, expected: &GroupVe
     )
 }
 
-fn not_an_object(node: &Node) -> String {
+/// What Go says of a document that is no object when it asks it for its kind.
+pub fn not_an_object(node: &Node) -> String {
     format!(
         "json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \
          \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}",

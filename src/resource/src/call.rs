@@ -185,6 +185,7 @@ impl<'a> Call<'a> {
             user: self.request.user.clone(),
             warnings: Vec::new(),
             audit: Vec::new(),
+            deadline: self.request.deadline,
             reinvocation: Default::default(),
         }
     }

@@ -240,6 +240,7 @@ impl Client {
             view: View::Object,
             user: self.user.clone(),
             user_agent: self.manager.clone(),
+            deadline: None,
             internal: true,
         }
     }

@@ -110,15 +110,18 @@ pub async fn to_stored(definition: &ResourceDefinition, mut object: Node) -> Sta
     Ok(object)
 }
 
-/// What a dry run answers: the object as it would come back from the store.
+/// What a dry run answers: the object as it would come back from the store, where the stored version may know less.
 ///
 /// # Errors
 /// What a conversion webhook answers.
 pub async fn there_and_back(definition: &ResourceDefinition, object: Node) -> StatusResult<Node> {
-    if is_stored_version(definition) || !matches!(definition.conversion, Conversion::Webhook(_)) {
+    if is_stored_version(definition) || !definition.is_custom() {
         return Ok(object);
     }
-    let stored = to_stored(definition, object).await?;
+    let mut stored = to_stored(definition, object).await?;
+    if let Some(schema) = definition.schema_of(&definition.storage.kind.version) {
+        typed::prune_as(&mut stored, schema);
+    }
     let mut nodes = nodes_to_request(definition, vec![stored]).await?;
     nodes
         .pop()

@@ -27,7 +27,7 @@ pub async fn create(call: &mut Call<'_>) -> StatusResult<Response> {
     meta::ensure_namespace(&mut object, call.object_namespace())?;
     meta::dedup_owner_references(call, &mut object, false);
     let manager = fields::manager(call, &options);
-    fields::record(call, None, &mut object, &manager);
+    fields::record(call, None, &mut object, &manager).await;
     let object = admit(call, object, &options).await?;
     let generates = object.name().is_empty() && !object.str_at(&["metadata", "generateName"]).is_empty();
     if !generates {

@@ -28,6 +28,8 @@ pub struct ResourceDefinition {
     pub subresources: Vec<Subresource>,
     /// Of the objects in this version.
     pub schema: Schema,
+    /// Of all versions of a custom resource, served or not; empty for built-in kinds.
+    pub schemas: Arc<[(CompactString, Schema)]>,
     pub columns: Vec<Column>,
     /// Fields that field selectors may name, besides `metadata.name` and `metadata.namespace`.
     pub selectable_fields: Vec<SelectableField>,
@@ -155,6 +157,12 @@ pub enum Origin {
 }
 
 impl ResourceDefinition {
+    /// The schema of another version of a custom resource.
+    pub fn schema_of(&self, version: &str) -> Option<&Schema> {
+        let mut schemas = self.schemas.iter();
+        schemas.find(|(name, _)| name == version).map(|(_, schema)| schema)
+    }
+
     pub fn group_version(&self) -> GroupVersion {
         GroupVersion {
             group: self.group.clone(),

@@ -227,14 +227,14 @@ async fn admit(call: &mut Call<'_>, old: &Node, options: &DeleteOptions) -> Stat
     }
     let old = Arc::new(old.clone());
     let mut attributes = call.attributes(Operation::Delete, Node::Null, old, options.to_node(), options.dry_run);
+    if call.definition.hooks.is_namespace() && options.precondition_uid.is_none() {
+        // COMPAT: what is a namespace is deleted as the one it is by now, and admission sees that.
+        let uid = attributes.old_object.uid().to_owned();
+        attributes.options.set_at(&["preconditions", "uid"], uid);
+    }
     let admission = call.engine.config.admission.clone();
     let mut result = admission.mutate(&mut attributes).await;
     if result.is_ok() {
-        if call.definition.hooks.is_namespace() && options.precondition_uid.is_none() {
-            // COMPAT: what is a namespace is deleted as the one it is by now, and validating admission sees that.
-            let uid = attributes.old_object.uid().to_owned();
-            attributes.options.set_at(&["preconditions", "uid"], uid);
-        }
         result = admission.validate(&mut attributes).await;
     }
     call.absorb(&mut attributes);

@@ -1,6 +1,8 @@
 //! `metadata.managedFields`: who owns which field, kept on every write.
 // PERFORMANCE: per-request path
 
+mod owned;
+
 use crate::call::Call;
 use crate::definition::Conversion;
 use crate::options::{WriteOptions, default_manager};
@@ -9,6 +11,7 @@ use fairlead_api::{GroupVersion, Node, Status, StatusResult};
 use fairlead_patch::apply::{self, Manager, Operation, Options};
 use fairlead_patch::fields::{Element, FieldSet, Path};
 use fairlead_schema::Schema;
+use owned::Converted;
 
 /// The manager of a write: as given, or the start of the user agent.
 pub fn manager(call: &Call, options: &WriteOptions) -> String {
@@ -20,16 +23,27 @@ pub fn manager(call: &Call, options: &WriteOptions) -> String {
 }
 
 /// Records a create, update or patch: what `object` changes against `live` belongs to `manager` now.
-pub fn record(call: &Call, live: Option<&Node>, object: &mut Node, manager: &str) {
+pub async fn record(call: &Call<'_>, live: Option<&Node>, object: &mut Node, manager: &str) {
     let Ok(schema) = patch::schema(call) else {
         return;
     };
-    let result = with_options(call, |options| {
-        let manager = who(call, manager, Operation::Update);
-        apply::update(live, object, schema.root(), &manager.borrowed(), options)
-    });
-    if let Err(error) = result {
-        tracing::warn!(%error, kind = %call.definition.kind, "field owners could not be recorded");
+    let mut converted = Converted::default();
+    let before = asks_webhook(call, live, object).then(|| object.clone());
+    loop {
+        let result = with_options(call, &converted, |options| {
+            let manager = who(call, manager, Operation::Update);
+            apply::update(live, object, schema.root(), &manager.borrowed(), options)
+        });
+        if let Some(before) = &before
+            && converted.learn(call.definition).await
+        {
+            object.clone_from(before);
+            continue;
+        }
+        if let Err(error) = result {
+            tracing::warn!(%error, kind = %call.definition.kind, "field owners could not be recorded");
+        }
+        return;
     }
 }
 
@@ -37,13 +51,32 @@ pub fn record(call: &Call, live: Option<&Node>, object: &mut Node, manager: &str
 ///
 /// # Errors
 /// Conflict with other managers, BadRequest and Invalid for what cannot be applied.
-pub fn apply(call: &Call, live: Option<&Node>, config: &Node, manager: &str, force: bool) -> StatusResult<Node> {
+pub async fn apply(
+    call: &Call<'_>,
+    live: Option<&Node>,
+    config: &Node,
+    manager: &str,
+    force: bool,
+) -> StatusResult<Node> {
     let schema = patch::schema(call)?;
-    with_options(call, |options| {
-        let manager = who(call, manager, Operation::Apply);
-        apply::apply(live, config, schema.root(), &manager.borrowed(), force, options)
-    })
-    .map_err(|error| error.to_status())
+    let mut converted = Converted::default();
+    loop {
+        let result = with_options(call, &converted, |options| {
+            let manager = who(call, manager, Operation::Apply);
+            apply::apply(live, config, schema.root(), &manager.borrowed(), force, options)
+        });
+        if !converted.learn(call.definition).await {
+            return result.map_err(|error| error.to_status());
+        }
+    }
+}
+
+/// Whether owners of other versions may have to be asked what changed for them.
+fn asks_webhook(call: &Call, live: Option<&Node>, object: &Node) -> bool {
+    let own = call.definition.group_version().to_string();
+    let is_other = |owner: &Node| owner.str("apiVersion") != own;
+    matches!(call.definition.conversion, Conversion::Webhook(_))
+        && (live.is_some_and(|live| managed(live).iter().any(is_other)) || managed(object).iter().any(is_other))
 }
 
 /// The managedFields of the Scale of an object.
@@ -114,30 +147,20 @@ fn who<'a>(call: &'a Call, name: &'a str, operation: Operation) -> Who<'a> {
     }
 }
 
-fn with_options<T>(call: &Call, run: impl FnOnce(&Options) -> T) -> T {
+fn with_options<T>(call: &Call, converted: &Converted, run: impl FnOnce(&Options) -> T) -> T {
     let definition = call.definition;
     let reset = reset_fields(call);
     let kind = call.kind();
-    let own = definition.group_version().to_string();
-    let convert = |object: &Node, version: &str| -> Result<Node, String> {
-        // COMPAT: upstream's owners of a custom resource are of one version; others make it give up the whole record.
-        if definition.is_custom() && version != own {
-            return Err(format!("no corresponding type for {version}, Kind={}", definition.kind));
-        }
-        let mut converted = object.clone();
-        if let Conversion::Builtin(convert) = &definition.conversion {
-            convert(&mut converted, version);
-        }
-        converted.set("apiVersion", version);
-        Ok(converted)
-    };
+    let convert = |object: &Node, version: &str| converted.get(definition, object, version);
     let schema_of = |version: &str| -> Option<Schema> {
         let gv = GroupVersion::parse(version)?;
         if gv.group != definition.group {
             return None;
         }
-        let known = call.engine.config.scheme.schema(&gv.kind(&definition.kind));
-        known.or_else(|| definition.is_custom().then(|| definition.schema.clone()))
+        if definition.is_custom() {
+            return definition.schema_of(&gv.version).cloned();
+        }
+        call.engine.config.scheme.schema(&gv.kind(&definition.kind))
     };
     let options = Options {
         kind: &kind.kind,

@@ -221,14 +221,24 @@ pub trait Serve: Send + Sync {
 /// A create whose answer is made and not stored.
 ///
 /// The engine does with it what it does with every create: decodes the body, applies defaults, records managed fields,
-/// runs mutating admission, asks this with the result, runs validating admission on what it asked with, and sends the
-/// answer with 201.
+/// runs mutating admission, has the result checked, runs validating admission on it, asks this for the answer, and sends
+/// that with 201.
 pub trait AnswersCreate: Send + Sync {
     /// Defaults that a schema cannot say, or does not publish. Runs before managed fields are recorded.
     fn default(&self, _object: &mut Node) {}
 
-    /// `request` tells path and user; `object` is the body, in the request's version.
-    /// Whether name and uid in it are those of the path is this one's to check.
+    /// Refuses what cannot be answered whatever admission says, and fills in what the request leaves to the server.
+    /// Whether name and uid are those of the path is this one's to check.
+    fn check<'a>(
+        &'a self,
+        _object: &'a mut Node,
+        _request: &'a Request,
+        _context: &'a HookContext<'a>,
+    ) -> BoxFuture<'a, StatusResult<()>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// `request` tells path and user; `object` is the body, checked, in the request's version.
     fn answer<'a>(
         &'a self,
         object: Node,

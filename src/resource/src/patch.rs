@@ -123,17 +123,23 @@ impl Patch {
     ///
     /// # Errors
     /// BadRequest, Invalid, Conflict.
-    pub fn create(&mut self, call: &mut Call, options: &WriteOptions, manager: &str) -> StatusResult<Node> {
-        self.server_side_apply(call, None, options, manager)
+    pub async fn create(&mut self, call: &mut Call<'_>, options: &WriteOptions, manager: &str) -> StatusResult<Node> {
+        self.server_side_apply(call, None, options, manager).await
     }
 
     /// What `old` becomes, decoded, defaulted and with its managed fields recorded.
     ///
     /// # Errors
     /// BadRequest, Invalid, Conflict.
-    pub fn apply(&mut self, call: &mut Call, old: &Node, options: &WriteOptions, manager: &str) -> StatusResult<Node> {
+    pub async fn apply(
+        &mut self,
+        call: &mut Call<'_>,
+        old: &Node,
+        options: &WriteOptions,
+        manager: &str,
+    ) -> StatusResult<Node> {
         if self.kind == Kind::Apply {
-            return self.server_side_apply(call, Some(old), options, manager);
+            return self.server_side_apply(call, Some(old), options, manager).await;
         }
         let parsed = self.parsed.as_ref().map_err(Status::clone)?;
         let schema = schema(call)?;
@@ -167,19 +173,19 @@ impl Patch {
         if !call.is_scale() {
             typed::default(&mut object, call.definition);
         }
-        fields::record(call, Some(old), &mut object, manager);
+        fields::record(call, Some(old), &mut object, manager).await;
         Ok(object)
     }
 
-    fn server_side_apply(
+    async fn server_side_apply(
         &mut self,
-        call: &mut Call,
+        call: &mut Call<'_>,
         live: Option<&Node>,
         options: &WriteOptions,
         manager: &str,
     ) -> StatusResult<Node> {
         let parsed = self.parsed.as_ref().map_err(Status::clone)?;
-        let mut object = fields::apply(call, live, &parsed.node, manager, options.force)?;
+        let mut object = fields::apply(call, live, &parsed.node, manager, options.force).await?;
         let custom = call.definition.is_custom() && !call.is_scale();
         let schema = schema(call)?;
         let decoded = if custom {

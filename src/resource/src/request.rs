@@ -9,6 +9,7 @@ use fairlead_api::{Node, StatusResult, UserInfo};
 use fairlead_storage::Cached;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 /// An authenticated, authorized request for one resource.
 #[derive(Clone)]
@@ -31,6 +32,8 @@ pub struct Request {
     pub user: Arc<UserInfo>,
     /// For the default field manager: the part of User-Agent before the first `/`.
     pub user_agent: String,
+    /// When the client stops waiting for an answer.
+    pub deadline: Option<Instant>,
     /// Set for the server's own loops, whose writes skip admission.
     pub internal: bool,
 }

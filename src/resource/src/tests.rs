@@ -185,6 +185,7 @@ pub fn definition() -> ResourceDefinition {
         unconditional_update: true,
         create_on_update: false,
         warning: None,
+        schemas: Arc::new([]),
         openapi: None,
         hooks: Arc::new(NoHooks),
     }
@@ -273,6 +274,7 @@ impl Bench {
             view: View::Object,
             user: Arc::new(UserInfo::default()),
             user_agent: "tester/1".into(),
+            deadline: None,
             internal: false,
         }
     }

@@ -70,10 +70,35 @@ pub fn normalize(node: &mut Node, definition: &ResourceDefinition) -> bool {
 
 /// Removes what the schema of a custom resource does not know.
 pub fn prune(node: &mut Node, definition: &ResourceDefinition) {
-    // What has been stored can be read: where metadata is damaged, the object is served as it is.
-    if schema::decode_custom(node, definition.schema.root(), Unknown::Drop).is_err() {
-        tracing::warn!(kind = %definition.kind, name = node.name(), "a stored object does not fit its schema");
+    prune_as(node, &definition.schema);
+}
+
+/// [`prune`] by the schema of some version.
+pub fn prune_as(node: &mut Node, of: &Schema) {
+    if schema::decode_custom(node, of.root(), Unknown::Drop).is_ok() {
+        return;
     }
+    drop_malformed_metadata(node, of);
+    // What has been stored can be read: where something is damaged still, the object is served as it is.
+    if schema::decode_custom(node, of.root(), Unknown::Drop).is_err() {
+        tracing::warn!(
+            kind = node.str("kind"),
+            name = node.name(),
+            "a stored object does not fit its schema"
+        );
+    }
+}
+
+/// Removes the fields of metadata that are not what they should be.
+fn drop_malformed_metadata(node: &mut Node, of: &Schema) {
+    let Some(metadata) = node.get_mut("metadata").and_then(Node::as_map_mut) else {
+        return;
+    };
+    metadata.retain(|name, value| {
+        let mut one = Node::map();
+        one.set_at(&["metadata", name.as_str()], value.clone());
+        schema::decode_custom(&mut one, of.root(), Unknown::Keep).is_ok()
+    });
 }
 
 /// An object without any values, as its kind is written: bookmarks.

@@ -191,11 +191,11 @@ async fn attempt(call: &mut Call<'_>, write: &mut Write, existing: Option<&Arc<C
     let mut new_view = match &mut write.source {
         Source::Replace(object) => {
             let mut object = object.clone();
-            fields::record(call, Some(&old_view), &mut object, &write.manager);
+            fields::record(call, Some(&old_view), &mut object, &write.manager).await;
             object
         }
         Source::Patch(patch) => {
-            let mut object = patch.apply(call, &old_view, &write.options, &write.manager)?;
+            let mut object = patch.apply(call, &old_view, &write.options, &write.manager).await?;
             meta::ensure_namespace(&mut object, call.object_namespace())?;
             meta::check_name(&object, &call.request.name, &call.request.namespace)?;
             object
@@ -251,12 +251,12 @@ async fn attempt_create(call: &mut Call<'_>, write: &mut Write) -> StatusResult<
         Source::Replace(_) if !definition.create_on_update => return Err(not_found()),
         Source::Replace(object) => {
             let mut object = object.clone();
-            fields::record(call, None, &mut object, &write.manager);
+            fields::record(call, None, &mut object, &write.manager).await;
             object
         }
         Source::Patch(patch) if !patch.creates() => return Err(not_found()),
         Source::Patch(patch) => {
-            let mut object = patch.create(call, &write.options, &write.manager)?;
+            let mut object = patch.create(call, &write.options, &write.manager).await?;
             if !object.uid().is_empty() {
                 let why = format!(
                     "uid mismatch: the provided object specified uid {}, and no existing object was found",

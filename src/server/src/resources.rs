@@ -142,6 +142,7 @@ async fn handle(
         view: agreed.view,
         user,
         user_agent: known.header(USER_AGENT).split('/').next().unwrap_or("").to_owned(),
+        deadline: known.deadline.map(tokio::time::Instant::into_std),
         internal: false,
         definition: definition.clone(),
     };

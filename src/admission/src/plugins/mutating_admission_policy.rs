@@ -260,6 +260,7 @@ impl Stage<'_, '_> {
             Some(served) => (&served.resource, &served.kind),
             None => (&attributes.resource, &attributes.kind),
         };
+        let strict = matches!(change, Change::JsonPatch(_));
         let before = Objects::of(attributes, matched, cluster).await?.object.into_owned();
         let mut object = match made(&before, change, |object, config| {
             cluster.versions.configure(object, config, resource, kind)
@@ -267,13 +268,17 @@ impl Stage<'_, '_> {
             Ok(object) => object,
             Err(why) => return Ok(Err(why)),
         };
-        cluster.versions.reread(&mut object, resource, kind).map_err(Status::internal)?;
-        let changed = object != before;
-        if changed && matched.is_some_and(|served| served.kind != attributes.kind) {
-            object = cluster.versions.convert(object, resource, &attributes.resource).await?;
+        let unknown = cluster.versions.reread(&mut object, resource, kind).map_err(Status::internal)?;
+        if strict && !unknown.is_empty() {
+            let fields = unknown.iter().map(|path| format!("unknown field {}", go_quote(path)));
+            let fields = fields.collect::<Vec<_>>().join(", ");
+            return Err(Status::internal(format!("strict decoding error: {fields}")));
         }
+        let changed = object != before;
         if changed {
-            attributes.object = object;
+            let settled = cluster.versions.settle(object, &attributes.resource, &attributes.kind).await;
+            attributes.object =
+                settled.map_err(|status| Status::internal(format!("failed to convert object: {}", status.message())))?;
         }
         Ok(Ok(changed))
     }
@@ -408,6 +413,17 @@ mod tests {
                 "policy \"d\" denied request: failed to configure policy: failed to find resource referenced by paramKind: '/v1, Kind=Unknown'",
                 "policy 'c' with binding 'c-binding' denied request: JSON Patch: error in remove for path: '/nosuch': Unable to remove nonexistent key: nosuch: missing value",
             ]
+        );
+    }
+
+    #[test]
+    fn a_json_patch_may_add_only_what_is_known() {
+        let patched = policy("a", "[JSONPatch{op: 'add', path: '/unknown', value: 1}]", node!({"failurePolicy": "Ignore"}));
+        let status = run(vec![patched]).0.unwrap_err();
+        assert_eq!(status.code(), 500);
+        assert_eq!(
+            status.message(),
+            "Internal error occurred: strict decoding error: unknown field \"unknown\""
         );
     }
 

@@ -156,10 +156,9 @@ async fn apply(
     let (resource, kind) = served.map_or((&attributes.resource, &attributes.kind), |s| (&s.resource, &s.kind));
     cluster.versions.reread(&mut object, resource, kind).map_err(|why| fatal(&why))?;
     let changed = object != before;
-    let converted = served.filter(|served| served.kind != attributes.kind);
-    if let Some(served) = converted.filter(|_| changed) {
-        let back = cluster.versions.convert(object, &served.resource, &attributes.resource).await;
-        object = back.map_err(Failure::Fatal)?;
+    if changed {
+        let (resource, kind) = (&attributes.resource, &attributes.kind);
+        object = cluster.versions.settle(object, resource, kind).await.map_err(Failure::Fatal)?;
     }
     if changed {
         attributes.object = object;

@@ -308,7 +308,12 @@ pub fn refusal(name: &str, status: &Node) -> Status {
         ("", "") => format!("{denied} without explanation"),
         ("", text) | (text, _) => format!("{denied}: {text}"),
     };
-    let refusal = Status::new(code.unwrap_or(0).max(400), reason.to_owned(), message);
+    let mut refusal = Status::new(code.unwrap_or(0).max(400), reason.to_owned(), message);
+    let metadata = ["selfLink", "resourceVersion", "continue", "remainingItemCount"];
+    let given = metadata
+        .iter()
+        .filter_map(|field| Some((*field, status.at(&["metadata", field])?.clone())));
+    refusal.content_mut().metadata = given.filter(|(_, value)| !value.is_zero()).collect();
     match status.get("details").filter(|details| details.as_map().is_some()) {
         None => refusal,
         Some(details) => refusal.with_details(Details {
@@ -373,7 +378,9 @@ mod tests {
 
     #[test]
     fn a_refusal_is_a_failure_whatever_it_says() {
-        let status = refusal("w", &node!({"code": 201, "reason": "MyReason", "status": "Success"}));
+        let said = node!({"code": 201, "reason": "MyReason", "status": "Success", "metadata": {"resourceVersion": "5", "x": 1}});
+        let status = refusal("w", &said);
+        assert_eq!(status.to_node().get("metadata"), Some(&node!({"resourceVersion": "5"})));
         assert_eq!((status.code(), status.reason()), (400, "MyReason"));
         assert_eq!(status.message(), "admission webhook \"w\" denied the request: MyReason");
         assert_eq!(

@@ -11,46 +11,49 @@ use fairlead_api::{Map, Node, Status, StatusResult, UserInfo, node};
 use std::sync::Arc;
 
 /// May somebody do something?
-pub async fn subject_access_review(review: Node, authorizer: &dyn Authorizer) -> StatusResult<Node> {
-    let mut errors = check_spec(&review, Subject::Named);
-    errors.extend(check_metadata(&review, &[], "must be empty"));
-    refuse(&errors)?;
+pub async fn subject_access_review(review: Node, authorizer: &dyn Authorizer) -> Node {
     let user = subject(spec(&review));
     answer(review, &user, authorizer).await
 }
 
 /// May I do something?
-pub async fn self_subject_access_review(
-    review: Node,
-    user: &Arc<UserInfo>,
-    authorizer: &dyn Authorizer,
-) -> StatusResult<Node> {
-    let mut errors = check_spec(&review, Subject::Requestor);
-    errors.extend(check_metadata(&review, &[], "must be empty"));
-    refuse(&errors)?;
+pub async fn self_subject_access_review(review: Node, user: &Arc<UserInfo>, authorizer: &dyn Authorizer) -> Node {
     answer(review, user, authorizer).await
 }
 
-/// May somebody do something in the namespace of the request?
-pub async fn local_subject_access_review(
-    review: Node,
-    namespace: &str,
-    authorizer: &dyn Authorizer,
-) -> StatusResult<Node> {
-    let mut errors = check_spec(&review, Subject::Named);
+/// # Errors
+/// What is wrong with a SubjectAccessReview.
+pub fn check_subject_access_review(review: &Node) -> StatusResult<()> {
+    let mut errors = check_spec(review, Subject::Named);
+    errors.extend(check_metadata(review, &[], "must be empty"));
+    refuse(&errors)
+}
+
+/// # Errors
+/// What is wrong with a SelfSubjectAccessReview.
+pub fn check_self_subject_access_review(review: &Node) -> StatusResult<()> {
+    let mut errors = check_spec(review, Subject::Requestor);
+    errors.extend(check_metadata(review, &[], "must be empty"));
+    refuse(&errors)
+}
+
+/// # Errors
+/// What is wrong with a LocalSubjectAccessReview in a namespace.
+pub fn check_local_subject_access_review(review: &Node, namespace: &str) -> StatusResult<()> {
+    let mut errors = check_spec(review, Subject::Named);
     errors.extend(check_metadata(
-        &review,
+        review,
         &["namespace"],
         "must be empty except for namespace",
     ));
-    if let Some(resource) = resource_attributes(&review) {
+    if let Some(resource) = resource_attributes(review) {
         let asked = resource.str("namespace");
         if asked != review.namespace() {
             let path = FieldPath::new("spec.resourceAttributes.namespace");
             errors.push(FieldError::invalid(&path, asked, "must match metadata.namespace"));
         }
     }
-    if let Some(other) = non_resource_attributes(&review) {
+    if let Some(other) = non_resource_attributes(review) {
         let path = FieldPath::new("spec.nonResourceAttributes");
         errors.push(FieldError::invalid(
             &path,
@@ -69,8 +72,7 @@ pub async fn local_subject_access_review(
             "spec.resourceAttributes.namespace must match namespace: {namespace}"
         )));
     }
-    let user = subject(spec(&review));
-    answer(review, &user, authorizer).await
+    Ok(())
 }
 
 /// Whom a review is about.
@@ -115,7 +117,7 @@ fn subject(spec: &Node) -> Arc<UserInfo> {
     })
 }
 
-async fn answer(mut review: Node, user: &Arc<UserInfo>, authorizer: &dyn Authorizer) -> StatusResult<Node> {
+async fn answer(mut review: Node, user: &Arc<UserInfo>, authorizer: &dyn Authorizer) -> Node {
     let asked = match resource_attributes(&review) {
         Some(attributes) => Asked::about_resource(user, attributes),
         None => Asked::about_path(user, non_resource_attributes(&review).unwrap_or(&Node::Null)),
@@ -131,7 +133,7 @@ async fn answer(mut review: Node, user: &Arc<UserInfo>, authorizer: &dyn Authori
         }
     }
     review.set("status", status);
-    Ok(review)
+    review
 }
 
 fn check_spec(review: &Node, subject: Subject) -> FieldErrors {
@@ -250,9 +252,9 @@ mod tests {
     use futures_util::FutureExt;
 
     fn review(body: Node) -> StatusResult<Node> {
-        subject_access_review(body, &AlwaysAllow)
-            .now_or_never()
-            .expect("nothing waits")
+        check_subject_access_review(&body)?;
+        let answered = subject_access_review(body, &AlwaysAllow).now_or_never();
+        Ok(answered.expect("nothing waits"))
     }
 
     #[test]
@@ -262,10 +264,7 @@ mod tests {
         let mut answered = review(asked.clone()).unwrap();
         assert_eq!(answered.remove("status"), Some(node!({"allowed": true})));
         assert_eq!(answered, asked);
-        let denied = subject_access_review(asked, &AlwaysDeny)
-            .now_or_never()
-            .unwrap()
-            .unwrap();
+        let denied = subject_access_review(asked, &AlwaysDeny).now_or_never().unwrap();
         assert_eq!(
             denied.get("status"),
             Some(&node!({"allowed": false, "reason": "Everything is forbidden."}))
@@ -298,11 +297,7 @@ mod tests {
 
     #[test]
     fn local_reviews_stay_in_their_namespace() {
-        let ask = |body: Node, namespace: &str| {
-            local_subject_access_review(body, namespace, &AlwaysAllow)
-                .now_or_never()
-                .expect("nothing waits")
-        };
+        let ask = |body: Node, namespace: &str| check_local_subject_access_review(&body, namespace);
         let body = |namespace: &str, inner: &str| {
             node!({"metadata": {"namespace": namespace},
                 "spec": {"user": "u", "resourceAttributes": {"namespace": inner, "verb": "get", "resource": "pods"}}})

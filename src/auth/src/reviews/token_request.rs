@@ -35,12 +35,16 @@ pub struct TokenRequestAnswer {
     pub audit: Vec<(String, String)>,
 }
 
-pub async fn token_request(
-    mut request: TokenRequest<'_>,
+/// What precedes validating admission: whether the request is one for this account, and what it leaves to the server.
+///
+/// # Errors
+/// NotFound, Conflict for the uid of another account, Invalid.
+pub async fn check_token_request(
+    request: &mut TokenRequest<'_>,
     source: &dyn ObjectSource,
     issuer: &Issuer,
-) -> StatusResult<TokenRequestAnswer> {
-    check_metadata(&request)?;
+) -> StatusResult<()> {
+    check_metadata(request)?;
     let account = get(source, "serviceaccounts", request.namespace, request.name).await?;
     let uid = request.object.uid();
     if !uid.is_empty() && uid != account.uid() {
@@ -54,8 +58,21 @@ pub async fn token_request(
             why,
         ));
     }
-    complete(&mut request, &account, issuer);
-    let mut seconds = check_expiration(&request.object)?;
+    complete(request, &account, issuer);
+    check_expiration(&request.object)
+}
+
+/// The answer to what [`check_token_request`] let through.
+///
+/// # Errors
+/// NotFound and Conflict for what the token is to be bound to, Internal where it cannot be signed.
+pub async fn token_request(
+    mut request: TokenRequest<'_>,
+    source: &dyn ObjectSource,
+    issuer: &Issuer,
+) -> StatusResult<TokenRequestAnswer> {
+    let account = get(source, "serviceaccounts", request.namespace, request.name).await?;
+    let mut seconds = expiration(&request.object);
     let bound = bind(&request, source).await?;
     let mut warnings = Vec::new();
     if issuer.max_expiration_seconds > 0 && seconds > issuer.max_expiration_seconds {
@@ -139,7 +156,9 @@ fn complete(request: &mut TokenRequest, account: &Node, issuer: &Issuer) {
         }
     }
     metadata.insert("creationTimestamp", Node::from(created));
-    request.object.remove("status");
+    request
+        .object
+        .set("status", node!({"token": "", "expirationTimestamp": null}));
     let spec = request.object.make_at(&["spec"]).make_map();
     if spec.get("audiences").is_none_or(Node::is_zero) {
         spec.insert("audiences", node!(issuer.audiences));
@@ -150,17 +169,19 @@ fn complete(request: &mut TokenRequest, account: &Node, issuer: &Issuer) {
     spec.slot("boundObjectRef");
 }
 
-fn check_expiration(object: &Node) -> StatusResult<i64> {
-    let seconds = object
-        .at(&["spec", "expirationSeconds"])
-        .and_then(Node::as_i64)
-        .unwrap_or(0);
+fn expiration(object: &Node) -> i64 {
+    let seconds = object.at(&["spec", "expirationSeconds"]);
+    seconds.and_then(Node::as_i64).unwrap_or(0)
+}
+
+fn check_expiration(object: &Node) -> StatusResult<()> {
+    let seconds = expiration(object);
     let detail = if seconds < MINIMUM_SECONDS {
         "may not specify a duration less than 10 minutes"
     } else if seconds > MAXIMUM_SECONDS {
         "may not specify a duration larger than 2^32 seconds"
     } else {
-        return Ok(seconds);
+        return Ok(());
     };
     let error = FieldError::invalid(&FieldPath::new("spec.expirationSeconds"), seconds, detail);
     Err(Status::invalid(&kind(), "", &vec![error]))
@@ -273,13 +294,16 @@ mod tests {
         let mut object = node!({"kind": "TokenRequest"});
         object.set("spec", spec);
         let now = Timestamp::from_unix_seconds(1_800_000_000);
-        let request = TokenRequest {
+        let mut request = TokenRequest {
             namespace: "ns",
             name: "sa",
             object,
             now,
             id: "j",
         };
+        check_token_request(&mut request, &objects, &issuer)
+            .now_or_never()
+            .expect("nothing waits")?;
         let answer = token_request(request, &objects, &issuer)
             .now_or_never()
             .expect("nothing waits")?;

@@ -97,6 +97,15 @@ fn to_v2(object: &mut Node) {
     if let Some(conditions) = conditions {
         object.set_at(&["status", "conditions"], conditions);
     }
+    if let Some(status) = object.get_mut("status").filter(|status| status.as_map().is_some()) {
+        // What one version always writes the other leaves out, and the other way round.
+        if status.get("currentReplicas").is_some_and(Node::is_zero) {
+            status.remove("currentReplicas");
+        }
+        if status.get("currentMetrics").is_none() {
+            status.set("currentMetrics", Node::Null);
+        }
+    }
     drop_annotations(object);
 }
 

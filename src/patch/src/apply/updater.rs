@@ -252,28 +252,28 @@ impl<'a> Updater<'a> {
 
     /// `node` in `version`; `None` where that is not served.
     fn at<'n>(&self, version: &str, node: &'n Node) -> Result<Option<Versioned<'n>>, String> {
-        if node.str("apiVersion") == version {
-            let schema = if version == self.version {
-                None
-            } else {
-                self.options.schema_of.and_then(|f| f(version))
-            };
-            if version != self.version && schema.is_none() {
-                return Ok(None);
-            }
-            return Ok(Some(Versioned {
-                node: Cow::Borrowed(node),
-                schema,
-            }));
-        }
+        let is_there = node.str("apiVersion") == version;
         let schema = if version == self.version {
             None
         } else {
             match self.options.schema_of.and_then(|f| f(version)) {
                 Some(schema) => Some(schema),
-                None => return Ok(None),
+                None if is_there => return Ok(None),
+                None => {
+                    // A version that is unknown, and not just gone, cannot be converted to.
+                    if let Some(convert) = self.options.convert {
+                        convert(node, version)?;
+                    }
+                    return Ok(None);
+                }
             }
         };
+        if is_there {
+            return Ok(Some(Versioned {
+                node: Cow::Borrowed(node),
+                schema,
+            }));
+        }
         let Some(convert) = self.options.convert else {
             return Ok(None);
         };

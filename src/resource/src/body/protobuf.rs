@@ -46,7 +46,7 @@ pub fn decode(call: &Call, expected: &GroupVersionKind, schema: &Schema) -> Stat
             .ok_or_else(|| cannot(not_registered(call, &actual, expected)))?;
         read(other)?;
         if !scheme.same(&actual, expected) {
-            return Err(cannot(unknown_conversion(call, &actual, expected)));
+            return Err(cannot(unknown_conversion(call.definition, &actual, expected)));
         }
         return Err(Status::bad_request(format!(
             "the API version in the data ({}) does not match the expected API version ({})",

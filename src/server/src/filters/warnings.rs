@@ -40,29 +40,42 @@ impl Filter for WarningHeaders {
 }
 
 /// `299 - "text"` of each text, once; texts that cannot stand in a header are left out.
+///
+/// Texts are taken as they come. The first that does not fit cuts itself and those before it, whatever comes of it;
+/// from then on more are taken, cut, until what is allowed has been reached.
 fn header_values(texts: Vec<String>) -> Vec<HeaderValue> {
     let mut unique: Vec<String> = Vec::new();
+    let (mut written, mut cutting) = (0, false);
     for text in texts {
-        if !text.is_empty() && !text.chars().any(char::is_control) && !unique.contains(&text) {
-            unique.push(text);
+        let writable = !text.is_empty() && !text.chars().any(char::is_control);
+        if !writable || unique.contains(&text) || (cutting && written >= TOTAL) {
+            continue;
         }
+        let length = |text: &String| text.chars().count();
+        if cutting {
+            written += length(&text).min(ITEM);
+        } else if written + length(&text) > TOTAL {
+            cutting = true;
+            written = unique.iter().chain([&text]).map(|text| length(text).min(ITEM)).sum();
+        } else {
+            written += length(&text);
+        }
+        unique.push(text);
     }
-    let long = unique.iter().map(|t| t.chars().count()).sum::<usize>() > TOTAL;
-    let mut room = TOTAL;
-    let mut values = Vec::new();
-    for text in unique {
-        let text = if long { text.chars().take(ITEM).collect() } else { text };
-        let length = text.chars().count();
-        if length > room {
-            break;
-        }
-        room -= length;
-        let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
-        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
-            values.push(value);
-        }
-    }
-    values
+    let cut = |text: String| match cutting {
+        true => text.chars().take(ITEM).collect(),
+        false => text,
+    };
+    unique
+        .into_iter()
+        .map(cut)
+        .filter_map(|text| header_value(&text))
+        .collect()
+}
+
+fn header_value(text: &str) -> Option<HeaderValue> {
+    let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
+    HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()).ok()
 }
 
 #[cfg(test)]
@@ -91,5 +104,12 @@ mod tests {
         let values = values(&texts.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(values.len(), TOTAL / ITEM);
         assert_eq!(values[0].len(), "299 - \"\"".len() + ITEM);
+    }
+
+    #[test]
+    fn the_text_that_is_too_much_is_cut_and_still_said() {
+        let short: Vec<String> = (0..17).map(|i| format!("{i:02}{}", "x".repeat(250))).collect();
+        let values = values(&short.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(values.len(), 17);
     }
 }

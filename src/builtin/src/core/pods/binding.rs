@@ -9,6 +9,20 @@ use futures_util::future::BoxFuture;
 pub struct Binding;
 
 impl AnswersCreate for Binding {
+    fn check<'a>(
+        &'a self,
+        binding: &'a mut Node,
+        request: &'a Request,
+        _: &'a HookContext<'a>,
+    ) -> BoxFuture<'a, StatusResult<()>> {
+        Box::pin(async move {
+            if binding.name() != request.name {
+                return Err(Status::bad_request("name in URL does not match name in Binding object"));
+            }
+            refuse(validate(binding))
+        })
+    }
+
     fn answer<'a>(
         &'a self,
         binding: Node,
@@ -17,10 +31,6 @@ impl AnswersCreate for Binding {
         context: &'a HookContext<'a>,
     ) -> BoxFuture<'a, StatusResult<Answered>> {
         Box::pin(async move {
-            if binding.name() != request.name {
-                return Err(Status::bad_request("name in URL does not match name in Binding object"));
-            }
-            refuse(validate(&binding))?;
             let now = context.clock.now().rfc3339();
             let change = |pod: &mut Node| assign(pod, &binding, &now, context);
             engine

@@ -5,7 +5,7 @@ use crate::peers::Peers;
 use crate::value::{int, list};
 use fairlead_api::selector::LabelSelector;
 use fairlead_api::status::Cause;
-use fairlead_api::{GroupResource, Node, Status, StatusResult, node};
+use fairlead_api::{FieldError, FieldPath, GroupKind, GroupResource, Node, Status, StatusResult, node};
 use fairlead_resource::hooks::{Answered, AnswersCreate, HookContext};
 use fairlead_resource::{Client, Engine, Request};
 use futures_util::future::BoxFuture;
@@ -18,6 +18,33 @@ pub struct Eviction {
 }
 
 impl AnswersCreate for Eviction {
+    fn check<'a>(
+        &'a self,
+        eviction: &'a mut Node,
+        request: &'a Request,
+        _: &'a HookContext<'a>,
+    ) -> BoxFuture<'a, StatusResult<()>> {
+        Box::pin(async move {
+            if eviction.name() != request.name {
+                return Err(Status::bad_request(
+                    "name in URL does not match name in Eviction object",
+                ));
+            }
+            const UNSAFE: &str = "ignoreStoreReadErrorWithClusterBreakingPotential";
+            if eviction.at(&["deleteOptions", UNSAFE]).and_then(Node::as_bool) == Some(true) {
+                let path = FieldPath::new("deleteOptions").child(UNSAFE);
+                let why = "can not be set for pod eviction, try after removing the option";
+                let kind = GroupKind::new("policy", "Eviction");
+                return Err(Status::invalid(
+                    &kind,
+                    &request.name,
+                    &vec![FieldError::invalid(&path, true, why)],
+                ));
+            }
+            Ok(())
+        })
+    }
+
     fn answer<'a>(
         &'a self,
         eviction: Node,
@@ -26,11 +53,6 @@ impl AnswersCreate for Eviction {
         context: &'a HookContext<'a>,
     ) -> BoxFuture<'a, StatusResult<Answered>> {
         Box::pin(async move {
-            if eviction.name() != request.name {
-                return Err(Status::bad_request(
-                    "name in URL does not match name in Eviction object",
-                ));
-            }
             let client = Client::new(engine.clone(), "eviction");
             let pods = &request.definition;
             let mut options = eviction
@@ -50,10 +72,7 @@ impl AnswersCreate for Eviction {
                 let matching: Vec<&Node> = all.iter().filter(|budget| selects(budget, &pod)).collect();
                 if matching.len() > 1 {
                     let message = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
-                    return Ok(answered(
-                        node!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-                        "message": message, "code": 500}),
-                    ));
+                    return Err(Status::new(500, "", message));
                 }
                 if let Some(budget) = matching.first() {
                     pinned = !is_ready(&pod) && may_evict_unready(budget);
