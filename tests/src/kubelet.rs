@@ -1,5 +1,6 @@
 //! [`Kubelet`]: what a node's agent serves, without a node: logs, commands, ports, and an echo of everything else.
 
+mod spdy;
 mod streams;
 
 use anyhow::{Context, Result};

@@ -10,8 +10,9 @@ use fairlead_tests::{has, runtime, skip};
 use http::Method;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::process::{Child, Command, Stdio};
 
 /// A server, its administrator's kubectl, and a kubelet whose node has pods.
 struct World {
@@ -22,8 +23,13 @@ struct World {
 }
 
 impl World {
-    /// `websockets` tells whether the kubelet is one of 1.36 or later.
-    fn start(websockets: bool) -> Result<Option<World>> {
+    /// With a kubelet of 1.36 or later.
+    fn start() -> Result<Option<World>> {
+        World::with(true, true)
+    }
+
+    /// `declared` is whether the node tells that its kubelet understands WebSockets, `websockets` whether it does.
+    fn with(declared: bool, websockets: bool) -> Result<Option<World>> {
         let (Some(program), Some(address)) = (kubectl(), own_address()) else {
             skip("this needs kubectl and an address besides loopback");
             return Ok(None);
@@ -41,7 +47,7 @@ impl World {
             k,
             address,
         };
-        world.node("n", &world.address, world.kubelet.port, websockets)?;
+        world.node("n", &world.address, world.kubelet.port, declared)?;
         world.pod("p", Some("n"), &["app", "broken", "missing", "moved"])?;
         world.pod("one", Some("n"), &["app"])?;
         Ok(Some(world))
@@ -106,7 +112,7 @@ const POD: &str = "/api/v1/namespaces/default/pods";
 
 #[test]
 fn logs_are_followed_and_their_errors_told_in_upstreams_words() -> Result<()> {
-    let Some(mut world) = World::start(true)? else {
+    let Some(mut world) = World::start()? else {
         return Ok(());
     };
     let log = world.k.run(&["logs", "p", "-c", "app", "--tail=5", "--timestamps"])?;
@@ -161,10 +167,83 @@ fn logs_are_followed_and_their_errors_told_in_upstreams_words() -> Result<()> {
 
 #[test]
 fn commands_run_over_websockets() -> Result<()> {
-    let Some(world) = World::start(true)? else {
+    let Some(world) = World::start()? else { return Ok(()) };
+    commands(&world)?;
+    counted(
+        &world,
+        "apiserver_websocket_streaming_requests_total{proxy_type=\"proxied_to_kubelet\",subresource=\"exec\"}",
+    )
+}
+
+/// A kubelet of before 1.36: its WebSockets end here.
+#[test]
+fn commands_are_translated_for_kubelets_that_know_only_spdy() -> Result<()> {
+    let Some(world) = World::with(false, false)? else {
         return Ok(());
     };
-    commands(&world)
+    commands(&world)?;
+    let seen = world.kubelet.seen();
+    ensure!(!seen.iter().any(|s| s.starts_with("GET /exec")), "{seen:?}");
+    counted(&world, "apiserver_stream_translator_requests_total{code=\"200\"}")?;
+    world.node("dead", "127.0.0.1", 1, false)?;
+    world.pod("dead", Some("dead"), &["app"])?;
+    let refused = world.k.refused(&["exec", "dead", "--", "cat"], "")?;
+    let why = "Internal error occurred: error sending request: Post \"https://127.0.0.1:1/exec/default/dead/app";
+    has(&refused, why)?;
+    has(&refused, "dial tcp 127.0.0.1:1: connect: connection refused")?;
+    counted(&world, "apiserver_stream_translator_requests_total{code=\"500\"}")
+}
+
+#[test]
+fn kubectl_falls_back_to_spdy() -> Result<()> {
+    let Some(world) = World::with(true, false)? else {
+        return Ok(());
+    };
+    commands(&world)?;
+    let seen = world.kubelet.seen();
+    let both = ["GET /exec", "POST /exec"]
+        .iter()
+        .all(|asked| seen.iter().any(|s| s.starts_with(asked)));
+    ensure!(both, "{seen:?}");
+    world.node("dead", "127.0.0.1", 1, true)?;
+    world.pod("dead", Some("dead"), &["app"])?;
+    let refused = world.k.refused(&["exec", "dead", "--", "cat"], "")?;
+    has(
+        &refused,
+        "error dialing backend: dial tcp 127.0.0.1:1: connect: connection refused",
+    )
+}
+
+#[test]
+fn ports_are_forwarded_over_websockets_and_spdy() -> Result<()> {
+    let Some(world) = World::with(false, false)? else {
+        return Ok(());
+    };
+    for websockets in ["true", "false"] {
+        let mut command = world.k.command(&["port-forward", "pod/one", ":80"]);
+        command.env("KUBECTL_PORT_FORWARD_WEBSOCKETS", websockets);
+        let mut forwarding = Running::spawn(command)?;
+        let line = forwarding.line()?;
+        let address = line.strip_prefix("Forwarding from ").and_then(|l| l.split(' ').next());
+        let address = address.with_context(|| format!("unexpected {line:?}"))?.to_owned();
+        for round in 0..3 {
+            let mut stream = TcpStream::connect(&address)?;
+            stream.write_all(format!("hello {round}").as_bytes())?;
+            stream.shutdown(Shutdown::Write)?;
+            let mut echo = String::new();
+            stream.read_to_string(&mut echo)?;
+            assert_eq!(echo, format!("port 80: hello {round}"), "{websockets}");
+        }
+    }
+    counted(&world, "apiserver_stream_tunnel_requests_total{code=\"101\"} 1")
+}
+
+fn counted(world: &World, series: &str) -> Result<()> {
+    runtime().block_on(async {
+        let mut connection = target(&world.server)?.connect().await?;
+        let (_, metrics) = ask(&mut connection, "/metrics").await?;
+        has(&metrics, series)
+    })
 }
 
 /// The same with any kubelet.
@@ -190,7 +269,7 @@ fn commands(world: &World) -> Result<()> {
 
 #[test]
 fn proxies_lead_to_nodes_pods_and_services() -> Result<()> {
-    let Some(world) = World::start(true)? else {
+    let Some(world) = World::start()? else {
         return Ok(());
     };
     world.node("local", "127.0.0.1", world.kubelet.port, true)?;
@@ -319,7 +398,7 @@ fn proxies_lead_to_nodes_pods_and_services() -> Result<()> {
 /// kubernetes/kubernetes#133515: a WebSocket begins with GET, and what it does is more than reading.
 #[test]
 fn commands_need_the_permission_to_create_and_pass_admission() -> Result<()> {
-    let Some(world) = World::start(true)? else {
+    let Some(world) = World::start()? else {
         return Ok(());
     };
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "reader"},
@@ -362,7 +441,10 @@ struct Running {
 
 impl Running {
     fn start(k: &Kubectl, arguments: &[&str]) -> Result<Running> {
-        let mut command = k.command(arguments);
+        Running::spawn(k.command(arguments))
+    }
+
+    fn spawn(mut command: Command) -> Result<Running> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let output = BufReader::new(child.stdout.take().context("no output")?);
         Ok(Running { child, output })

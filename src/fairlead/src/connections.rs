@@ -22,7 +22,7 @@ use fairlead_api::field::go_quote;
 use fairlead_api::{Node, Status, StatusResult};
 use fairlead_auth::{Authorizer, Decision};
 use fairlead_discovery::{Route, Router};
-use fairlead_gateway::direct::{Direct, KubeletTls, Location, Peer, wants_upgrade};
+use fairlead_gateway::direct::{Direct, KubeletTls, Location, Peer, Streams, Translation, translation, wants_upgrade};
 use fairlead_gateway::{AddressPolicy, uri};
 use fairlead_resource::hooks::Entropy;
 use fairlead_resource::{Client, ResourceDefinition, Subresource};
@@ -35,6 +35,7 @@ use fairlead_telemetry::Families;
 use http::header::{HeaderValue, LOCATION};
 use http::{Method, Request, StatusCode};
 use metrics::ConnectionMetrics;
+use nodes::Kubelet;
 use std::sync::Arc;
 
 /// Leads the conversations. Cheap to clone.
@@ -151,11 +152,7 @@ impl Conversation<'_> {
             }
             _ => {
                 self.ensure_may_create(&request).await?;
-                let location = self.stream_location(&request.known, &options).await?;
-                if !wants_upgrade(&request.known.parts.headers) {
-                    return Err(Status::bad_request("Upgrade request required"));
-                }
-                self.tunnel(request, Peer::Kubelet, &location).await
+                self.stream(request, &options).await
             }
         }
     }
@@ -203,8 +200,50 @@ impl Conversation<'_> {
         }
     }
 
-    /// Where the kubelet streams what is asked for.
-    async fn stream_location(&self, known: &Known, options: &Node) -> StatusResult<Location> {
+    /// Lets a kubelet stream what is asked for, in the client's protocol if it knows that.
+    async fn stream(&self, request: Identified, options: &Node) -> StatusResult<Response> {
+        let (kubelet, location) = self.stream_location(&request.known, options).await?;
+        let headers = &request.known.parts.headers;
+        if !wants_upgrade(headers) {
+            return Err(Status::bad_request("Upgrade request required"));
+        }
+        let subresource = self.subresource.name.as_str();
+        let translation = match kubelet.speaks_websocket {
+            true => None,
+            false => translation(headers, subresource),
+        };
+        match translation {
+            None => self.tunnel(request, Peer::Kubelet, &location).await,
+            Some(Translation::Channels) => {
+                let flag = |name: &str| options.get(name).and_then(Node::as_bool) == Some(true);
+                let streams = Streams {
+                    stdin: flag("stdin"),
+                    stdout: flag("stdout"),
+                    stderr: flag("stderr"),
+                    tty: flag("tty"),
+                };
+                let told = self.parts.counted.translated();
+                let outgoing = Request::from_parts(request.known.parts, request.known.payload);
+                let direct = &self.parts.direct;
+                let response = direct.translate(Peer::Kubelet, location, outgoing, streams, told)?;
+                Ok(response.map(Body::other))
+            }
+            Some(Translation::Tunnel(protocols)) => {
+                let client = Some(request.known.connection.peer.ip());
+                let outgoing = Request::from_parts(request.known.parts, request.known.payload);
+                let direct = &self.parts.direct;
+                let tunnel = direct
+                    .tunnel(Peer::Kubelet, &location, outgoing, &protocols, client)
+                    .await;
+                let code = tunnel.as_ref().map_or_else(Status::code, |r| r.status().as_u16());
+                self.parts.counted.tunnelled(code);
+                Ok(tunnel?.map(Body::other))
+            }
+        }
+    }
+
+    /// Whom to ask for a stream, and where.
+    async fn stream_location(&self, known: &Known, options: &Node) -> StatusResult<(Kubelet, Location)> {
         let (name, namespace) = (known.info.name.as_str(), known.info.namespace.as_str());
         let pod = self.parts.get("pods", namespace, name).await?;
         let verb = self.subresource.name.as_str();
@@ -222,7 +261,8 @@ impl Conversation<'_> {
             Some(container) => format!("/{verb}/{namespace}/{name}/{container}"),
             None => format!("/portForward/{namespace}/{name}"),
         };
-        Ok(kubelet.location(&path, options::stream_query(options)))
+        let location = kubelet.location(&path, options::stream_query(options));
+        Ok((kubelet, location))
     }
 
     /// Passes a request on to where it is meant for, under `path` there.

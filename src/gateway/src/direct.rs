@@ -8,10 +8,15 @@
 
 mod location;
 mod rewrite;
+mod translate;
 mod trust;
+mod tunnel;
+mod websocket;
 
 pub use location::{Location, is_proxyable};
+pub use translate::{Streams, Told};
 pub use trust::KubeletTls;
+pub use websocket::{Translation, translation};
 
 use crate::body::{Body, BoxError, Guarded, Replay};
 use crate::connect::{ConnectError, Connector};

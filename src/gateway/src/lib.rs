@@ -7,7 +7,7 @@
 //! - [`policy`] is what all of these go by, which of them holds, and what is told of it.
 //! - Beside it: [`availability`], [`learning`] → [`discovery`], [`openapi`]; [`registration`]; [`webhook`] calls admission and
 //!   conversion webhooks.
-//! - [`direct`] reaches kubelets, pods and endpoints of Services, one connection a request.
+//! - [`direct`] reaches kubelets, pods and endpoints of Services, one connection a request; [`spdy`] is what kubelets speak.
 //! - [`core`](mod@core) is a whole Kubernetes API server behind this one, reached by impersonation.
 //! - [`objects`] are the traits through which cluster objects are read and written; [`changes`] and [`pace`] keep what
 //!   happens to one from costing much where there are many.
@@ -39,6 +39,7 @@ pub mod pool;
 pub mod proxy;
 pub mod registration;
 pub mod resolve;
+pub mod spdy;
 pub mod tls;
 pub mod upgrade;
 pub mod uri;

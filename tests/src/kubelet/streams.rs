@@ -1,6 +1,6 @@
 //! Commands in containers that do not exist: `cat` and `fail`, over WebSockets (KEP-4006) and over SPDY.
 
-use super::{Body, text};
+use super::{Body, spdy, text};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
@@ -41,13 +41,30 @@ pub(super) fn command(mut request: Request<Incoming>, websockets: bool) -> Respo
             headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(V5));
             response
         }
+        (_, None) => {
+            let upgrade = hyper::upgrade::on(&mut request);
+            background(async move { spdy::run(upgrade.await?, &query).await });
+            switching_to_spdy("v4.channel.k8s.io")
+        }
         _ => text(400, "unable to upgrade: only some protocols are known here"),
     }
 }
 
+fn switching_to_spdy(protocol: &'static str) -> Response<Body> {
+    let mut response = switching("SPDY/3.1");
+    let protocol = HeaderValue::from_static(protocol);
+    response.headers_mut().insert("x-stream-protocol-version", protocol);
+    response
+}
+
 /// Answers `/portForward`.
-pub(super) fn forward(_: Request<Incoming>) -> Response<Body> {
-    text(400, "unable to upgrade: not yet")
+pub(super) fn forward(mut request: Request<Incoming>) -> Response<Body> {
+    if request.headers().contains_key(SEC_WEBSOCKET_KEY) {
+        return text(400, "unable to upgrade: only SPDY is known here");
+    }
+    let upgrade = hyper::upgrade::on(&mut request);
+    background(async move { spdy::forward(upgrade.await?).await });
+    switching_to_spdy("portforward.k8s.io")
 }
 
 async fn run_v5(io: TokioIo<Upgraded>, query: &str) -> Result<()> {
@@ -80,9 +97,9 @@ const NORMAL: CloseFrame = CloseFrame {
     code: CloseCode::Normal,
     reason: Utf8Bytes::from_static(""),
 };
-const SUCCESS: &str = r#"{"metadata":{},"status":"Success"}"#;
+pub(super) const SUCCESS: &str = r#"{"metadata":{},"status":"Success"}"#;
 
-fn failure(code: u8) -> String {
+pub(super) fn failure(code: u8) -> String {
     json!({
         "metadata": {}, "status": "Failure", "reason": "NonZeroExitCode",
         "message": format!("command terminated with non-zero exit code: exit code {code}"),

@@ -1,5 +1,6 @@
 //! What is counted of conversations, by upstream's names.
 
+use fairlead_gateway::direct::Told;
 use fairlead_telemetry::Families;
 use fairlead_telemetry::metrics::Counters;
 
@@ -7,6 +8,8 @@ pub(super) struct ConnectionMetrics {
     insecure_logs: Counters,
     untrusted_logs: Counters,
     streaming: Counters,
+    translated: Counters,
+    tunnelled: Counters,
 }
 
 impl ConnectionMetrics {
@@ -27,6 +30,16 @@ impl ConnectionMetrics {
                 "Requests for exec, attach and portforward, by who speaks the client's protocol.",
                 &["subresource", "proxy_type"],
             ),
+            translated: families.counters(
+                "apiserver_stream_translator_requests_total",
+                "Requests whose WebSocket was translated to SPDY, by how they ended.",
+                &["code"],
+            ),
+            tunnelled: families.counters(
+                "apiserver_stream_tunnel_requests_total",
+                "Requests for ports whose WebSocket carried SPDY, by how they began.",
+                &["code"],
+            ),
         }
     }
 
@@ -37,6 +50,16 @@ impl ConnectionMetrics {
 
     pub(super) fn untrusted(&self) {
         self.untrusted_logs.with(&[]).inc();
+    }
+
+    /// Counts a translation once it is over.
+    pub(super) fn translated(&self) -> Told {
+        let translated = self.translated.clone();
+        Box::new(move |code| translated.with(&[&code.to_string()]).inc())
+    }
+
+    pub(super) fn tunnelled(&self, code: u16) {
+        self.tunnelled.with(&[&code.to_string()]).inc();
     }
 
     pub(super) fn streamed(&self, subresource: &str, by_kubelet: bool) {
