@@ -4,7 +4,7 @@
 use crate::apiservice::{ApiService, Available, ConditionStatus, Remote, ServiceReference};
 use crate::body::Body;
 use crate::connect::Connector;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Readers};
 use crate::health::outlier::State;
 use crate::layers::{self, Refusal, Stack};
 use crate::metrics::{BackendMetrics, EndpointNow, Metrics};
@@ -29,6 +29,7 @@ pub struct Shared {
     pub system_roots: Arc<RootCertStore>,
     /// The certificate shown to backends; replaced when its file changes.
     pub identity: ArcSwap<Option<ClientIdentity>>,
+    pub readers: Readers,
 }
 
 pub struct Backend {
@@ -296,5 +297,6 @@ fn connector(remote: &Remote, service: &ServiceReference, shared: &Shared) -> Re
         server_name: ServerName::try_from(name)
             .unwrap_or_else(|_| ServerName::try_from("invalid").expect("a DNS name")),
         policy: shared.resolver.policy.clone(),
+        readers: shared.readers.clone(),
     })
 }

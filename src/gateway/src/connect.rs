@@ -1,6 +1,6 @@
 //! A new connection: name lookup, address check, TCP, TLS, and what went wrong in kube-apiserver's words.
 
-use crate::endpoint::Tuning;
+use crate::endpoint::{Readers, Tuning};
 use crate::health::patient::timeout;
 use crate::resolve::{AddressPolicy, Target};
 use crate::tls::{CertificateProblem, ProblemKind};
@@ -23,6 +23,8 @@ pub struct Connector {
     pub tls_http1: Arc<ClientConfig>,
     pub server_name: ServerName<'static>,
     pub policy: Arc<AddressPolicy>,
+    /// Who share a budget of pings.
+    pub readers: Readers,
 }
 
 /// Why there is no connection.
@@ -154,7 +156,10 @@ impl Connector {
     }
 }
 
-/// Lets the kernel notice a machine that has gone, where nothing else would: a watch over HTTP/1.1 has no ping.
+/// Lets the kernel notice a machine that has gone, where nothing else would: a watch over HTTP/1.1 and a tunnel have no ping.
+///
+/// There is no `TCP_USER_TIMEOUT`: the kernel also counts the time in which a peer is there and does not read, as whoever
+/// is behind a tunnel may do for hours; and keep-alive would wait for it instead of for its own retries.
 fn watch_over(stream: &TcpStream, tuning: &Tuning) {
     // The kernel counts in seconds.
     let pause = (tuning.ping_interval + tuning.ping_timeout).max(Duration::from_secs(1));
@@ -162,11 +167,7 @@ fn watch_over(stream: &TcpStream, tuning: &Tuning) {
         .with_time(pause)
         .with_interval(pause)
         .with_retries(2);
-    let socket = SockRef::from(stream);
-    socket.set_tcp_keepalive(&keepalive).ok();
-    // Not shorter: the kernel also counts the time in which a peer is there but does not read.
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(pause * 15)).ok();
+    SockRef::from(stream).set_tcp_keepalive(&keepalive).ok();
 }
 
 impl ConnectError {
@@ -279,6 +280,7 @@ mod tests {
             tls_http1: tls,
             server_name: ServerName::try_from("shipping.default.svc").unwrap(),
             policy: Arc::new(policy),
+            readers: Readers::default(),
         }
     }
 
@@ -324,6 +326,29 @@ mod tests {
                 .await
                 .is_err()
         );
+    }
+
+    /// A machine that has gone is noticed after three seconds, one that does not read never.
+    #[tokio::test]
+    async fn the_kernel_looks_after_connections() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let here = Target::Address(listener.local_addr().unwrap());
+        let policy = AddressPolicy {
+            allow_loopback: true,
+            ..AddressPolicy::default()
+        };
+        let stream = connector(policy).dial(&here, &Tuning::default()).await.unwrap();
+        let socket = SockRef::from(&stream);
+        let keepalive = (
+            socket.keepalive().unwrap(),
+            socket.tcp_keepalive_time().unwrap(),
+            socket.tcp_keepalive_interval().unwrap(),
+            socket.tcp_keepalive_retries().unwrap(),
+        );
+        let second = Duration::from_secs(1);
+        assert_eq!(keepalive, (true, second, second, 2));
+        #[cfg(target_os = "linux")]
+        assert_eq!(socket.tcp_user_timeout().unwrap(), None);
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@
 
 use crate::body::{Body, BoxError, Replay, read};
 use crate::connect::Connector;
-use crate::endpoint::Tuning;
+use crate::endpoint::{Readers, Tuning};
 use crate::headers;
 use crate::metrics::{BackendMetrics, Metrics};
 use crate::policy::Policy;
@@ -108,6 +108,7 @@ impl Core {
                 .unwrap_or_else(|_| ServerName::try_from("invalid").expect("a DNS name")),
             // An administrator has named it.
             policy: Arc::new(AddressPolicy::anything()),
+            readers: Readers::default(),
         };
         let trouble = Arc::new(Notify::new());
         let metrics = metrics.backend(CORE);

@@ -2,7 +2,7 @@
 
 use crate::body::Replay;
 use crate::connect::Connector;
-use crate::endpoint::Tuning;
+use crate::endpoint::{Readers, Tuning};
 use crate::metrics::Metrics;
 use crate::policy::Policy;
 use crate::pool::{Outgoing, Pool};
@@ -99,6 +99,7 @@ fn pool(server: &ApiServer<'_>) -> Result<Pool, String> {
         tls_http1: tls,
         server_name: ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?,
         policy: Arc::new(AddressPolicy::anything()),
+        readers: Readers::default(),
     };
     let metrics = Metrics::new(&Families::default()).backend("server");
     let pool = Pool::new(connector, live, metrics, Arc::new(Notify::new()));

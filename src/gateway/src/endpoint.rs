@@ -20,6 +20,8 @@ use tokio::time::Instant;
 pub mod http2;
 mod keepalive;
 
+pub use keepalive::Readers;
+
 /// Bounds and times of a pool. The defaults notice a dead connection within a second.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tuning {
@@ -167,7 +169,9 @@ impl Endpoint {
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         if is_http2 {
             let refused = |error| ConnectError::plain(lost::http2_text(&error));
-            let (connection, driving) = http2::Connection::open(stream, tuning).await.map_err(refused)?;
+            let (connection, driving) = http2::Connection::open(stream, tuning, &connector.readers)
+                .await
+                .map_err(refused)?;
             let open = self.metrics.connection();
             // The connection ends by itself, when its last sender is dropped or its peer is gone.
             drop(spawn("backend connection", async move {

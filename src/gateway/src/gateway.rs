@@ -7,6 +7,7 @@ use crate::availability::{self, Probing};
 use crate::backend::{Backend, Shared};
 use crate::body::{Body, BoxError};
 use crate::discovery::RemoteGroups;
+use crate::endpoint::Readers;
 use crate::health::active;
 use crate::learning::Learning;
 use crate::metrics::Metrics;
@@ -119,6 +120,7 @@ impl Gateway {
                 metrics,
                 system_roots: config.system_roots,
                 identity: ArcSwap::from_pointee(config.identity),
+                readers: Readers::default(),
             },
             policy: config.policy,
             static_addresses: config.static_addresses,

@@ -6,7 +6,7 @@ use crate::apiservice::ServiceReference;
 use crate::backend::LiveTargets;
 use crate::body::{Replay, full, read};
 use crate::connect::Connector;
-use crate::endpoint::Tuning;
+use crate::endpoint::{Readers, Tuning};
 use crate::metrics::Metrics;
 use crate::policy::{Live, Policy};
 use crate::pool::{Outgoing, Pool};
@@ -148,6 +148,7 @@ impl Webhooks {
             tls_http1: config(&["http/1.1"])?,
             server_name: name,
             policy,
+            readers: Readers::default(),
         };
         let pool = Pool::new(
             connector,

@@ -5,7 +5,7 @@
 //! handed on whole.
 // PERFORMANCE: per-request path
 
-use super::keepalive::KeepAlive;
+use super::keepalive::{KeepAlive, Readers};
 use super::{Release, Tuning};
 use crate::body::{Attempt, Body, Guarded};
 use crate::lost::Lost;
@@ -107,7 +107,11 @@ impl Connection {
     ///
     /// # Errors
     /// The other side does not speak HTTP/2.
-    pub async fn open<T>(io: T, tuning: &Tuning) -> Result<(Connection, impl Future<Output = ()> + use<T>), h2::Error>
+    pub async fn open<T>(
+        io: T,
+        tuning: &Tuning,
+        readers: &Readers,
+    ) -> Result<(Connection, impl Future<Output = ()> + use<T>), h2::Error>
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -134,7 +138,7 @@ impl Connection {
             .await?;
         let keepalive = connection
             .ping_pong()
-            .map(|pings| KeepAlive::new(pings, tuning.ping_interval, tuning.ping_timeout));
+            .map(|pings| KeepAlive::new(pings, readers.clone(), tuning.ping_interval, tuning.ping_timeout));
         let driving = drive(connection, keepalive, state.clone());
         let connection = Connection {
             sender,
