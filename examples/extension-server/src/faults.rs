@@ -9,8 +9,8 @@
 //! ```
 
 use crate::api::{self, Answer};
-use crate::renamed_kind;
 use crate::tls::Identity;
+use crate::{common_type, renamed_kind};
 use bytes::Bytes;
 use http::{Request, Response, header};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
@@ -36,7 +36,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 /// Everything that can be wrong, as it is ordered by name.
 const NAMES: &str = "none, hang, delay=MS, status=CODE, reset-stream, refuse-stream, redirect=URL, slow-body=MS, \
     big-body=BYTES, sink, html, not-acceptable, empty, other-groups, goaway, reset, blackhole, other-ca, other-name, \
-    expired, crash, new-kind, upgrade-echo, upgrade-half-close, upgrade-status=CODE";
+    expired, crash, new-kind, common-type=KIND, upgrade-echo, upgrade-half-close, upgrade-status=CODE";
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Fault {
@@ -59,6 +59,8 @@ pub enum Fault {
     Lie(Lie),
     /// No fault: what is served changes, and documents with it.
     NewKind,
+    /// No fault: documents have a type more, of this kind.
+    CommonType(String),
     Upgrade(Upgrade),
     // --- of connections
     /// Connections end in order, after the requests under way.
@@ -248,7 +250,7 @@ impl Faults {
             return Ok(None);
         }
         let strikes = match &fault {
-            Fault::Lie(_) => is_document,
+            Fault::Lie(_) | Fault::CommonType(_) => is_document,
             Fault::Upgrade(_) => request.headers().contains_key(header::UPGRADE),
             Fault::None | Fault::GoAway | Fault::Reset | Fault::Blackhole | Fault::Certificate(_) => false,
             _ => true,
@@ -283,6 +285,7 @@ impl Faults {
             }
             Fault::Lie(lie) if is_document => lie.told(),
             Fault::NewKind => return Ok(renamed_kind::answer(path, request.headers())),
+            Fault::CommonType(kind) => return Ok(common_type::answer(path, &kind)),
             Fault::Upgrade(upgrade) if request.headers().contains_key(header::UPGRADE) => self.switch(upgrade, request),
             _ => return Ok(None),
         }))
@@ -404,6 +407,7 @@ impl Order {
             "not-acceptable" => Fault::Lie(Lie::NotAcceptable),
             "empty" => Fault::Lie(Lie::Empty),
             "new-kind" => Fault::NewKind,
+            "common-type" if !value.is_empty() => Fault::CommonType(value.into()),
             "other-groups" => Fault::Lie(Lie::OtherGroups),
             "goaway" => Fault::GoAway,
             "reset" => Fault::Reset,

@@ -7,10 +7,11 @@
 //! - [`api`]: the verbs; [`watch`]: the stream of changes; [`selector`]: label and field selectors;
 //! - [`kinds`]: the two kinds, their columns and their rules; [`storage`]: objects in memory.
 //!
-//! [`faults`], [`rename`] and [`renamed_kind`] are not for copying: they are for the tests of what stands in front of this
+//! [`faults`], [`rename`], [`renamed_kind`] and [`common_type`] are not for copying: they are for the tests of what stands in front of this
 //! server.
 
 pub mod api;
+pub mod common_type;
 pub mod discovery;
 pub mod faults;
 pub mod identity;

@@ -2,9 +2,10 @@
 //!
 //! - [`operations`]: paths and operations of a resource, the same for both versions. - [`v3`], [`v2`]: the printers; `print`:
 //!   what they have in common.
-//! - [`merge`]: parts of v2 joined to one document. - [`library`]: what parts share.
+//! - [`merge`]: parts of v2 joined to one document. - [`library`]: what parts share. - [`conflicts`]: names that mean two things.
 //! - [`custom`]: component schemas of custom resources. Those of built-in kinds come through [`Components`].
 
+pub mod conflicts;
 pub mod custom;
 pub mod library;
 pub mod merge;

@@ -1,8 +1,9 @@
 //! [`RoutingSnapshot`]: every group-version and who serves it.
 
 use crate::document::Document;
+use crate::openapi::conflicts::{self, SchemaConflict};
 use crate::openapi::library::Library;
-use crate::openapi::merge::{Part, Renamed};
+use crate::openapi::merge::{Part, Renamed, Section};
 use crate::openapi::{self, Components};
 use crate::{aggregated, legacy};
 use arc_swap::ArcSwap;
@@ -57,6 +58,8 @@ pub struct VersionEntry {
     pub(crate) aggregated: OnceLock<Bytes>,
     pub(crate) openapi_v3: OnceLock<Document>,
     pub(crate) openapi_v2: OnceLock<Arc<Part>>,
+    /// A backend's own definitions in OpenAPI v2.
+    pub(crate) own_definitions: OnceLock<Arc<Section>>,
 }
 
 pub enum Serves {
@@ -317,19 +320,27 @@ impl RoutingSnapshot {
         &self.whole_v2(components).renamed
     }
 
+    /// Backends' own definitions whose names mean something else elsewhere. Reads documents of backends: takes a while.
+    pub fn schema_conflicts(&self, components: &dyn Components) -> Vec<SchemaConflict> {
+        conflicts::of(self, components)
+    }
+
     fn whole_v2(&self, components: &dyn Components) -> &openapi::v2::Whole {
         self.documents.openapi_v2.get_or_init(|| {
-            let part = |entry: &VersionEntry| {
-                let make = || match &entry.serves {
-                    Serves::Local(definitions) => {
-                        openapi::v2::local(&entry.group_version, definitions, &self.library, components)
-                    }
-                    Serves::Remote(remote) => openapi::v2::remote(remote),
-                };
-                entry.openapi_v2.get_or_init(|| Arc::new(make())).clone()
-            };
+            let part = |entry: &VersionEntry| self.part_v2(entry, components);
             openapi::v2::document(&self.groups, &self.library, components, &part)
         })
+    }
+
+    /// A group-version's share of `/openapi/v2`.
+    pub(crate) fn part_v2(&self, entry: &VersionEntry, components: &dyn Components) -> Arc<Part> {
+        let make = || match &entry.serves {
+            Serves::Local(definitions) => {
+                openapi::v2::local(&entry.group_version, definitions, &self.library, components)
+            }
+            Serves::Remote(remote) => openapi::v2::remote(remote),
+        };
+        entry.openapi_v2.get_or_init(|| Arc::new(make())).clone()
     }
 
     /// `/openapi/v3`: the paths of all documents, each with its hash.
@@ -419,6 +430,7 @@ impl VersionEntry {
             aggregated: OnceLock::new(),
             openapi_v3: OnceLock::new(),
             openapi_v2: OnceLock::new(),
+            own_definitions: OnceLock::new(),
         }
     }
 

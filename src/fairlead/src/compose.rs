@@ -234,7 +234,13 @@ pub async fn start(config: Config) -> Result<Running> {
         task::spawn("registrar", registrar.run(stop(&drain))),
         task::spawn(
             "conflicts",
-            conflicts::run(routes.clone(), gateway_objects.clone(), api_services, clock.clone()),
+            conflicts::run(
+                routes.clone(),
+                gateway_objects.clone(),
+                api_services,
+                Arc::new(kinds.clone()),
+                clock.clone(),
+            ),
         ),
         task::spawn(
             "authentication-info",

@@ -69,7 +69,7 @@ impl Entry {
         }
     }
 
-    fn same(&self, other: &Entry) -> bool {
+    pub(crate) fn same(&self, other: &Entry) -> bool {
         self.meaning == other.meaning
     }
 }
