@@ -20,7 +20,7 @@ pub use websocket::{Translation, translation};
 
 use crate::body::{Body, BoxError, Guarded, Replay};
 use crate::connect::{ConnectError, Connector};
-use crate::endpoint::Tuning;
+use crate::endpoint::{Readers, Tuning};
 use crate::headers;
 use crate::lost::http1_text;
 use crate::proxy;
@@ -232,6 +232,7 @@ impl Direct {
                 Peer::Workload => self.0.workloads.clone(),
                 Peer::Kubelet | Peer::UnverifiedKubelet => self.0.kubelets.clone(),
             },
+            readers: Readers::default(),
         };
         let mut last = None;
         for target in location.targets()? {
