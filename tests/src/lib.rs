@@ -1,7 +1,7 @@
 //! Black-box suite: starts the built `fairlead`, drives it with real clients.
 //!
-//! - [`backend`]: an extension API server that misbehaves. - [`browser`]: a headless one. - [`crowd`]: many backends.
-//! - [`kubelet`]: a node's agent without a node.
+//! - [`backend`]: an extension API server that misbehaves. - [`browser`]: a headless one. - [`crowd`]: many backends;
+//!   `extension`: the process behind these. - [`kubelet`]: a node's agent without a node. - [`network`]: another machine.
 //! - [`server`]: a server of one's own in a temporary directory. - [`tools`]: kubectl and other programs.
 
 use anyhow::{Context, Result, ensure};
@@ -9,7 +9,9 @@ use anyhow::{Context, Result, ensure};
 pub mod backend;
 pub mod browser;
 pub mod crowd;
+mod extension;
 pub mod kubelet;
+pub mod network;
 pub mod server;
 pub mod tools;
 

@@ -1,113 +1,42 @@
 //! An extension API behind the gateway: registered, used through kubectl, stopped, and back.
 
 use anyhow::{Context, Result, ensure};
-use base64::Engine as _;
-use fairlead_tests::server::{Server, binary};
+use fairlead_tests::backend::{Backend, own_address};
+use fairlead_tests::server::Server;
 use fairlead_tests::tools::{Kubectl, kubectl, root};
-use std::io::Read;
-use std::net::UdpSocket;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A running example extension server. Dropping it kills it.
-pub struct Extension {
-    child: Child,
-    pub port: u16,
-    /// Of its certificate, as an APIService writes it.
-    pub ca: String,
-}
+/// The group of the example.
+const GROUP: &str = "shipping.example.com";
 
-impl Extension {
-    pub fn start(server: &Server, port: u16) -> Result<Extension> {
-        let (ca, log) = (server.path("extension-ca.crt"), server.path("extension.log"));
-        let _ = std::fs::remove_file(&ca);
-        let child = Command::new(binary("extension-server")?)
-            .arg(format!("--port={port}"))
-            .arg(format!("--print-ca={}", ca.display()))
-            .arg("--dns-name=shipping.default.svc")
-            .arg(format!(
-                "--requestheader-client-ca-file={}",
-                server.path("data/pki/front-proxy-ca.crt").display()
-            ))
-            .stdin(Stdio::null())
-            .stdout(std::fs::File::create(&log)?)
-            .stderr(std::fs::File::create(server.path("extension.err"))?)
-            .spawn()?;
-        let mut extension = Extension {
-            child,
-            port: 0,
-            ca: String::new(),
-        };
-        let begun = Instant::now();
-        while extension.port == 0 || !ca.exists() {
-            ensure!(
-                begun.elapsed() < Duration::from_secs(20),
-                "the extension server did not start"
-            );
-            std::thread::sleep(Duration::from_millis(10));
-            let mut text = std::fs::read_to_string(&log)?;
-            std::fs::File::open(server.path("extension.err"))?.read_to_string(&mut text)?;
-            extension.port = if port == 0 {
-                listening_port(&text).unwrap_or(0)
-            } else {
-                port
-            };
-        }
-        let pem = std::fs::read(&ca).context("the extension server wrote no CA")?;
-        extension.ca = base64::engine::general_purpose::STANDARD.encode(pem);
-        Ok(extension)
-    }
-
-    /// The example's registration, with this server's address and CA.
-    fn manifest(&self, address: &str) -> Result<String> {
-        let text = std::fs::read_to_string(root().join("examples/extension-server/apiservice.yaml"))?;
-        let registration = text
-            .split("\n---\napiVersion: shipping.example.com")
-            .next()
-            .context("the example is empty")?;
-        Ok(registration
-            .replace("192.0.2.10", address)
-            .replace("8443", &self.port.to_string())
-            .replace("# caBundle: LS0tLS1CRUdJTi...", &format!("caBundle: {}", self.ca)))
-    }
-}
-
-impl Drop for Extension {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The last number behind a colon in what the server says when it listens.
-fn listening_port(text: &str) -> Option<u16> {
-    let (_, rest) = text.rsplit_once(':')?;
-    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
-}
-
-/// An address of this machine that is not loopback; no packet is sent.
-fn own_address() -> Option<String> {
-    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    socket.connect("192.0.2.1:9").ok()?;
-    let address = socket.local_addr().ok()?.ip();
-    (!address.is_loopback()).then(|| address.to_string())
+/// The example's registration, with a backend's address and CA.
+fn manifest(backend: &Backend) -> Result<String> {
+    let text = std::fs::read_to_string(root().join("examples/extension-server/apiservice.yaml"))?;
+    let registration = text
+        .split("\n---\napiVersion: shipping.example.com")
+        .next()
+        .context("the example is empty")?;
+    Ok(registration
+        .replace("192.0.2.10", &backend.address.ip().to_string())
+        .replace("8443", &backend.address.port().to_string())
+        .replace("# caBundle: LS0tLS1CRUdJTi...", &format!("caBundle: {}", backend.ca())))
 }
 
 /// Starts both servers and registers the extension API.
-pub fn registered() -> Result<Option<(Server, Kubectl, Extension)>> {
+pub fn registered() -> Result<Option<(Server, Kubectl, Backend)>> {
     registered_with(&[])
 }
 
 /// The same, with further flags.
-pub fn registered_with(flags: &[&str]) -> Result<Option<(Server, Kubectl, Extension)>> {
-    let (Some(program), Some(address)) = (kubectl(), own_address()) else {
+pub fn registered_with(flags: &[&str]) -> Result<Option<(Server, Kubectl, Backend)>> {
+    let (Some(program), Some(_)) = (kubectl(), own_address()) else {
         fairlead_tests::skip("this needs kubectl and an address besides loopback");
         return Ok(None);
     };
     let server = Server::start(&[&["--enable-aggregator-routing=true"], flags].concat())?;
     let k = Kubectl::new(program, &server);
-    let extension = Extension::start(&server, 0)?;
-    k.feed(&["apply", "-f", "-"], &extension.manifest(&address)?)?;
+    let extension = Backend::start(&server, GROUP, 0)?;
+    k.feed(&["apply", "-f", "-"], &manifest(&extension)?)?;
     k.run(&[
         "wait",
         "--for=condition=Available",
@@ -118,10 +47,9 @@ pub fn registered_with(flags: &[&str]) -> Result<Option<(Server, Kubectl, Extens
 }
 
 /// Starts the extension server once more, on its port, and tells of its new CA.
-pub fn registered_again(server: &Server, k: &Kubectl, port: u16) -> Result<Extension> {
-    let again = Extension::start(server, port)?;
-    let address = own_address().context("the address is gone")?;
-    k.feed(&["apply", "-f", "-"], &again.manifest(&address)?)?;
+pub fn registered_again(server: &Server, k: &Kubectl, port: u16) -> Result<Backend> {
+    let again = Backend::start(server, GROUP, port)?;
+    k.feed(&["apply", "-f", "-"], &manifest(&again)?)?;
     k.run(&[
         "wait",
         "--for=condition=Available",
@@ -173,7 +101,7 @@ fn an_extension_api_comes_goes_and_comes_back() -> Result<()> {
         "apis/shipping.example.com/v1alpha1",
     )?;
 
-    let port = extension.port;
+    let port = extension.address.port();
     drop(extension);
     eventually(|| {
         let condition = r#"jsonpath={.status.conditions[?(@.type=="Available")].status}"#;

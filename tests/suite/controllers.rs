@@ -314,7 +314,7 @@ fn a_dead_backend_is_named_and_holds_up_nothing_else() -> Result<()> {
     let left = k.run(&["get", "parcels", "-A", "-o", "jsonpath={.items[*].metadata.namespace}"])?;
     ensure!(left == "dead", "{left}");
 
-    let port = extension.port;
+    let port = extension.address.port();
     drop(extension);
     k.run(&["delete", "namespace", "dead", "--wait=false"])?;
     k.run(&[

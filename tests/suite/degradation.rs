@@ -31,7 +31,7 @@ fn kinds_of_a_dead_backend_stay_known_where_that_is_wished() -> Result<()> {
     reported(&k, "Current")?;
     eventually(|| has(&k.run(&["explain", "parcel.spec"])?, "weightGrams"))?;
     let list = k.run(&["get", "--raw", VERSION])?;
-    let port = extension.port;
+    let port = extension.address.port();
     drop(extension);
     reported(&k, "Stale")?;
     // A client without a memory of its own: every document still has them.

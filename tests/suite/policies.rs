@@ -1,7 +1,8 @@
 //! BackendPolicy as an operator meets it: off, on, explained, refused, in force.
 
-use crate::aggregation::{Extension, eventually};
+use crate::aggregation::eventually;
 use anyhow::{Result, ensure};
+use fairlead_tests::backend::Backend;
 use fairlead_tests::has;
 use fairlead_tests::server::Server;
 use fairlead_tests::tools::{Kubectl, kubectl};
@@ -27,7 +28,7 @@ fn a_policy_gives_a_backend_its_address() -> Result<()> {
     has(&k.run(&["get", "apiservices"])?, "v1alpha1.gateway.fairlead.dev")?;
 
     // No Service anywhere: the policy says where the backend listens.
-    let extension = Extension::start(&server, 0)?;
+    let extension = Backend::start(&server, "shipping.example.com", 0)?;
     let registration = format!(
         "apiVersion: apiregistration.k8s.io/v1
 kind: APIService
@@ -40,7 +41,7 @@ spec:
   caBundle: {}
   service: {{namespace: default, name: shipping}}
 ",
-        extension.ca
+        extension.ca()
     );
     k.feed(&["apply", "-f", "-"], &registration)?;
     let policy = |spec: &str| {
@@ -59,7 +60,7 @@ spec:
         &wrong,
         "spec.timeouts.request: Invalid value: \"0s\": must be greater than zero",
     )?;
-    let addresses = format!("addresses: [{{host: 127.0.0.1, port: {}}}]", extension.port);
+    let addresses = format!("addresses: [{{host: 127.0.0.1, port: {}}}]", extension.address.port());
     k.feed(&["apply", "-f", "-"], &policy(&addresses))?;
     k.run(&[
         "wait",
