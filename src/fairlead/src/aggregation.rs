@@ -262,5 +262,5 @@ fn remembered(request: &Identified, backend: &RemoteGroupVersion) -> Response {
         "the API server of {}/{} does not answer; what it serves is shown as it was last known",
         backend.group, backend.version
     ));
-    fairlead_server::encode::status(&status, &request.known.parts.headers, &request.known.query)
+    fairlead_server::router::failure(&status, &request.known)
 }

@@ -294,6 +294,7 @@ impl Bootstrap {
                 result: Err(Status::no_such_resource()),
                 warnings: Vec::new(),
                 audit: Vec::new(),
+                recorded: None,
             };
         };
         let body = match verb {
@@ -321,6 +322,7 @@ impl Bootstrap {
             user_agent: "kube-apiserver".into(),
             deadline: None,
             internal: true,
+            recording: Default::default(),
         };
         self.engine.handle(request).await
     }

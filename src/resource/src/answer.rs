@@ -20,6 +20,7 @@ pub async fn answer(call: &mut Call<'_>, service: &dyn AnswersCreate) -> StatusR
         typed::default_as(&mut object, &schema);
     }
     service.default(&mut object);
+    call.record(&object);
     if call.subresource.is_none() {
         // COMPAT: the body of a subresource may name the uid it is meant for.
         meta::wipe(&mut object);

@@ -4,7 +4,7 @@
 use crate::definition::{ResourceDefinition, Subresource, SubresourceBehavior, Verb};
 use crate::engine::Engine;
 use crate::hooks::HookContext;
-use crate::request::Request;
+use crate::request::{Recording, Request};
 use fairlead_admission::{Attributes, Operation};
 use fairlead_api::{GroupResource, GroupVersionKind, Node, Status, StatusResult};
 use fairlead_codec::protobuf::Protobuf;
@@ -21,6 +21,8 @@ pub struct Call<'a> {
     /// In order; duplicates are removed at the end.
     pub warnings: Vec<String>,
     pub audit: Vec<(String, String)>,
+    /// See [`Request::recording`].
+    pub recorded: Option<Node>,
 }
 
 impl<'a> Call<'a> {
@@ -45,6 +47,7 @@ impl<'a> Call<'a> {
             cache,
             warnings: Vec::new(),
             audit: Vec::new(),
+            recorded: None,
         })
     }
 
@@ -147,6 +150,19 @@ impl<'a> Call<'a> {
             return Err(Status::bad_request("namespace may not be empty"));
         }
         Ok(())
+    }
+
+    /// Keeps the request's object for its audit event, once it is decoded and before anything else changes it.
+    pub fn record(&mut self, object: &Node) {
+        self.recorded = match self.request.recording {
+            Recording::Nothing => return,
+            Recording::Metadata => {
+                let mut kept = Node::map();
+                kept.set("metadata", object.meta().cloned().unwrap_or_default());
+                Some(kept)
+            }
+            Recording::Object => Some(object.clone()),
+        };
     }
 
     pub fn warn(&mut self, warning: impl Into<String>) {

@@ -242,6 +242,7 @@ impl Client {
             user_agent: self.manager.clone(),
             deadline: None,
             internal: true,
+            recording: Default::default(),
         }
     }
 }

@@ -23,6 +23,7 @@ pub async fn create(call: &mut Call<'_>) -> StatusResult<Response> {
     let definition = call.definition;
     let mut object = body::decode(call, &definition.gvk(), &definition.schema, options.field_validation)?;
     typed::default(&mut object, definition);
+    call.record(&object);
     meta::wipe(&mut object);
     meta::ensure_namespace(&mut object, call.object_namespace())?;
     meta::dedup_owner_references(call, &mut object, false);

@@ -5,7 +5,7 @@
 
 use crate::call::Call;
 use crate::options::{DeleteOptions, Propagation};
-use crate::request::Response;
+use crate::request::{Recording, Response};
 use crate::{at_rest, convert, list, meta, selection, store_error, view};
 use fairlead_admission::Operation;
 use fairlead_api::{GroupResource, Node, Status, StatusResult, Timestamp, status};
@@ -30,6 +30,7 @@ enum Outcome {
 /// NotFound, Conflict for preconditions, or what admission and hooks answer.
 pub async fn delete(call: &mut Call<'_>) -> StatusResult<Response> {
     let mut options = DeleteOptions::parse(call.request, call.protobuf())?;
+    record(call, &options);
     warn_about_default(call, &options);
     let name = call.request.name.clone();
     let outcome = one(call, &name, &mut options).await?;
@@ -61,6 +62,7 @@ pub async fn delete_collection(call: &mut Call<'_>) -> StatusResult<Response> {
     let mut listing = crate::options::ListOptions::parse(call.request, false)?;
     let selection = selection::Selection::parse(call.request)?;
     let options = DeleteOptions::parse(call.request, call.protobuf())?;
+    record(call, &options);
     warn_about_default(call, &options);
     let limited = listing.limit > 0;
     if !limited {
@@ -219,6 +221,16 @@ async fn one(call: &mut Call<'_>, name: &str, options: &mut DeleteOptions) -> St
 /// What runs when an object is gone.
 pub async fn after(call: &Call<'_>, object: &Node) {
     call.definition.hooks.after_delete(object).await;
+}
+
+/// What the body asks for, as audit events show it.
+fn record(call: &mut Call<'_>, options: &DeleteOptions) {
+    if call.request.recording == Recording::Object && !call.request.body.bytes.is_empty() {
+        let mut options = options.to_node();
+        // COMPAT: upstream writes options in their internal version.
+        options.set("apiVersion", "meta.k8s.io/__internal");
+        call.record(&options);
+    }
 }
 
 async fn admit(call: &mut Call<'_>, old: &Node, options: &DeleteOptions) -> StatusResult<()> {

@@ -72,15 +72,16 @@ impl Engine {
                 result: Err(Status::no_such_resource()),
                 warnings: Vec::new(),
                 audit: Vec::new(),
+                recorded: None,
             };
             answer.warnings.extend(request.definition.warning.clone());
-            let (result, warnings, audit) = match request.definition.hooks.serve(&request.subresource) {
-                Some(service) => (service.serve(&request, &engine).await, Vec::new(), Vec::new()),
+            let (result, warnings, audit, recorded) = match request.definition.hooks.serve(&request.subresource) {
+                Some(service) => (service.serve(&request, &engine).await, Vec::new(), Vec::new(), None),
                 None => match Call::new(&engine, &request) {
-                    Err(status) => (Err(status), Vec::new(), Vec::new()),
+                    Err(status) => (Err(status), Vec::new(), Vec::new(), None),
                     Ok(mut call) => {
                         let result = dispatch(&mut call).await;
-                        (result, call.warnings, call.audit)
+                        (result, call.warnings, call.audit, call.recorded)
                     }
                 },
             };
@@ -89,6 +90,7 @@ impl Engine {
             }
             answer.warnings.extend(warnings);
             answer.audit = audit;
+            answer.recorded = recorded;
             answer.result = result.map(|response| unwrap(response, &mut answer.warnings));
             dedup(&mut answer.warnings);
             answer

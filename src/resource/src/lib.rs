@@ -51,7 +51,7 @@ pub use client::Client;
 pub use definition::{ResourceDefinition, Scope, Subresource, SubresourceBehavior, Verb};
 pub use engine::{AllowCreate, AuthorizeCreate, Caches, Engine, EngineConfig};
 pub use hooks::{HookContext, Hooks};
-pub use request::{Answer, Body, List, MetaVersion, Request, Response, View};
+pub use request::{Answer, Body, List, MetaVersion, Recording, Request, Response, View};
 
 #[cfg(test)]
 mod tests;

@@ -36,6 +36,17 @@ pub struct Request {
     pub deadline: Option<Instant>,
     /// Set for the server's own loops, whose writes skip admission.
     pub internal: bool,
+    pub recording: Recording,
+}
+
+/// What is kept of a request's body for its audit event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Recording {
+    #[default]
+    Nothing,
+    /// What it says of its object's name.
+    Metadata,
+    Object,
 }
 
 /// A request body as it came.
@@ -74,6 +85,8 @@ pub struct Answer {
     pub warnings: Vec<String>,
     /// For the audit event: key and value.
     pub audit: Vec<(String, String)>,
+    /// The request's object, decoded and with its defaults, as far as [`Request::recording`] asks for it.
+    pub recorded: Option<Node>,
 }
 
 /// A successful answer. The caller encodes it.
@@ -100,6 +113,7 @@ pub enum Response {
 }
 
 /// A list whose items are sent as they are stored, one after the other.
+#[derive(Clone)]
 pub struct List {
     pub api_version: String,
     pub kind: String,

@@ -276,6 +276,7 @@ impl Bench {
             user_agent: "tester/1".into(),
             deadline: None,
             internal: false,
+            recording: Default::default(),
         }
     }
 

@@ -55,6 +55,7 @@ pub async fn put(call: &mut Call<'_>) -> StatusResult<Response> {
         typed::default(&mut object, definition);
         object
     };
+    call.record(&object);
     meta::ensure_namespace(&mut object, call.object_namespace())?;
     meta::check_name(&object, &call.request.name, &call.request.namespace)?;
     meta::dedup_owner_references(call, &mut object, false);

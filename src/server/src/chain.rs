@@ -4,7 +4,7 @@
 use crate::backup::BackupSource;
 use crate::body::Response;
 use crate::drain::Drain;
-use crate::filters::audit::{Audit, Auditor};
+use crate::filters::audit::Audit;
 use crate::filters::authentication::Authentication;
 use crate::filters::authorization::Authorization;
 use crate::filters::cors::Cors;
@@ -24,6 +24,7 @@ use crate::request::{Identified, Received};
 use crate::router::RequestRouter;
 use crate::zpages::Pages;
 use bytes::Bytes;
+use fairlead_audit::Auditor;
 use fairlead_auth::authentication::request_header::IdentityHeaders;
 use fairlead_auth::{Authenticator, Authorizer};
 use fairlead_codec::protobuf::Protobuf;
@@ -50,7 +51,8 @@ pub struct Services {
     pub protobuf: Arc<Protobuf>,
     pub authenticator: Arc<dyn Authenticator>,
     pub authorizer: Arc<dyn Authorizer>,
-    pub auditor: Option<Arc<dyn Auditor>>,
+    /// `None` where nothing is audited.
+    pub auditor: Option<Arc<Auditor>>,
     /// `None` where the store is backed up by other means.
     pub backup: Option<Arc<dyn BackupSource>>,
     pub entropy: Arc<dyn Entropy>,
@@ -130,7 +132,9 @@ impl Chain {
         let protection: Section<Identified> = Section::new(
             ServiceBuilder::new()
                 // Refusals are audited too, so audit is first; it names the user and whom he stands for.
-                .layer(filter(Audit { auditor }))
+                .layer(filter(Audit {
+                    auditor: auditor.clone(),
+                }))
                 // Everything after this judges the impersonated user.
                 .layer(filter(Impersonation::new(authorizer.clone())))
                 // Before authorization, which may cost more than a refusal.
@@ -158,6 +162,7 @@ impl Chain {
                 }))
                 // The clock starts when the request came, not when it got here.
                 .layer(filter(Deadline {
+                    auditor: auditor.clone(),
                     default: s.request_timeout,
                     metrics: metrics.clone(),
                 }))
@@ -173,6 +178,7 @@ impl Chain {
                     allowed_origins: s.allowed_origins,
                 }))
                 .layer(filter(Authentication {
+                    auditor,
                     authenticator,
                     identity_headers: s.identity_headers,
                     metrics: metrics.clone(),
@@ -209,7 +215,7 @@ impl Chain {
     pub fn audit_id(&self, headers: &http::HeaderMap) -> String {
         match crate::request::header(headers, crate::filters::response_headers::AUDIT_ID) {
             "" => random_uuid(&*self.entropy),
-            id => id.chars().take(64).collect(),
+            id => id.to_owned(),
         }
     }
 }

@@ -95,6 +95,11 @@ pub fn list(list: List, definition: &ResourceDefinition, wanted: Wanted) -> Resp
     }
 }
 
+/// A list as one text, without a line break.
+pub fn list_text(list: &List) -> Bytes {
+    list::text(list.clone())
+}
+
 /// A Table or a list of metadata: its parts' bytes, put together.
 pub fn assembled(assembled: Assembled, wanted: Wanted) -> Response {
     if wanted.agreed.format == Format::Json && !wanted.agreed.pretty {

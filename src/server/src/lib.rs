@@ -8,6 +8,7 @@
 //!
 //! Related: kubernetes/apiserver pkg/server, pkg/endpoints.
 
+pub mod audit;
 pub mod backup;
 pub mod body;
 pub mod chain;

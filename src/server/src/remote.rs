@@ -41,5 +41,5 @@ impl Remote for NoRemote {
 
 fn nobody(request: &Identified) -> Response {
     let status = fairlead_api::Status::unavailable("no backend is configured");
-    crate::encode::status(&status, &request.known.parts.headers, &request.known.query)
+    crate::router::failure(&status, &request.known)
 }

@@ -6,6 +6,7 @@ use crate::body::Payload;
 use crate::connection::Connection;
 use crate::request_info::RequestInfo;
 use fairlead_api::UserInfo;
+use fairlead_audit::Trail;
 use http::HeaderMap;
 use http::request::Parts;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub struct Known {
     /// When an answer must be there; `None` for long-running requests.
     pub deadline: Option<Instant>,
     pub audit_id: String,
+    /// What is recorded of the request, where it is audited.
+    pub trail: Option<Arc<Trail>>,
     pub info: RequestInfo,
     /// Decoded query parameters in order.
     pub query: Vec<(String, String)>,
@@ -40,6 +43,8 @@ pub struct Identified {
     pub user: Arc<UserInfo>,
     /// Who really made it, where `user` is impersonated.
     pub impersonator: Option<Arc<UserInfo>>,
+    /// What authentication leaves for the audit event: key and value.
+    pub annotations: Vec<(&'static str, String)>,
 }
 
 impl Known {

@@ -1,6 +1,7 @@
 //! Requests for local resources: from HTTP to the engine and back.
 // PERFORMANCE: per-request path
 
+use crate::audit;
 use crate::body::{ReadError, Response};
 use crate::encode::{self, Wanted};
 use crate::filters::warnings::Warnings;
@@ -84,6 +85,10 @@ async fn handle(
         protobuf: !definition.is_custom(),
     };
     let agreed = negotiate::agree(&known.parts.headers, &known.query, offer).map_err(|s| failure(&s, &known))?;
+    let trail = known.trail.clone();
+    if let Some(trail) = trail.as_deref().filter(|_| definition.warning.is_some()) {
+        trail.annotate("k8s.io/deprecated", "true");
+    }
     if verb == Verb::Watch && agreed.format == Format::Yaml {
         return Err(failure(&negotiate::no_such_stream(), &known));
     }
@@ -144,13 +149,27 @@ async fn handle(
         user_agent: known.header(USER_AGENT).split('/').next().unwrap_or("").to_owned(),
         deadline: known.deadline.map(tokio::time::Instant::into_std),
         internal: false,
+        recording: audit::recording(trail.as_deref()),
         definition: definition.clone(),
     };
+    if let Some(trail) = &trail {
+        audit::patched(trail, verb, &request.body);
+    }
     let Answer {
         result,
         mut warnings,
-        audit: _,
+        audit: annotations,
+        recorded,
     } = shared.services.engine.handle(request).await;
+    if let Some(trail) = &trail {
+        if let Some(object) = recorded {
+            audit::recorded(trail, object);
+        }
+        annotations.into_iter().for_each(|(key, value)| trail.annotate(key, value));
+        if let Ok(outcome) = &result {
+            audit::answered(trail, outcome);
+        }
+    }
     if wanted.agreed.format == Format::Protobuf {
         let unmade = encode::protobuf::unmade(&result);
         encode::protobuf::prepare(unmade, &definition, wanted.protobuf).await;

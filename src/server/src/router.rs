@@ -121,12 +121,16 @@ fn nowhere(snapshot: &RoutingSnapshot, group: &str, known: &Known) -> Response {
 
 /// A failure in the form the client accepts.
 pub fn failure(status: &Status, known: &Known) -> Response {
+    if let Some(trail) = &known.trail {
+        trail.failed(status);
+    }
     encode::status(status, &known.parts.headers, &known.query)
 }
 
 /// The discovery documents, as clients of every age ask for them.
 mod documents {
     use super::{Shared, failure, nowhere};
+    use crate::audit;
     use crate::body::Response;
     use crate::encode::{self, Wanted};
     use crate::negotiate::{self, Agreed, Clause, Format, Offer, Route};
@@ -215,11 +219,11 @@ mod documents {
 
     fn plain(shared: &Shared, json: &Bytes, known: &Known) -> Response {
         match negotiate::agree(&known.parts.headers, &known.query, Offer::Plain) {
-            Ok(agreed) => encode::document(
-                json,
-                "",
-                Wanted::new(agreed, &known.parts.headers, &shared.services.protobuf),
-            ),
+            Ok(agreed) => {
+                audit::document(known.trail.as_deref(), json);
+                let wanted = Wanted::new(agreed, &known.parts.headers, &shared.services.protobuf);
+                encode::document(json, "", wanted)
+            }
             Err(status) => failure(&status, known),
         }
     }
@@ -231,11 +235,11 @@ mod documents {
                 *unchanged.status_mut() = StatusCode::NOT_MODIFIED;
                 unchanged
             }
-            _ => encode::document(
-                &document.json,
-                AGGREGATED,
-                Wanted::new(agreed, &known.parts.headers, &shared.services.protobuf),
-            ),
+            _ => {
+                audit::document(known.trail.as_deref(), &document.json);
+                let wanted = Wanted::new(agreed, &known.parts.headers, &shared.services.protobuf);
+                encode::document(&document.json, AGGREGATED, wanted)
+            }
         };
         let headers = response.headers_mut();
         headers.append(VARY, HeaderValue::from_static("Accept"));

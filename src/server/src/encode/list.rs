@@ -39,6 +39,15 @@ pub fn stream(list: List, gzip: bool) -> Response {
     response
 }
 
+/// The same as one text, without the line break.
+pub fn text(list: List) -> Bytes {
+    let pieces = Pieces::new(list);
+    let length = pieces.length();
+    let mut text = pieces.whole(length);
+    text.truncate(length - 1);
+    text
+}
+
 /// The same as a tree, for encodings that need one.
 pub fn to_node(list: List) -> Result<Node, json::SyntaxError> {
     let mut node = Node::map();

@@ -2,14 +2,16 @@
 
 use crate::body::Response;
 use crate::encode;
-use crate::filters::{Filter, Next, go_on};
+use crate::filters::warnings::Warnings;
+use crate::filters::{Filter, Next, audit, go_on};
 use crate::metrics::Metrics;
 use crate::page;
 use crate::request::{Identified, Known};
 use fairlead_api::{Clock, Status};
+use fairlead_audit::Auditor;
 use fairlead_auth::authentication::request_header::IdentityHeaders;
 use fairlead_auth::authentication::{ANONYMOUS, Headers};
-use fairlead_auth::{Authenticator, Credentials};
+use fairlead_auth::{Authenticated, Authenticator, Credentials};
 use fairlead_telemetry::{SystemClock, trace};
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderName};
@@ -18,6 +20,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub struct Authentication {
+    pub auditor: Option<Arc<Auditor>>,
     pub authenticator: Arc<dyn Authenticator>,
     /// Headers of the front-proxy protocol, beside the standard ones.
     pub identity_headers: IdentityHeaders,
@@ -58,7 +61,12 @@ impl Filter for Authentication {
                 .authentication_latency
                 .with(&[result])
                 .observe(started.elapsed().as_secs_f64());
-            let user = match outcome {
+            let Authenticated {
+                user,
+                audit: annotations,
+                warnings,
+                ..
+            } = match outcome {
                 Ok(Some(authenticated)) => {
                     if authenticated.authenticator == "x509"
                         && let Some(expires) = request.connection.certificates.expires()
@@ -66,12 +74,12 @@ impl Filter for Authentication {
                         let left = expires.unix_seconds() - SystemClock.now().unix_seconds();
                         self.metrics.client_certificates.with(&[]).observe(left as f64);
                     }
-                    authenticated.user
+                    authenticated
                 }
-                Ok(None) => return refused(&request),
+                Ok(None) => return self.refuse(&request).await,
                 Err(error) => {
                     tracing::debug!(%error, audit_id = request.audit_id, "unable to authenticate a request");
-                    return refused(&request);
+                    return self.refuse(&request).await;
                 }
             };
             if let Some(scope) = trace::current() {
@@ -87,20 +95,32 @@ impl Filter for Authentication {
                 // CVE-2023-44487: strangers do not get to keep an HTTP/2 connection.
                 request.connection.close_soon();
             }
-            go_on(
-                next,
-                Identified {
-                    known: request,
-                    user,
-                    impersonator: None,
-                },
-            )
-            .await
+            let request = Identified {
+                known: request,
+                user,
+                impersonator: None,
+                annotations,
+            };
+            let mut response = go_on(next, request).await;
+            if !warnings.is_empty() {
+                let told = response.extensions_mut().get_or_insert_default::<Warnings>();
+                told.0.splice(0..0, warnings);
+            }
+            response
         }
     }
 }
 
 impl Authentication {
+    async fn refuse(&self, request: &Known) -> Response {
+        let status = Status::unauthorized();
+        audit::refused(self.auditor.as_ref(), request, &status).await;
+        if request.connection.http2 {
+            request.connection.close_soon();
+        }
+        encode::status(&status, &request.parts.headers, &request.query)
+    }
+
     fn strip(&self, headers: &mut HeaderMap) {
         headers.remove(AUTHORIZATION);
         let standard = IdentityHeaders::default();
@@ -110,13 +130,6 @@ impl Authentication {
             headers.remove(name);
         }
     }
-}
-
-fn refused(request: &Known) -> Response {
-    if request.connection.http2 {
-        request.connection.close_soon();
-    }
-    encode::status(&Status::unauthorized(), &request.parts.headers, &request.query)
 }
 
 /// The token of `Bearer …`, as Go splits it: two words, the first in any case.
@@ -166,6 +179,7 @@ mod tests {
     #[test]
     fn identity_headers_end_here() {
         let filter = Authentication {
+            auditor: None,
             authenticator: Arc::new(Nobody),
             identity_headers: IdentityHeaders {
                 username: vec!["X-User".into()],

@@ -1,15 +1,16 @@
 //! Authorization: whether the user may. Only this filter makes an [`Authorized`] request.
 
 use crate::body::Response;
-use crate::encode;
 use crate::filters::{Filter, Next, go_on};
 use crate::metrics::Metrics;
 use crate::page;
 use crate::request::Identified;
 use crate::request_info::RequestInfo;
+use crate::router::failure;
 
 use fairlead_api::UserInfo;
 use fairlead_api::selector::{FieldRequirement, FieldSelector, LabelSelector, Requirement};
+use fairlead_audit::Trail;
 use fairlead_auth::authorization::forbidden::forbidden;
 use fairlead_auth::{Authorizer, AuthzAttributes, Decision};
 use http::HeaderValue;
@@ -49,6 +50,9 @@ impl Filter for Authorization {
             let started = Instant::now();
             let attributes = attributes(&request.known.info, &request.user);
             let (decision, reason) = self.authorizer.authorize(&attributes).await;
+            if let Some(trail) = &request.known.trail {
+                note(trail, decision, &reason, started);
+            }
             let result = match decision {
                 Decision::Allow => "allowed",
                 Decision::Deny => "denied",
@@ -63,13 +67,21 @@ impl Filter for Authorization {
                 return go_on(next, Authorized(request)).await;
             }
             let known = &request.known;
-            let mut response = encode::status(&forbidden(&attributes, &reason), &known.parts.headers, &known.query);
+            let mut response = failure(&forbidden(&attributes, &reason), known);
             response
                 .headers_mut()
                 .insert("x-content-type-options", HeaderValue::from_static("nosniff"));
             response
         }
     }
+}
+
+/// What the audit event tells of the decision.
+fn note(trail: &Trail, decision: Decision, reason: &str, started: Instant) {
+    let decided = if decision == Decision::Allow { "allow" } else { "forbid" };
+    trail.annotate("authorization.k8s.io/decision", decided);
+    trail.annotate("authorization.k8s.io/reason", reason);
+    trail.spent("authorization", started.elapsed());
 }
 
 /// What the authorizer is asked.

@@ -4,11 +4,12 @@
 use crate::body::{Body, BoxError, Response};
 use crate::encode;
 use crate::endpoints::{count_abort, count_termination};
-use crate::filters::{Filter, Next, go_on};
+use crate::filters::{Filter, Next, audit, go_on};
 use crate::metrics::Metrics;
 use crate::request::Known;
 use bytes::Bytes;
 use fairlead_api::Status;
+use fairlead_audit::Auditor;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::future::Future;
 use std::pin::Pin;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 pub struct Deadline {
+    pub auditor: Option<Arc<Auditor>>,
     pub default: Duration,
     pub metrics: Metrics,
 }
@@ -44,6 +46,7 @@ impl Filter for Deadline {
                 Some(Err(why)) => {
                     let status =
                         Status::bad_request(format!("invalid timeout specified in the request URL - time: {why}"));
+                    audit::refused(self.auditor.as_ref(), &request, &status).await;
                     return encode::status(&status, &request.parts.headers, &request.query);
                 }
             };
@@ -203,6 +206,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_long_running_requests_outlive_it() {
         let layer = filter(Deadline {
+            auditor: None,
             default: Duration::from_secs(60),
             metrics: Metrics::register(&Families::default()),
         });
@@ -226,6 +230,7 @@ mod tests {
     async fn what_is_late_is_said_in_upstreams_words_or_broken_off() {
         let families = Families::default();
         let layer = filter(Deadline {
+            auditor: None,
             default: Duration::from_secs(60),
             metrics: Metrics::register(&families),
         });

@@ -59,6 +59,9 @@ impl Filter for Impersonation {
                 let attributes = attributes(&request.known.info, &request.user);
                 match self.modes.check(&*self.authorizer, &attributes, &wanted).await {
                     Ok(impersonated) => {
+                        if let Some(trail) = &request.known.trail {
+                            trail.impersonated(impersonated.user.clone(), &impersonated.constraint);
+                        }
                         let impersonator = std::mem::replace(&mut request.user, impersonated.user);
                         request.impersonator = Some(impersonator);
                     }

@@ -1,10 +1,10 @@
 //! The place of priority and fairness: until it is there, a bound on requests in flight, one for reads and one for writes.
 
 use crate::body::{Kept, Response};
-use crate::encode;
 use crate::filters::{Filter, Next, go_on};
 use crate::metrics::Metrics;
 use crate::request::Identified;
+use crate::router::failure;
 use fairlead_api::Status;
 use fairlead_auth::authentication::MASTERS;
 use fairlead_discovery::{Route, Router};
@@ -70,7 +70,7 @@ impl Filter for InFlight {
                     Err(_) => {
                         crate::endpoints::count_termination(&self.metrics, info, &request.known.parts.method, 429);
                         let status = Status::too_many_requests("Too many requests, please try again later.", 1);
-                        return encode::status(&status, &request.known.parts.headers, &request.known.query);
+                        return failure(&status, &request.known);
                     }
                 },
             };

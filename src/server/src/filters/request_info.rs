@@ -41,6 +41,7 @@ impl Gate for RequestInfoGate {
             at,
             deadline: None,
             audit_id,
+            trail: None,
             info,
             query,
         })
