@@ -3,6 +3,7 @@
 mod admission_policies;
 mod aggregation;
 mod at_rest;
+mod audit;
 mod chaos;
 mod chart;
 mod conflicts;

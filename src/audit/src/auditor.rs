@@ -103,9 +103,9 @@ fn shortened(mut user_agent: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Recorded;
     use crate::sink::tests::{Kept, kept};
     use crate::sink::{Form, Mode};
-    use crate::Recorded;
     use fairlead_api::time::FixedClock;
     use fairlead_api::{Node, Status, node};
     use fairlead_telemetry::Families;
@@ -131,7 +131,12 @@ mod tests {
         let document = node!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [rule]});
         let (sink, kept) = kept(Form::Json, Mode::Batch, None, &metrics);
         let clock = Arc::new(FixedClock(Timestamp(2_000_000_000)));
-        let auditor = Auditor::new(Policy::from_node(&document).unwrap(), Sinks::new(vec![sink]), metrics, clock);
+        let auditor = Auditor::new(
+            Policy::from_node(&document).unwrap(),
+            Sinks::new(vec![sink]),
+            metrics,
+            clock,
+        );
         (Arc::new(auditor), kept, families)
     }
 
@@ -176,13 +181,18 @@ mod tests {
         assert_eq!(complete.str("stageTimestamp"), "1970-01-01T00:00:02.000000Z");
         let object = node!({"resource": "pods", "namespace": "n", "name": "p", "apiVersion": "v1"});
         assert_eq!(complete.get("objectRef"), Some(&object));
-        assert_eq!(complete.get("responseStatus"), Some(&node!({"metadata": {}, "code": 201})));
+        assert_eq!(
+            complete.get("responseStatus"),
+            Some(&node!({"metadata": {}, "code": 201}))
+        );
         assert_eq!(complete.get("requestObject"), Some(&node!({"metadata": {"name": "p"}})));
         assert_eq!(complete.get("responseObject"), Some(&node!({"metadata": {"uid": "u"}})));
         assert_eq!(
             complete.get("annotations"),
-            Some(&node!({"a": "first", "patch.webhook.admission.k8s.io/round_0_index_0": "{}",
-                "apiserver.latency.k8s.io/authorization": "2ms", "apiserver.latency.k8s.io/total": "1s"}))
+            Some(
+                &node!({"a": "first", "patch.webhook.admission.k8s.io/round_0_index_0": "{}",
+                "apiserver.latency.k8s.io/authorization": "2ms", "apiserver.latency.k8s.io/total": "1s"})
+            )
         );
         let mut text = String::new();
         fairlead_telemetry::text::write(&families.gather(), &mut text);

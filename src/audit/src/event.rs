@@ -46,10 +46,7 @@ pub struct Outcome {
 
 impl Outcome {
     pub fn code(code: u16) -> Outcome {
-        Outcome {
-            code,
-            said: Vec::new(),
-        }
+        Outcome { code, said: Vec::new() }
     }
 
     /// From a `Status` that is the answer.
@@ -96,7 +93,12 @@ pub fn size(json: &[u8]) -> usize {
 
 fn write(head: &Head, facts: &Facts, stage: Stage, at: Timestamp, objects: bool) -> Vec<u8> {
     let held = |object: &Option<Bytes>| object.as_ref().map_or(0, Bytes::len);
-    let room = 768 + if objects { held(&facts.request) + held(&facts.response) } else { 0 };
+    let room = 768
+        + if objects {
+            held(&facts.request) + held(&facts.response)
+        } else {
+            0
+        };
     let mut out = Vec::with_capacity(room);
     let out = &mut out;
     out.extend_from_slice(b"\"level\":\"");
@@ -162,7 +164,11 @@ fn write(head: &Head, facts: &Facts, stage: Stage, at: Timestamp, objects: bool)
 /// Sorted, as Go writes maps.
 fn annotations(facts: &Facts, truncated: bool, out: &mut Vec<u8>) {
     const TRUNCATED: (&str, &str) = ("audit.k8s.io/truncated", "true");
-    let mut all: Vec<(&str, &str)> = facts.annotations.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    let mut all: Vec<(&str, &str)> = facts
+        .annotations
+        .iter()
+        .map(|(k, v)| (k.as_str(), v.as_str()))
+        .collect();
     if truncated {
         all.push(TRUNCATED);
         all.sort_unstable();
@@ -247,17 +253,30 @@ fn some(key: &str, value: &str, out: &mut Vec<u8>) {
 fn line(head: &Head, facts: &Facts, stage: Stage) -> String {
     let quoted = |groups: &[CompactString]| groups.iter().map(|g| go_quote(g)).collect::<Vec<_>>().join(",");
     let user = head.user.as_deref().filter(|user| !user.name.is_empty());
-    let groups = user.filter(|user| !user.groups.is_empty()).map(|user| quoted(&user.groups));
+    let groups = user
+        .filter(|user| !user.groups.is_empty())
+        .map(|user| quoted(&user.groups));
     let acted = facts.impersonated.as_deref();
-    let acted_groups = acted.filter(|user| !user.groups.is_empty()).map(|user| quoted(&user.groups));
-    let namespace = facts.object.as_ref().map(|o| o.namespace.as_str()).filter(|n| !n.is_empty());
+    let acted_groups = acted
+        .filter(|user| !user.groups.is_empty())
+        .map(|user| quoted(&user.groups));
+    let namespace = facts
+        .object
+        .as_ref()
+        .map(|o| o.namespace.as_str())
+        .filter(|n| !n.is_empty());
     let code = facts.outcome.as_ref().map(|outcome| outcome.code.to_string());
     format!(
         "{} AUDIT: id={} stage={} ip={} method={} user={} groups={} as={} asgroups={} user-agent={} namespace={} uri={} response=\"{}\"",
         trimmed(head.received),
         go_quote(&head.audit_id),
         go_quote(stage.as_str()),
-        go_quote(&head.source_ips.first().map_or_else(|| "<unknown>".to_owned(), IpAddr::to_string)),
+        go_quote(
+            &head
+                .source_ips
+                .first()
+                .map_or_else(|| "<unknown>".to_owned(), IpAddr::to_string)
+        ),
         go_quote(&head.verb),
         go_quote(user.map_or("<none>", |user| &user.name)),
         go_quote(groups.as_deref().unwrap_or("<none>")),
@@ -326,7 +345,13 @@ mod tests {
 
     #[test]
     fn an_event_is_upstreams_byte_by_byte() {
-        let event = Event::new(&head(), &facts(), Stage::ResponseComplete, Timestamp(1_700_000_001_000_000_000), JSON);
+        let event = Event::new(
+            &head(),
+            &facts(),
+            Stage::ResponseComplete,
+            Timestamp(1_700_000_001_000_000_000),
+            JSON,
+        );
         let text = [KIND, &event.json].concat();
         assert_eq!(
             String::from_utf8(text).unwrap(),
@@ -362,10 +387,19 @@ mod tests {
         };
         let event = Event::new(&nobody, &Facts::default(), Stage::ResponseStarted, Timestamp(0), JSON);
         let text = String::from_utf8(event.json.to_vec()).unwrap();
-        assert!(text.contains(r#""verb":"create","user":{},"requestReceivedTimestamp""#), "{text}");
-        assert!(text.ends_with(r#""stageTimestamp":"1970-01-01T00:00:00.000000Z"}"#), "{text}");
+        assert!(
+            text.contains(r#""verb":"create","user":{},"requestReceivedTimestamp""#),
+            "{text}"
+        );
+        assert!(
+            text.ends_with(r#""stageTimestamp":"1970-01-01T00:00:00.000000Z"}"#),
+            "{text}"
+        );
         let empty = Outcome::status(&node!({"kind": "Status", "status": "Success"}));
-        assert_eq!((empty.code, empty.said.as_slice()), (0, br#","status":"Success""#.as_slice()));
+        assert_eq!(
+            (empty.code, empty.said.as_slice()),
+            (0, br#","status":"Success""#.as_slice())
+        );
     }
 
     #[test]
@@ -396,7 +430,10 @@ mod tests {
         };
         let text = line(&facts, &nobody);
         assert!(text.starts_with("1970-01-01T00:00:00Z AUDIT"), "{text}");
-        assert!(text.contains(r#"user="<none>" groups="<none>" as="<self>" asgroups="<lookup>""#), "{text}");
+        assert!(
+            text.contains(r#"user="<none>" groups="<none>" as="<self>" asgroups="<lookup>""#),
+            "{text}"
+        );
         assert!(text.ends_with(r#"response="<deferred>""#), "{text}");
     }
 }

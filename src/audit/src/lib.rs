@@ -12,7 +12,7 @@ pub mod level;
 pub mod log;
 pub mod metrics;
 pub mod policy;
-mod retention;
+pub mod retention;
 pub mod sink;
 pub mod trail;
 pub mod webhook;

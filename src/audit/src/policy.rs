@@ -208,8 +208,16 @@ mod tests {
             (node!([{"group": "", "resources": ["*/log"]}]), false, true),
             (node!([{"group": "", "resources": ["pods/*"]}]), true, true),
             (node!([{"group": "", "resources": ["*"]}]), true, true),
-            (node!([{"group": "", "resources": ["pods"], "resourceNames": ["p"]}]), true, false),
-            (node!([{"group": "", "resources": ["pods", "*"], "resourceNames": ["q"]}]), false, false),
+            (
+                node!([{"group": "", "resources": ["pods"], "resourceNames": ["p"]}]),
+                true,
+                false,
+            ),
+            (
+                node!([{"group": "", "resources": ["pods", "*"], "resourceNames": ["q"]}]),
+                false,
+                false,
+            ),
         ] {
             let rule = node!({"resources": resources});
             assert_eq!(level(rule.clone(), &pods()) == Level::Metadata, whole, "{rule:?}");

@@ -50,8 +50,8 @@ pub fn tidy(path: &Path, retention: Retention, now: Timestamp) -> io::Result<()>
         }
     }
     if retention.compress {
-        let plain = kept.iter().map(|(_, file)| file).filter(|file| !is_compressed(file));
-        plain.map(|file| compress(file)).collect::<io::Result<()>>()?;
+        let mut plain = kept.iter().map(|(_, file)| file).filter(|file| !is_compressed(file));
+        plain.try_for_each(|file| compress(file))?;
     }
     Ok(())
 }
@@ -74,7 +74,10 @@ fn old(path: &Path) -> io::Result<Vec<(i64, PathBuf)>> {
         }
     }
     found.sort_by(|one, other| other.cmp(one));
-    Ok(found.into_iter().map(|(at, file)| (at.unix_timestamp(), file)).collect())
+    Ok(found
+        .into_iter()
+        .map(|(at, file)| (at.unix_timestamp(), file))
+        .collect())
 }
 
 fn compress(file: &Path) -> io::Result<()> {
@@ -126,7 +129,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("audit.log");
         let now = Timestamp::parse("2026-11-24T12:00:00Z").unwrap();
-        assert_eq!(aside(&path, now).file_name().unwrap(), "audit-2026-11-24T12-00-00.000.log");
+        assert_eq!(
+            aside(&path, now).file_name().unwrap(),
+            "audit-2026-11-24T12-00-00.000.log"
+        );
         for name in [
             "audit.log",
             "audit-2026-11-24T11-00-00.000.log",
@@ -164,7 +170,9 @@ mod tests {
         );
         let compressed = File::open(directory.path().join("audit-2026-11-24T11-00-00.000.log.gz")).unwrap();
         let mut text = String::new();
-        flate2::read::GzDecoder::new(compressed).read_to_string(&mut text).unwrap();
+        flate2::read::GzDecoder::new(compressed)
+            .read_to_string(&mut text)
+            .unwrap();
         assert_eq!(text, "text");
     }
 }

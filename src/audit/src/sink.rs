@@ -295,7 +295,10 @@ pub(crate) mod tests {
         let mut text = String::new();
         fairlead_telemetry::text::write(&families.gather(), &mut text);
         let prefix = format!("apiserver_audit_error_total{{plugin=\"{plugin}\"}} ");
-        text.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or("0").to_owned()
+        text.lines()
+            .find_map(|line| line.strip_prefix(&prefix))
+            .unwrap_or("0")
+            .to_owned()
     }
 
     #[tokio::test]
@@ -305,12 +308,18 @@ pub(crate) mod tests {
         for _ in 0..7 {
             assert!(sink.put(&event(10, None)).await);
         }
-        assert_eq!((kept.0.waiting().len(), lost(&families, "buffered")), (4, "3".to_owned()));
+        assert_eq!(
+            (kept.0.waiting().len(), lost(&families, "buffered")),
+            (4, "3".to_owned())
+        );
         // Bytes are bounded as well as events.
         for _ in 0..3 {
             sink.put_now(&event(ROOM / 2, None));
         }
-        assert_eq!((kept.0.waiting().len(), lost(&families, "buffered")), (2, "4".to_owned()));
+        assert_eq!(
+            (kept.0.waiting().len(), lost(&families, "buffered")),
+            (2, "4".to_owned())
+        );
         sink.put_now(&event(ROOM, None));
         assert_eq!(kept.0.waiting().len(), 1);
     }

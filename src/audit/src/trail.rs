@@ -42,6 +42,8 @@ pub struct Facts {
     pub annotations: BTreeMap<String, String>,
     /// How long parts of the server took, told of slow requests.
     pub spent: Vec<(&'static str, Duration)>,
+    /// A long answer takes its time, and nobody is told of that.
+    pub started: bool,
 }
 
 /// The object a request is about. Empty fields are not shown.
@@ -200,6 +202,7 @@ impl Trail {
     /// The head of an answer is there.
     pub async fn started(&self, code: u16) {
         self.code(code);
+        self.facts().started = true;
         self.stage(Stage::ResponseStarted).await;
     }
 
@@ -221,7 +224,11 @@ impl Trail {
 
     /// Nobody waits for the answer any more: the request's time is over, or the client has gone.
     pub fn abandoned(&self, late: bool) {
-        let why = if late { "context deadline exceeded" } else { "context canceled" };
+        let why = if late {
+            "context deadline exceeded"
+        } else {
+            "context canceled"
+        };
         let status = Status::timeout(format!("request did not complete within requested timeout - {why}"), 0);
         self.failed(&status);
         self.completed(status.code());
@@ -251,7 +258,13 @@ impl Trail {
             _ => self.auditor.now(),
         };
         self.auditor.metrics().event();
-        Some(Event::new(&self.head, &self.facts(), stage, at, self.auditor.sinks().wanted()))
+        Some(Event::new(
+            &self.head,
+            &self.facts(),
+            stage,
+            at,
+            self.auditor.sinks().wanted(),
+        ))
     }
 
     fn code(&self, code: u16) {
@@ -265,6 +278,9 @@ impl Trail {
             return;
         }
         let mut facts = self.facts();
+        if facts.started {
+            return;
+        }
         let spent = std::mem::take(&mut facts.spent);
         let mut tell = |part: &str, time: GoDuration| {
             let key = format!("apiserver.latency.k8s.io/{part}");
@@ -356,7 +372,8 @@ mod tests {
 
     #[test]
     fn managed_fields_are_taken_out_of_lists_and_tables() {
-        let mut list = node!({"metadata": {"managedFields": []}, "items": [{"metadata": {"name": "a", "managedFields": []}}]});
+        let mut list =
+            node!({"metadata": {"managedFields": []}, "items": [{"metadata": {"name": "a", "managedFields": []}}]});
         omit(&mut list);
         assert_eq!(list, node!({"metadata": {}, "items": [{"metadata": {"name": "a"}}]}));
         let mut table = node!({"kind": "Table", "rows": [{"object": {"metadata": {"managedFields": []}}}]});

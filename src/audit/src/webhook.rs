@@ -123,7 +123,10 @@ mod tests {
         };
         let (ends, ended) = oneshot::channel();
         let (sink, collector) = Sink::new(config, &metrics, ended);
-        let running = task::spawn("test", run(collector, hook.clone(), Duration::from_secs(10), metrics, ends));
+        let running = task::spawn(
+            "test",
+            run(collector, hook.clone(), Duration::from_secs(10), metrics, ends),
+        );
         let sinks = Sinks::new(vec![sink]);
         let started = Instant::now();
         let mut stored = Vec::new();

@@ -5,6 +5,7 @@ use crate::admission::{self, Late, Outside};
 use crate::aggregation::{EngineApiServices, GatewayObjects, GatewayRemote};
 use crate::allocation::StoredLedger;
 use crate::allocation::repair::{Leaks, Patience};
+use crate::audit;
 use crate::authentication_info::{self, Required};
 use crate::backup::EmbeddedBackup;
 use crate::bootstrap::Bootstrap;
@@ -24,6 +25,7 @@ use crate::{conflicts, controllers, custom, encryption, files, shared, sight, ve
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use fairlead_api::{Clock, json};
+use fairlead_audit::Auditor;
 use fairlead_auth::authentication::keys;
 use fairlead_builtin::allocators::Allocators;
 use fairlead_builtin::{Builtins, Deps};
@@ -61,6 +63,7 @@ pub struct Running {
     drain: Drain,
     shutdown_delay: Duration,
     listener: JoinHandle<()>,
+    auditor: Option<Arc<Auditor>>,
     loops: Vec<JoinHandle<()>>,
     controllers: Vec<JoinHandle<()>>,
     objects: Arc<GatewayObjects>,
@@ -72,6 +75,9 @@ const KEY_PREFIX: &str = "/registry";
 
 /// How long the built-in loops may take to end.
 const CONTROLLERS_END: Duration = Duration::from_secs(2);
+
+/// How long the last audit events may take.
+const AUDIT_END: Duration = Duration::from_secs(10);
 
 /// Starts a server and waits until it is ready.
 ///
@@ -87,6 +93,7 @@ pub async fn start(config: Config) -> Result<Running> {
     let mut identity = Identity::prepare(&config, now)?;
 
     let families = Families::default();
+    let auditor = audit::start(&config.audit, &families, clock.clone())?;
     let Opened {
         stores,
         embedded,
@@ -307,7 +314,7 @@ pub async fn start(config: Config) -> Result<Running> {
         components: Arc::new(kinds),
         authenticator: access.authenticator.clone(),
         authorizer: access.authorizer.clone(),
-        auditor: None,
+        auditor: auditor.clone(),
         backup: embedded
             .clone()
             .map(|store| Arc::new(EmbeddedBackup(store)) as Arc<dyn BackupSource>),
@@ -345,6 +352,7 @@ pub async fn start(config: Config) -> Result<Running> {
         drain,
         shutdown_delay: config.limits.shutdown_delay,
         listener,
+        auditor,
         loops,
         controllers,
         objects: gateway_objects,
@@ -360,6 +368,9 @@ impl Running {
         self.drain.begin();
         if let Err(error) = self.listener.await {
             tracing::error!(%error, "the listener did not end well");
+        }
+        if let Some(auditor) = self.auditor {
+            auditor.close(AUDIT_END).await;
         }
         // One of them may have a Lease to let go of.
         let until = tokio::time::Instant::now() + CONTROLLERS_END;

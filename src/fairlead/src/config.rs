@@ -1,5 +1,6 @@
 //! [`Config`]: what the flags mean, checked as far as it can be without touching anything.
 
+pub mod audit;
 pub mod election;
 pub mod etcd;
 pub mod kubelets;
@@ -9,6 +10,7 @@ use crate::encryption::EncryptionFile;
 use crate::flags::{Flags, ports};
 use crate::sight::Sight;
 use anyhow::{Context, Result, bail, ensure};
+use audit::AuditSettings;
 use etcd::EtcdSettings;
 use fairlead_auth::authentication::request_header::IdentityHeaders;
 use fairlead_builtin::Enabled;
@@ -34,6 +36,8 @@ pub struct Config {
     /// Where objects are stored instead of with the data.
     pub etcd: Option<EtcdSettings>,
     pub encryption: Option<EncryptionFile>,
+    /// What is audited, and where events go.
+    pub audit: AuditSettings,
     /// How long overwritten and deleted values can still be read; zero for ever.
     pub compaction_window: Duration,
     /// How often the store's size is measured.
@@ -190,6 +194,7 @@ impl Config {
             data: DataDir::Directory(flags.some("data-dir").context("--data-dir must not be empty")?.into()),
             etcd: etcd::settings(flags)?,
             encryption: encryption(flags)?,
+            audit: audit::settings(flags)?,
             compaction_window: flags.duration("etcd-compaction-interval"),
             measure_every: flags.duration("etcd-db-metric-poll-interval"),
             kubeconfig_out: flags.some("kubeconfig-out").map(PathBuf::from),

@@ -279,14 +279,16 @@ impl ObjectSource for CoreObjects {
 }
 
 /// What a kubeconfig gives.
-struct Given {
-    config: CoreConfig,
-    token: Option<String>,
-    token_file: Option<PathBuf>,
+pub(crate) struct Given {
+    pub config: CoreConfig,
+    pub token: Option<String>,
+    pub token_file: Option<PathBuf>,
 }
 
 impl Given {
-    fn read(text: &[u8], directory: &Path) -> Result<Given> {
+    /// # Errors
+    /// It is none, or asks for what is not done here.
+    pub(crate) fn read(text: &[u8], directory: &Path) -> Result<Given> {
         let file = yaml::parse(text)?;
         let context = named(&file, "contexts", "context", file.str("current-context"))?;
         let cluster = named(&file, "clusters", "cluster", context.str("cluster"))?;

@@ -8,12 +8,13 @@
 //!   [`remote_content`], [`remote_objects`]: the loops beside it.
 //! - [`connections`]: logs, exec and proxies to kubelets, pods and Services.
 //! - [`core_backend`], [`core_access`]: this server in front of another one.
-//! - [`sight`]: what operators see. [`backup`]: the commands beside the server. [`testing`]: a server for tests.
+//! - [`sight`]: what operators see. [`audit`]: what is recorded. [`backup`]: the commands beside the server. [`testing`]: a server for tests.
 
 pub mod access;
 pub mod admission;
 pub mod aggregation;
 pub mod allocation;
+pub mod audit;
 pub mod authentication_info;
 pub mod backup;
 pub mod bootstrap;

@@ -92,6 +92,19 @@ impl Core {
         metrics: &Metrics,
         system_roots: &Arc<RootCertStore>,
     ) -> Result<Core, TlsSetupError> {
+        Core::named(CORE, config, metrics, system_roots)
+    }
+
+    /// [`Core::new`] for another server that a kubeconfig names; metrics know it as `name`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn named(
+        name_in_metrics: &str,
+        config: CoreConfig,
+        metrics: &Metrics,
+        system_roots: &Arc<RootCertStore>,
+    ) -> Result<Core, TlsSetupError> {
         let trust = match (config.insecure_skip_tls_verify, &config.ca) {
             (true, _) => Trust::Insecure,
             (false, Some(pem)) => Trust::Bundle(pem),
@@ -111,7 +124,7 @@ impl Core {
             readers: Readers::default(),
         };
         let trouble = Arc::new(Notify::new());
-        let metrics = metrics.backend(CORE);
+        let metrics = metrics.backend(name_in_metrics);
         let pool = Pool::new(
             connector,
             Policy::standard(config.tuning, Vec::new()).live(),
@@ -247,6 +260,19 @@ impl Core {
         let body = Replay::new(crate::body::full(body));
         let response = self.send(Method::POST, path, headers, body, TIMEOUT).await?;
         json::parse(&accepted(response)?.0).map_err(|_| CoreError::Document)
+    }
+
+    /// Posts what is JSON already to the URL itself. Of the answer only its code counts.
+    pub async fn deliver(&self, body: Bytes) -> Result<(), CoreError> {
+        let mut headers = HeaderMap::new();
+        let json_type = HeaderValue::from_static("application/json");
+        headers.insert(header::ACCEPT, json_type.clone());
+        headers.insert(header::CONTENT_TYPE, json_type);
+        headers.insert(header::CONTENT_LENGTH, body.len().into());
+        let path = if self.0.base.is_empty() { "/" } else { "" };
+        let body = Replay::new(crate::body::full(body));
+        let response = self.send(Method::POST, path, headers, body, TIMEOUT).await?;
+        accepted(response).map(drop)
     }
 
     /// Opens a stream of events. The caller reads it.

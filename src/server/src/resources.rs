@@ -165,7 +165,9 @@ async fn handle(
         if let Some(object) = recorded {
             audit::recorded(trail, object);
         }
-        annotations.into_iter().for_each(|(key, value)| trail.annotate(key, value));
+        annotations
+            .into_iter()
+            .for_each(|(key, value)| trail.annotate(key, value));
         if let Ok(outcome) = &result {
             audit::answered(trail, outcome);
         }

@@ -24,7 +24,14 @@ const GROUP_VERSION: &str = "audit.k8s.io/v1";
 /// What the scheme that knows it is called in errors.
 const SCHEME: &str = "k8s.io/apiserver/pkg/audit/scheme.go:30";
 
-const POLICY: &[&str] = &["apiVersion", "kind", "metadata", "rules", "omitStages", "omitManagedFields"];
+const POLICY: &[&str] = &[
+    "apiVersion",
+    "kind",
+    "metadata",
+    "rules",
+    "omitStages",
+    "omitManagedFields",
+];
 const RULE: &[&str] = &[
     "level",
     "users",
@@ -113,7 +120,8 @@ impl Reader {
         let omit = self.stages(node, path)?.union(everywhere.omit);
         let omit_managed_fields = flag(node, "omitManagedFields", KIND)?;
         let namespaces = strings(node, "namespaces", KIND)?;
-        if !non_resource_urls.is_empty() && !(resources.is_empty() && namespaces.is_empty()) {
+        let for_resources = !resources.is_empty() || !namespaces.is_empty();
+        if for_resources && !non_resource_urls.is_empty() {
             self.errors.push(FieldError::invalid(
                 &path.child("nonResourceURLs"),
                 node.get("nonResourceURLs").cloned().unwrap_or_default(),
@@ -151,8 +159,7 @@ impl Reader {
     fn check_urls(&mut self, urls: &[String], path: &FieldPath) {
         for (i, url) in urls.iter().enumerate().filter(|(_, url)| *url != "*") {
             let mut wrong = |why: &str| {
-                self.errors
-                    .push(FieldError::invalid(&path.index(i), url.as_str(), why));
+                self.errors.push(FieldError::invalid(&path.index(i), url.as_str(), why));
             };
             if !url.starts_with('/') {
                 wrong("non-resource URL rules must begin with a '/' character");
@@ -210,7 +217,10 @@ impl Reader {
         for key in node.as_map().into_iter().flat_map(|map| map.keys()) {
             if !known.contains(&key.as_str()) {
                 let dot = if path.is_empty() { "" } else { "." };
-                tracing::warn!(field = format!("{path}{dot}{key}"), "the audit policy has an unknown field");
+                tracing::warn!(
+                    field = format!("{path}{dot}{key}"),
+                    "the audit policy has an unknown field"
+                );
             }
         }
     }
@@ -305,8 +315,14 @@ mod tests {
             assert_eq!(error(rules), expected);
         }
         assert!(error(node!([{}, {}])).starts_with("[rules[0].level: Required value, rules[1].level"));
-        assert!(error(node!([{"level": "None", "resources": [{"group": "a/v1"}]}])).starts_with("rules[0].resources.group: "));
-        assert!(error(node!([{"level": "None", "verbs": "get"}])).starts_with("failed decoding: json: cannot unmarshal string"));
+        assert!(
+            error(node!([{"level": "None", "resources": [{"group": "a/v1"}]}]))
+                .starts_with("rules[0].resources.group: ")
+        );
+        assert!(
+            error(node!([{"level": "None", "verbs": "get"}]))
+                .starts_with("failed decoding: json: cannot unmarshal string")
+        );
     }
 
     #[test]

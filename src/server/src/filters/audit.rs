@@ -182,7 +182,11 @@ fn address(text: &str) -> Option<IpAddr> {
     }
     let mut parts = text.split('.').map(|part| {
         let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-        digits.then(|| part.trim_start_matches('0').parse().or(if part.ends_with('0') { Ok(0) } else { Err(()) }))
+        digits.then(|| {
+            part.trim_start_matches('0')
+                .parse()
+                .or(if part.ends_with('0') { Ok(0) } else { Err(()) })
+        })
     });
     let mut next = || parts.next()??.ok();
     let address = Ipv4Addr::new(next()?, next()?, next()?, next()?);
@@ -207,7 +211,10 @@ mod tests {
         assert_eq!(ips(&[]), "127.0.0.1");
         let forwarded = ("x-forwarded-for", "1.2.3.4, nobody, 010.0.0.1,::ffff:9.9.9.9, 1.2.3");
         assert_eq!(ips(&[forwarded]), "1.2.3.4 10.0.0.1 9.9.9.9 127.0.0.1");
-        assert_eq!(ips(&[forwarded, ("x-real-ip", "1.2.3.4")]), "1.2.3.4 10.0.0.1 9.9.9.9 127.0.0.1");
+        assert_eq!(
+            ips(&[forwarded, ("x-real-ip", "1.2.3.4")]),
+            "1.2.3.4 10.0.0.1 9.9.9.9 127.0.0.1"
+        );
         assert_eq!(ips(&[("x-forwarded-for", "127.0.0.1")]), "127.0.0.1");
         assert_eq!(ips(&[("x-real-ip", "fe80::1")]), "fe80::1 127.0.0.1");
     }
