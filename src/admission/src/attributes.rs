@@ -40,6 +40,8 @@ pub struct Attributes {
     /// When the client stops waiting for an answer.
     pub deadline: Option<Instant>,
     pub reinvocation: Reinvocation,
+    /// The managedFields of the object before a plugin changed them, for whoever checks what it made of them.
+    pub given_owners: Option<Node>,
 }
 
 /// What mutating plugins remember between the two rounds they run in when a webhook or a policy changed the object.
@@ -78,6 +80,16 @@ impl Operation {
 }
 
 impl Attributes {
+    /// Takes over what a webhook or a policy made of the object.
+    pub fn replace(&mut self, object: Node) {
+        let owners = |object: &Node| object.at(&["metadata", "managedFields"]).cloned().unwrap_or_default();
+        let before = owners(&self.object);
+        if self.given_owners.is_none() && before != owners(&object) {
+            self.given_owners = Some(before);
+        }
+        self.object = object;
+    }
+
     pub fn group_resource(&self) -> GroupResource {
         GroupResource {
             group: self.resource.group.clone(),

@@ -30,7 +30,8 @@ pub struct Expression {
 /// What came of expressions: a value, or why there is none.
 pub type Results<'a> = Vec<Result<Value<'a>, String>>;
 
-const OUT_OF_BUDGET: &str =
+/// How a failure begins for which the budget did not do.
+pub const OUT_OF_BUDGET: &str =
     "validation failed due to running out of cost budget, no further validation rules will be run";
 
 impl Expression {

@@ -19,6 +19,14 @@ struct All {
     requests: Counters,
     rejections: Counters,
     failed_open: Counters,
+    validating_policies: Checks,
+    mutating_policies: Checks,
+}
+
+/// How often the expressions of policies decided something, and how long that took.
+struct Checks {
+    total: Counters,
+    durations: Histograms,
 }
 
 /// Which half of admission.
@@ -49,6 +57,7 @@ pub enum Asked {
 
 const PLUGINS: [f64; 6] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5];
 const WEBHOOKS: [f64; 8] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 25.0];
+const EXPRESSIONS: [f64; 5] = [0.000_000_5, 0.001, 0.01, 0.1, 1.0];
 /// Higher codes are counted as this one.
 const HIGHEST: u16 = 600;
 
@@ -88,6 +97,32 @@ impl Metrics {
                 "Admission webhooks that could not be asked and were passed over.",
                 &["name", "type"],
             ),
+            validating_policies: Checks {
+                total: families.counters(
+                    "apiserver_validating_admission_policy_check_total",
+                    "What validating policies found, by policy, binding and what became of it.",
+                    &["policy", "policy_binding", "error_type", "enforcement_action"],
+                ),
+                durations: families.histograms(
+                    "apiserver_validating_admission_policy_check_duration_seconds",
+                    "Time spent on the expressions of validating policies in seconds.",
+                    &["policy", "policy_binding", "error_type", "enforcement_action"],
+                    &EXPRESSIONS,
+                ),
+            },
+            mutating_policies: Checks {
+                total: families.counters(
+                    "apiserver_mutating_admission_policy_check_total",
+                    "Mutations by policies, by policy and binding.",
+                    &["policy", "policy_binding", "error_type"],
+                ),
+                durations: families.histograms(
+                    "apiserver_mutating_admission_policy_check_duration_seconds",
+                    "Time spent on mutations by policies in seconds.",
+                    &["policy", "policy_binding", "error_type"],
+                    &EXPRESSIONS,
+                ),
+            },
         }))
     }
 
@@ -116,6 +151,20 @@ impl Metrics {
         found.observe(step, operation, rejected, took, find);
     }
 
+    /// A validating policy found something, for which `action` was taken: `deny`, `warn`, `audit`, or `allow` for what
+    /// could not be evaluated and is passed over.
+    pub fn validating_policy(&self, [policy, binding]: [&str; 2], why: &str, action: &str, took: Duration) {
+        self.0
+            .validating_policies
+            .observe(&[policy, binding, error_type(why), action], took);
+    }
+
+    /// A mutation of a policy was made, or `why` it was not.
+    pub fn mutating_policy(&self, [policy, binding]: [&str; 2], why: Option<&str>, took: Duration) {
+        let error = why.map_or("no_error", error_type);
+        self.0.mutating_policies.observe(&[policy, binding, error], took);
+    }
+
     /// A webhook was asked.
     pub fn webhook(&self, name: &str, step: Step, operation: Operation, asked: Asked, took: Duration) {
         // COMPAT: the step of validating webhooks has another name than that of plugins.
@@ -139,6 +188,24 @@ impl Metrics {
         if matches!(asked, Asked::Failed { ignored: true, .. }) {
             all.failed_open.with(&[name, step]).inc();
         }
+    }
+}
+
+impl Checks {
+    fn observe(&self, labels: &[&str], took: Duration) {
+        self.total.with(labels).inc();
+        self.durations.with(labels).observe(took.as_secs_f64());
+    }
+}
+
+/// COMPAT: told by how the failure is worded.
+fn error_type(why: &str) -> &'static str {
+    if why.starts_with("compilation") {
+        "compile_error"
+    } else if why.starts_with(crate::expressions::OUT_OF_BUDGET) {
+        "out_of_budget"
+    } else {
+        "invalid_error"
     }
 }
 

@@ -253,6 +253,7 @@ pub fn create(plural: &str, object: Node) -> Attributes {
         audit: Vec::new(),
         deadline: None,
         reinvocation: Default::default(),
+        given_owners: None,
     }
 }
 

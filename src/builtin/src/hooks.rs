@@ -45,6 +45,7 @@ impl Default for Deps {
 pub fn of(group: &str, plural: &str, deps: &Deps, peers: &Peers) -> Arc<dyn Hooks> {
     let auth = || deps.auth.clone();
     match (group, plural) {
+        ("", "bindings") => Arc::new(core::pods::binding::Bindings::new(peers)),
         ("", "componentstatuses") => Arc::new(core::componentstatuses::ComponentStatuses),
         ("", "configmaps") => Arc::new(core::configmaps::ConfigMaps),
         ("", "endpoints") => Arc::new(core::endpoints::Endpoints),

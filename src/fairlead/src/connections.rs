@@ -176,6 +176,7 @@ impl Conversation<'_> {
             audit: Vec::new(),
             deadline: None,
             reinvocation: Default::default(),
+            given_owners: None,
         };
         let admission = &self.parts.needs.admission;
         let admitted = match admission.mutate(&mut attributes).await {

@@ -203,6 +203,7 @@ impl<'a> Call<'a> {
             audit: Vec::new(),
             deadline: self.request.deadline,
             reinvocation: Default::default(),
+            given_owners: None,
         }
     }
 

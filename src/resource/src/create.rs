@@ -59,6 +59,7 @@ pub async fn admit(call: &mut Call<'_>, object: Node, options: &WriteOptions) ->
     let result = call.engine.config.admission.mutate(&mut attributes).await;
     call.absorb(&mut attributes);
     result?;
+    fields::settle(call, &mut attributes);
     let mut object = attributes.object;
     meta::dedup_owner_references(call, &mut object, true);
     Ok(object)

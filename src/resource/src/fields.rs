@@ -7,6 +7,7 @@ use crate::call::Call;
 use crate::definition::Conversion;
 use crate::options::{WriteOptions, default_manager};
 use crate::patch;
+use fairlead_admission::Attributes;
 use fairlead_api::{GroupVersion, Node, Status, StatusResult};
 use fairlead_patch::apply::{self, Manager, Operation, Options};
 use fairlead_patch::fields::{Element, FieldSet, Path};
@@ -69,6 +70,24 @@ pub async fn apply(
             return result.map_err(|error| error.to_status());
         }
     }
+}
+
+/// What admission made of an object, whose managedFields are as before where they cannot be read any more.
+pub fn settle(call: &mut Call, attributes: &mut Attributes) {
+    let Some(before) = attributes.given_owners.take() else {
+        return;
+    };
+    let Err(why) = apply::check_managed_fields(managed(&attributes.object)) else {
+        return;
+    };
+    call.warn(format!(
+        ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated mutating \
+         admission controller; please fix your requests: {why}"
+    ));
+    match before {
+        Node::Null => attributes.object.meta_mut().remove("managedFields"),
+        before => attributes.object.meta_mut().insert("managedFields", before),
+    };
 }
 
 /// Whether owners of other versions may have to be asked what changed for them.

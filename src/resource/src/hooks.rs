@@ -188,6 +188,16 @@ pub trait Hooks: Send + Sync {
         Vec::new()
     }
 
+    /// What a selectable field of this version is called in the stored one; `None` where it has the same name.
+    fn stored_field(&self, _field: &str) -> Option<CompactString> {
+        None
+    }
+
+    /// What a Table says of an object beside its cells: the `conditions` of its row.
+    fn row_conditions(&self, _object: &Node) -> Option<Node> {
+        None
+    }
+
     /// The members of an object that [`selectable`](Hooks::selectable) looks at, besides the paths of the fields it
     /// replaces: nothing else is read of stored objects.
     fn selectable_from(&self) -> &'static [&'static [&'static str]] {

@@ -31,6 +31,11 @@ impl Selection {
         for requirement in &fields.requirements {
             check_field(definition, &requirement.field)?;
         }
+        for requirement in &mut fields.requirements {
+            if let Some(stored) = definition.hooks.stored_field(&requirement.field) {
+                requirement.field = stored;
+            }
+        }
         if !request.name.is_empty() {
             if fields.is_empty() {
                 fields = FieldSelector::equal("metadata.name", &request.name);

@@ -102,7 +102,12 @@ impl<'a> Table<'a> {
                 let node = json::parse(&object.json.text()).map_err(Status::internal)?;
                 let cells = self.cells(&node, self.now_seconds);
                 let until = self.now_seconds + self.lasts(&node, &cells);
-                let json: Bytes = json::to_vec(&Node::List(cells)).into();
+                let mut json = json::to_vec(&Node::List(cells));
+                if let Some(conditions) = self.definition.hooks.row_conditions(&node) {
+                    json.extend_from_slice(b",\"conditions\":");
+                    json.extend_from_slice(&json::to_vec(&conditions));
+                }
+                let json = Bytes::from(json);
                 object.forms.keep_cells(Cells {
                     columns: self.columns,
                     valid: (self.now_seconds, until),
@@ -170,6 +175,9 @@ impl<'a> Table<'a> {
         };
         let mut row = Node::map();
         row.set("cells", cells);
+        if let Some(conditions) = self.definition.hooks.row_conditions(object) {
+            row.set("conditions", conditions);
+        }
         row.set("object", shown);
         self.rows.push(row);
     }

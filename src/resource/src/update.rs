@@ -214,6 +214,7 @@ async fn attempt(call: &mut Call<'_>, write: &mut Write, existing: Option<&Arc<C
         let result = call.engine.config.admission.mutate(&mut attributes).await;
         call.absorb(&mut attributes);
         result?;
+        fields::settle(call, &mut attributes);
         new_view = attributes.object;
         meta::dedup_owner_references(call, &mut new_view, true);
     }

@@ -34,9 +34,16 @@ pub struct Agreed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offer {
     /// Objects of a resource: the formats of their own form, tables and metadata.
-    Resource { protobuf: bool },
+    Resource { protobuf: bool, tables: Tables },
     /// Documents and errors: no transformation.
     Plain,
+}
+
+/// Whether objects have columns. Those that are answers and not stored have none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tables {
+    Shown,
+    None,
 }
 
 /// The media types a route of a built-in group is registered with.
@@ -293,7 +300,10 @@ impl<'a> Clause<'a> {
         } else {
             View::Object
         };
-        if view == View::Object && format == Format::Protobuf && offer == (Offer::Resource { protobuf: false }) {
+        if view == View::Object
+            && format == Format::Protobuf
+            && matches!(offer, Offer::Resource { protobuf: false, .. })
+        {
             return None;
         }
         Some(Agreed {
@@ -313,6 +323,17 @@ impl<'a> Clause<'a> {
             _ => return None,
         };
         match self.parameter("as")? {
+            "Table"
+                if matches!(
+                    offer,
+                    Offer::Resource {
+                        tables: Tables::None,
+                        ..
+                    }
+                ) =>
+            {
+                None
+            }
             "Table" if format != Format::Protobuf => Some(View::Table(version)),
             "PartialObjectMetadata" => Some(View::Metadata(version)),
             "PartialObjectMetadataList" => Some(View::MetadataList(version)),
@@ -335,7 +356,10 @@ mod tests {
         agree(&headers(accept), &[], offer)
     }
 
-    const BUILT_IN: Offer = Offer::Resource { protobuf: true };
+    const BUILT_IN: Offer = Offer::Resource {
+        protobuf: true,
+        tables: Tables::Shown,
+    };
 
     #[test]
     fn clauses_are_tried_by_preference() {
@@ -350,7 +374,10 @@ mod tests {
             format("application/vnd.kubernetes.protobuf, */*").unwrap(),
             Format::Protobuf
         );
-        let custom = Offer::Resource { protobuf: false };
+        let custom = Offer::Resource {
+            protobuf: false,
+            tables: Tables::Shown,
+        };
         assert_eq!(
             agreed("application/vnd.kubernetes.protobuf, */*", custom)
                 .unwrap()
@@ -384,6 +411,12 @@ mod tests {
         assert!(view("application/json;as=Table;v=v9;g=meta.k8s.io").is_err());
         assert!(view("application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io").is_err());
         assert!(agreed("application/json;as=Table;v=v1;g=meta.k8s.io", Offer::Plain).is_err());
+        let review = Offer::Resource {
+            protobuf: true,
+            tables: Tables::None,
+        };
+        assert!(agreed("application/json;as=Table;v=v1;g=meta.k8s.io", review).is_err());
+        assert!(agreed("application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io", review).is_ok());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::body::{ReadError, Response};
 use crate::encode::{self, Wanted};
 use crate::filters::warnings::Warnings;
 use crate::measured::Measured;
-use crate::negotiate::{self, Format, Offer, Route};
+use crate::negotiate::{self, Format, Offer, Route, Tables};
 use crate::request::{Identified, Known};
 use crate::request_info::RequestInfo;
 use crate::router::{Shared, failure};
@@ -81,8 +81,10 @@ async fn handle(
             crate::router::producible(route, &known)?;
         }
     }
+    let answered = verb == Verb::Create && definition.hooks.answers(&known.info.subresource).is_some();
     let offer = Offer::Resource {
         protobuf: !definition.is_custom(),
+        tables: if answered { Tables::None } else { Tables::Shown },
     };
     let agreed = negotiate::agree(&known.parts.headers, &known.query, offer).map_err(|s| failure(&s, &known))?;
     let trail = known.trail.clone();

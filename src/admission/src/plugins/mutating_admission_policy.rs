@@ -18,6 +18,7 @@ use fairlead_api::{Node, Status, StatusResult};
 use fairlead_patch::json_patch;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
+use std::time::Instant;
 
 pub struct MutatingAdmissionPolicy(Policies<Mutator>);
 
@@ -196,7 +197,15 @@ async fn run<'s>(
         if attributes.object.is_null() {
             break;
         }
-        match stage.mutate(mutation, attributes, cluster).await? {
+        let started = Instant::now();
+        let result = stage.mutate(mutation, attributes, cluster).await;
+        let why = match &result {
+            Ok(made) => made.as_ref().err().map(String::as_str),
+            Err(status) => Some(status.message()),
+        };
+        let of = [policy.name(), binding.name()];
+        cluster.metrics.mutating_policy(of, why, started.elapsed());
+        match result? {
             Ok(differs) => (mutated, changed) = (true, changed || differs),
             Err(why) => failures.push(failure(why)),
         }
@@ -277,8 +286,9 @@ impl Stage<'_, '_> {
         let changed = object != before;
         if changed {
             let settled = cluster.versions.settle(object, &attributes.resource, &attributes.kind).await;
-            attributes.object =
-                settled.map_err(|status| Status::internal(format!("failed to convert object: {}", status.message())))?;
+            attributes.replace(
+                settled.map_err(|status| Status::internal(format!("failed to convert object: {}", status.message())))?,
+            );
         }
         Ok(Ok(changed))
     }

@@ -158,10 +158,8 @@ async fn apply(
     let changed = object != before;
     if changed {
         let (resource, kind) = (&attributes.resource, &attributes.kind);
-        object = cluster.versions.settle(object, resource, kind).await.map_err(Failure::Fatal)?;
-    }
-    if changed {
-        attributes.object = object;
+        let settled = cluster.versions.settle(object, resource, kind).await;
+        attributes.replace(settled.map_err(Failure::Fatal)?);
     }
     let mut note = node!({"configuration": invocation.configuration, "webhook": invocation.hook.str("name")});
     note.set("patch", patch);
@@ -218,6 +216,16 @@ mod tests {
         assert_eq!(fake.called(), ["a", "b", "a"]);
         let rounds: Vec<&str> = request.audit.iter().map(|(key, _)| key.rsplit('/').next().unwrap()).collect();
         assert_eq!(rounds, ["round_0_index_0", "round_0_index_1", "round_0_index_1", "round_1_index_0"]);
+    }
+
+    #[test]
+    fn the_owners_before_are_kept_where_they_are_changed() {
+        let breaking = patch(node!([{"op": "add", "path": "/metadata/managedFields", "value": [{"operation": "x"}]}]));
+        let (_, request) = run(&configured(vec![hook("a", node!({}))]).answering("a", breaking));
+        assert_eq!(request.given_owners, Some(Node::Null));
+        let other = patch(node!([{"op": "add", "path": "/data", "value": {}}]));
+        let (_, request) = run(&configured(vec![hook("a", node!({}))]).answering("a", other));
+        assert_eq!(request.given_owners, None);
     }
 
     #[test]

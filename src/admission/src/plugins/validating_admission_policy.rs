@@ -16,6 +16,7 @@ use fairlead_api::{Node, Status, StatusResult, json, node};
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 pub struct ValidatingAdmissionPolicy(Policies<Validator>);
 
@@ -186,8 +187,20 @@ async fn judge(
             scene = scene.with_asker(findings.asker.get_or_insert_with(new), attributes);
         }
         for param in &params {
+            let started = Instant::now();
             let verdict = policy.compiled.validate(&scene.clone().with_params(param)).await;
+            let took = started.elapsed();
+            let found = |why: &str, action: &str| {
+                let metrics = &cluster.metrics;
+                metrics.validating_policy([object.name(), binding.name()], why, action, took);
+            };
+            for why in verdict.ignored {
+                found(&why, "allow");
+            }
             for refusal in verdict.refusals {
+                for action in actions(binding) {
+                    found(&refusal.message, &action.to_ascii_lowercase());
+                }
                 refuse(object, binding, refusal, findings);
             }
             for annotation in verdict.annotations {
@@ -199,12 +212,15 @@ async fn judge(
                             values.push(value);
                         }
                     }
-                    Annotation::Failed(message) => findings.denied.push(Denied {
-                        policy: object.name().to_owned(),
-                        binding: Some(binding.name().to_owned()),
-                        message,
-                        reason: String::new(),
-                    }),
+                    Annotation::Failed(message) => {
+                        found(&message, "deny");
+                        findings.denied.push(Denied {
+                            policy: object.name().to_owned(),
+                            binding: Some(binding.name().to_owned()),
+                            message,
+                            reason: String::new(),
+                        });
+                    }
                 }
             }
         }
@@ -214,11 +230,16 @@ async fn judge(
     Ok(())
 }
 
+/// What a binding does with refusals: `Deny`, `Warn`, `Audit`.
+fn actions(binding: &Node) -> impl Iterator<Item = &str> {
+    let actions = binding.get("spec").map_or(&[][..], |spec| spec.list("validationActions"));
+    actions.iter().filter_map(Node::as_str)
+}
+
 /// Does with a refusal what the binding says.
 fn refuse(policy: &Node, binding: &Node, refusal: Refusal, findings: &mut Findings) {
     let (name, bound) = (policy.name(), binding.name());
-    let actions = binding.get("spec").map_or(&[][..], |spec| spec.list("validationActions"));
-    for action in actions.iter().filter_map(Node::as_str) {
+    for action in actions(binding) {
         match action {
             "Deny" => findings.denied.push(Denied {
                 policy: name.to_owned(),
@@ -234,7 +255,7 @@ fn refuse(policy: &Node, binding: &Node, refusal: Refusal, findings: &mut Findin
                 let mut failure = node!({"policy": name, "binding": bound});
                 failure.set("message", refusal.message.as_str());
                 failure.set("expressionIndex", refusal.index as i64);
-                failure.set("validationActions", actions.to_vec());
+                failure.set("validationActions", actions(binding).map(Node::from).collect::<Vec<_>>());
                 findings.audit.push((FAILURE.to_owned(), json::to_string(&Node::List(vec![failure]))));
             }
             _ => {}
@@ -298,6 +319,17 @@ mod tests {
         let telling = binding("b", node!(["Warn", "Audit"]), node!({}));
         let (result, request) = run(&with(refusing(), vec![telling]));
         assert!(result.is_ok());
+        let both = with(refusing(), vec![binding("b", node!(["Warn", "Audit"]), node!({}))]);
+        assert!(run(&both).0.is_ok());
+        let mut told = String::new();
+        fairlead_telemetry::text::write(&both.families.gather(), &mut told);
+        for action in ["warn", "audit"] {
+            let line = format!(
+                "apiserver_validating_admission_policy_check_total{{enforcement_action=\"{action}\",\
+                 error_type=\"invalid_error\",policy=\"p\",policy_binding=\"b\"}} 1"
+            );
+            assert!(told.contains(&line), "{told}");
+        }
         assert_eq!(request.warnings, ["Validation failed for ValidatingAdmissionPolicy 'p' with binding 'b': no"]);
         assert_eq!(request.audit[0].0, FAILURE);
         assert!(request.audit[0].1.contains(r#""expressionIndex":0"#), "{}", request.audit[0].1);

@@ -35,6 +35,8 @@ pub struct Verdict {
     /// What is refused, by the place of the validation.
     pub refusals: Vec<Refusal>,
     pub annotations: Vec<Annotation>,
+    /// What could not be evaluated, and does not matter to the write.
+    pub ignored: Vec<String>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -133,7 +135,10 @@ impl Validator {
                 _ => None,
             };
             let (message, reason) = match failure {
-                Some(_) if self.ignores_failures => continue,
+                Some(why) if self.ignores_failures => {
+                    verdict.ignored.push(why);
+                    continue;
+                }
                 Some(why) => (why, ""),
                 None => {
                     let made = told
@@ -209,19 +214,18 @@ impl Validator {
 
     /// The verdict of a policy that cannot be evaluated.
     fn failed(&self, why: &str) -> Verdict {
-        let refusal = Refusal {
-            index: 0,
-            message: why.to_owned(),
-            reason: String::new(),
-        };
-        Verdict {
-            refusals: if self.ignores_failures {
-                Vec::new()
-            } else {
-                vec![refusal]
-            },
-            annotations: Vec::new(),
+        let message = why.to_owned();
+        let mut verdict = Verdict::default();
+        if self.ignores_failures {
+            verdict.ignored.push(message);
+        } else {
+            verdict.refusals.push(Refusal {
+                index: 0,
+                message,
+                reason: String::new(),
+            });
         }
+        verdict
     }
 }
 

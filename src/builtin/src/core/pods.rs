@@ -11,7 +11,7 @@ use crate::validation::pod;
 use crate::value::{copy, each, flag, int, keep_metadata, list, or};
 use crate::{pod_spec, resources};
 use compact_str::CompactString;
-use fairlead_api::{FieldErrors, Map, Node};
+use fairlead_api::{FieldErrors, Map, Node, node};
 use fairlead_resource::hooks::AnswersCreate;
 use fairlead_resource::{HookContext, Hooks};
 
@@ -173,6 +173,16 @@ impl Hooks for Pods {
             "eviction" => Some(&self.eviction),
             _ => None,
         }
+    }
+
+    fn row_conditions(&self, object: &Node) -> Option<Node> {
+        let phase = object.str_at(&["status", "phase"]);
+        let message = match phase {
+            "Succeeded" => "The pod has completed successfully.",
+            "Failed" => "The pod failed.",
+            _ => return None,
+        };
+        Some(node!([{"type": "Completed", "status": "True", "reason": phase, "message": message}]))
     }
 
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {

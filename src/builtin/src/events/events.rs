@@ -2,6 +2,7 @@
 
 use super::conversion::convert;
 use super::validation;
+use compact_str::{CompactString, format_compact};
 use fairlead_api::{FieldErrors, Node};
 use fairlead_resource::{HookContext, Hooks};
 
@@ -23,6 +24,13 @@ impl Hooks for Events {
     /// To upstream these are Events of the core group.
     fn group_in_errors(&self) -> Option<&'static str> {
         Some("")
+    }
+
+    fn stored_field(&self, field: &str) -> Option<CompactString> {
+        match field.strip_prefix("regarding.") {
+            Some(field) => Some(format_compact!("involvedObject.{field}")),
+            None => (field == "reportingController").then(|| "reportingComponent".into()),
+        }
     }
 
     fn repeats_metadata_checks(&self) -> bool {

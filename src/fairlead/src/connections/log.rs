@@ -6,11 +6,17 @@ use crate::aggregation::passed_on;
 use fairlead_api::{FieldError, FieldErrors, FieldPath, GroupKind, Status, StatusResult};
 use fairlead_gateway::body::read_start;
 use fairlead_gateway::direct::{Location, NoAnswer, Peer};
-use fairlead_server::negotiate::{self, Offer, Route};
+use fairlead_server::negotiate::{self, Offer, Route, Tables};
 use fairlead_server::request::Identified;
 use fairlead_server::{Body, Response};
 use http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{HeaderMap, StatusCode};
+
+/// A log has no columns.
+const LOGS: Offer = Offer::Resource {
+    protobuf: true,
+    tables: Tables::None,
+};
 
 /// How much of a refusal is passed on.
 const REFUSAL_LIMIT: usize = 50_000;
@@ -19,7 +25,7 @@ impl Conversation<'_> {
     pub(super) async fn log(&mut self, request: Identified) -> StatusResult<Response> {
         let known = request.known;
         Route::Text.check(&known.parts.headers)?;
-        negotiate::agree(&known.parts.headers, &known.query, Offer::Resource { protobuf: true })?;
+        negotiate::agree(&known.parts.headers, &known.query, LOGS)?;
         let options = LogOptions::read(&known.query).map_err(Status::bad_request)?;
         self.parts.counted.log(options.unverified);
         let name = known.info.name.as_str();

@@ -1,9 +1,10 @@
 //! `pods/binding`: a scheduler gives a pod its node.
 
+use crate::peers::Peers;
 use crate::value::{copy, list};
 use fairlead_api::{FieldError, FieldErrors, FieldPath, Map, Node, Status, StatusResult, node};
-use fairlead_resource::hooks::{Answered, AnswersCreate, HookContext};
-use fairlead_resource::{Engine, Request};
+use fairlead_resource::hooks::{Answered, AnswersCreate, HookContext, Hooks};
+use fairlead_resource::{Engine, Request, ResourceDefinition};
 use futures_util::future::BoxFuture;
 
 pub struct Binding;
@@ -26,31 +27,73 @@ impl AnswersCreate for Binding {
     fn answer<'a>(
         &'a self,
         binding: Node,
-        request: &'a Request,
+        _: &'a Request,
+        engine: &'a Engine,
+        context: &'a HookContext<'a>,
+    ) -> BoxFuture<'a, StatusResult<Answered>> {
+        Box::pin(async move { bind(&binding, context.definition, engine, context).await })
+    }
+}
+
+/// `bindings`: the same by a path that does not name the pod.
+pub struct Bindings {
+    peers: Peers,
+}
+
+impl Bindings {
+    pub fn new(peers: &Peers) -> Bindings {
+        Bindings { peers: peers.clone() }
+    }
+}
+
+impl Hooks for Bindings {
+    fn answers(&self, subresource: &str) -> Option<&dyn AnswersCreate> {
+        subresource.is_empty().then_some(self)
+    }
+}
+
+impl AnswersCreate for Bindings {
+    fn check<'a>(
+        &'a self,
+        binding: &'a mut Node,
+        _: &'a Request,
+        _: &'a HookContext<'a>,
+    ) -> BoxFuture<'a, StatusResult<()>> {
+        Box::pin(std::future::ready(refuse(validate(binding))))
+    }
+
+    fn answer<'a>(
+        &'a self,
+        binding: Node,
+        _: &'a Request,
         engine: &'a Engine,
         context: &'a HookContext<'a>,
     ) -> BoxFuture<'a, StatusResult<Answered>> {
         Box::pin(async move {
-            let now = context.clock.now().rfc3339();
-            let change = |pod: &mut Node| assign(pod, &binding, &now, context);
-            engine
-                .modify(
-                    context.definition,
-                    context.namespace,
-                    &request.name,
-                    context.dry_run,
-                    &change,
-                )
-                .await?;
-            let mut object = node!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
-            object.set("code", 201);
-            Ok(Answered {
-                object,
-                warnings: Vec::new(),
-                audit: Vec::new(),
-            })
+            let pods = self.peers.get("", "pods")?;
+            bind(&binding, &pods, engine, context).await
         })
     }
+}
+
+async fn bind(
+    binding: &Node,
+    pods: &ResourceDefinition,
+    engine: &Engine,
+    context: &HookContext<'_>,
+) -> StatusResult<Answered> {
+    let now = context.clock.now().rfc3339();
+    let change = |pod: &mut Node| assign(pod, binding, &now, pods, context.namespace);
+    engine
+        .modify(pods, context.namespace, binding.name(), context.dry_run, &change)
+        .await?;
+    let mut object = node!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
+    object.set("code", 201);
+    Ok(Answered {
+        object,
+        warnings: Vec::new(),
+        audit: Vec::new(),
+    })
 }
 
 fn validate(binding: &Node) -> FieldErrors {
@@ -80,9 +123,9 @@ fn refuse(errors: FieldErrors) -> StatusResult<()> {
     }
 }
 
-fn assign(pod: &mut Node, binding: &Node, now: &str, context: &HookContext) -> StatusResult<()> {
+fn assign(pod: &mut Node, binding: &Node, now: &str, pods: &ResourceDefinition, namespace: &str) -> StatusResult<()> {
     let name = pod.name().to_owned();
-    let resource = context.definition.group_resource();
+    let resource = pods.group_resource();
     for (what, wanted, has) in [
         ("UID", binding.uid(), pod.uid()),
         ("ResourceVersion", binding.resource_version(), pod.resource_version()),
@@ -93,7 +136,7 @@ fn assign(pod: &mut Node, binding: &Node, now: &str, context: &HookContext) -> S
                 &name,
                 format!(
                     "StorageError: invalid object, Code: 4, Key: /registry{}{}/{name}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {has}",
-                    context.definition.storage.prefix, context.namespace,
+                    pods.storage.prefix, namespace,
                 ),
             ));
         }
