@@ -8,6 +8,7 @@
 //!
 //! Pure: no IO, no async, no clock.
 
+mod alike;
 pub mod field;
 pub mod gvk;
 pub mod json;
@@ -24,6 +25,7 @@ pub mod url;
 pub mod user;
 pub mod webhook;
 
+pub use alike::alike;
 pub use field::{FieldError, FieldErrors, FieldPath};
 pub use gvk::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
 pub use node::{Key, Map, Node};

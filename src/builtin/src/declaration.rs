@@ -8,6 +8,7 @@
 //! | `T?` | a Go pointer: absent differs from zero |
 //! | `@2` | the protobuf field number |
 //! | `always` | written even when zero (no `omitempty`); required unless `optional` |
+//! | `empties` | an empty list differs from an absent one until it is stored, as it does for every list with `always` |
 //! | `omitzero` | a zero struct is not written either |
 //! | `required`, `optional` | where `always` says otherwise |
 //! | `default(…)` | filled in where absent; JSON |

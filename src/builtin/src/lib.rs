@@ -34,6 +34,7 @@ mod peers;
 mod pod_spec;
 mod policy;
 mod rbac;
+pub mod registered;
 mod resource;
 mod resources;
 mod scheduling;

@@ -259,7 +259,7 @@ impl Table {
         let expression = words.next().unwrap_or_default();
         let mut made = field(name, self.by_path["any"], order);
         made.pointer = expression.ends_with('?');
-        let (mut optional, mut granular) = (false, false);
+        let (mut optional, mut granular, mut empties) = (false, false, false);
         let mut said = Said {
             list_declared: true,
             ..Said::default()
@@ -279,6 +279,7 @@ impl Table {
             match word {
                 "" => {}
                 "always" => made.omit_empty = false,
+                "empties" => empties = true,
                 "required" => made.required = true,
                 "optional" => optional = true,
                 "omitzero" => made.omit_zero = true,
@@ -311,6 +312,8 @@ impl Table {
         }
         made.required |= !made.omit_empty && !optional;
         made.ty = self.expression(&file.path, expression.trim_end_matches('?'), &said);
+        // What Go always writes shows to owners of fields and to admission whether it was given.
+        made.keeps_empty = expression.ends_with("[]") && (!made.omit_empty || empties);
         if granular && self.types.get(made.ty).atomic {
             let copy = Type {
                 atomic: false,
@@ -412,12 +415,20 @@ impl Table {
             return;
         };
         let mut fields = std::mem::take(&mut target.fields);
-        let start = fields.len();
-        for (i, mut field) in source.fields.into_iter().enumerate() {
-            if fields.iter().any(|f| f.name == field.name) {
-                continue;
-            }
-            field.order = (start + i) as u16;
+        let mut source = source.fields;
+        source.retain(|new| fields.iter().all(|field| field.name != new.name));
+        source.sort_by_key(|field| field.order);
+        // Structs are numbered in the order they are declared in, which tells where the inlined one stands.
+        let later = fields
+            .iter()
+            .filter(|field| field.proto > number)
+            .map(|field| field.order);
+        let start = later.min().unwrap_or(fields.len() as u16);
+        for field in fields.iter_mut().filter(|field| field.order >= start) {
+            field.order += source.len() as u16;
+        }
+        for (i, mut field) in source.into_iter().enumerate() {
+            field.order = start + i as u16;
             field.embedded = match field.embedded.as_str() {
                 "" => inlined.into(),
                 inner => format_compact!("{inlined}.{inner}"),

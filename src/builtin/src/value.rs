@@ -1,7 +1,7 @@
 //! Small edits of objects, in the terms of Go defaulting: what is absent is nil or zero.
 // PERFORMANCE: per-request path
 
-use fairlead_api::{Map, Node};
+use fairlead_api::{Map, Node, alike};
 
 /// Sets the member `key` where it is absent.
 pub fn or(object: &mut Node, key: &str, value: impl Into<Node>) {
@@ -78,7 +78,7 @@ pub fn keep_metadata(object: &mut Node, old: &Node) {
 
 /// Counts the generation up, from the old one, where any of `paths` differ.
 pub fn bump_generation(object: &mut Node, old: &Node, paths: &[&[&str]]) {
-    let changed = paths.iter().any(|path| object.at(path) != old.at(path));
+    let changed = paths.iter().any(|path| !alike(object.at(path), old.at(path)));
     let generation = old.generation() + i64::from(changed);
     match generation {
         0 => object.remove_at(&["metadata", "generation"]),

@@ -9,7 +9,7 @@ use fairlead_api::{Node, Timestamp, UserInfo, json};
 use fairlead_builtin::{Builtins, Deps, load};
 use fairlead_resource::hooks::{Entropy, HookContext};
 use fairlead_resource::{ResourceDefinition, Scope};
-use fairlead_schema::{Unknown, complete, decode, set_defaults};
+use fairlead_schema::{Unknown, complete, decode, forget_empty, set_defaults};
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -116,6 +116,7 @@ fn check(builtins: &Builtins, step: &Node) -> Option<Vec<String>> {
     };
     definition.hooks.prepare_create(&mut object, &context);
     definition.hooks.canonicalize(&mut object);
+    forget_empty(&mut object, definition.schema.root());
     complete(&mut object, definition.schema.root());
     let mut differences = Vec::new();
     compare(expected, &object, "", &mut differences);

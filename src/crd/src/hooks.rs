@@ -123,6 +123,10 @@ impl DefinitionHooks {
 }
 
 impl Hooks for DefinitionHooks {
+    fn prints_status(&self) -> bool {
+        false
+    }
+
     fn default(&self, crd: &mut Node) {
         DefinitionHooks::fill_in(crd);
         if crd.get("status").is_some_and(|s| s.list("storedVersions").is_empty()) {

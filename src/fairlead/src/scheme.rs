@@ -1,7 +1,7 @@
 //! What the engine and OpenAPI ask about kinds besides the one a request is for.
 
 use fairlead_api::{GroupVersionKind, Node};
-use fairlead_builtin::Builtins;
+use fairlead_builtin::{Builtins, registered};
 use fairlead_codec::protobuf::Protobuf;
 use fairlead_discovery::Router;
 use fairlead_discovery::openapi::{Components, Version};
@@ -40,6 +40,10 @@ impl Scheme for AllKinds {
     fn name(&self, definition_kind: &GroupVersionKind) -> &str {
         self.built_in.name(definition_kind)
     }
+
+    fn same(&self, one: &GroupVersionKind, other: &GroupVersionKind) -> bool {
+        self.built_in.same(one, other)
+    }
 }
 
 /// Where upstream's registries are declared: errors about unknown kinds name the place.
@@ -48,14 +52,9 @@ const EXTENSIONS: &str = "pkg/apiserver/apiserver.go:55";
 
 impl Scheme for BuiltinKinds {
     fn schema(&self, kind: &GroupVersionKind) -> Option<Schema> {
-        let registered = self.0.kind(kind).or_else(|| {
-            // COMPAT: registered, but not served.
-            let old = kind.group == "apiextensions.k8s.io" && kind.version == "v1beta1";
-            self.0
-                .kind(&GroupVersionKind::new(&kind.group, "v1", &kind.kind))
-                .filter(|_| old)
-        });
-        let root = registered?;
+        // COMPAT: what is registered, but not served, is read as what came after it.
+        let unserved = || self.0.kind(&registered::successor(kind)?);
+        let root = self.0.kind(kind).or_else(unserved)?;
         Some(Schema {
             types: self.0.types.clone(),
             root,
@@ -71,6 +70,10 @@ impl Scheme for BuiltinKinds {
             "apiextensions.k8s.io" | "apiregistration.k8s.io" => EXTENSIONS,
             _ => LEGACY,
         }
+    }
+
+    fn same(&self, one: &GroupVersionKind, other: &GroupVersionKind) -> bool {
+        registered::same(one, other)
     }
 }
 

@@ -170,7 +170,7 @@ pub async fn prepare(
         .warnings(&object, None, &call.hook_context(options.dry_run));
     call.warn_all(warnings);
     definition.hooks.canonicalize(&mut object);
-    typed::complete(&mut object, definition);
+    typed::settle(&mut object, definition);
     Ok((object, claim))
 }
 

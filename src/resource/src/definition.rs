@@ -237,6 +237,19 @@ impl ResourceDefinition {
         self.subresources.iter().find(|s| s.name == name)
     }
 
+    /// Whether what this path answers can be shown as a Table: lists and what they are of, and views of those.
+    pub fn prints(&self, subresource: &str) -> bool {
+        if self.is_custom() {
+            return true;
+        }
+        match self.subresource(subresource).map(|s| &s.behavior) {
+            None => self.verbs.contains(&Verb::List),
+            Some(SubresourceBehavior::Status) => self.hooks.prints_status(),
+            Some(SubresourceBehavior::Scale { .. }) => true,
+            Some(SubresourceBehavior::Custom) => false,
+        }
+    }
+
     pub fn is_custom(&self) -> bool {
         matches!(self.origin, Origin::Custom(_))
     }

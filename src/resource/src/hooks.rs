@@ -115,6 +115,16 @@ pub trait Hooks: Send + Sync {
         true
     }
 
+    /// COMPAT: whether `/status` can be shown as a Table, as it can of most kinds.
+    fn prints_status(&self) -> bool {
+        true
+    }
+
+    /// COMPAT: annotations that are fields inside upstream: whoever asks only for metadata does not see them.
+    fn hidden_annotations(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// The group that invalid objects are said to be of, where it is not the one they are served under.
     fn group_in_errors(&self) -> Option<&'static str> {
         None

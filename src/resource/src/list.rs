@@ -9,8 +9,8 @@ use crate::options::{ListOptions, Match, parse_resource_version};
 use crate::request::{List, Response, View};
 use crate::selection::Selection;
 use crate::table::{Include, Table};
-use crate::view::{no_list_view, partial_head};
-use crate::{convert, storage_codec, store_error};
+use crate::view::{self, no_list_view, partial_head};
+use crate::{convert, store_error};
 use bytes::Bytes;
 use fairlead_api::{Node, Status, StatusResult};
 use fairlead_storage::{Cached, Error, Revision, Snapshot, Term};
@@ -236,7 +236,7 @@ pub async fn respond(call: &Call<'_>, page: Page) -> StatusResult<Response> {
     }
     let mut items = Vec::with_capacity(converted.len());
     for (at, item) in converted.iter().enumerate() {
-        items.push([Bytes::new(), storage_codec::metadata(item)]);
+        items.push([Bytes::new(), view::metadata(item, definition)]);
         breathe(at).await;
     }
     Ok(Response::Assembled(Assembled {

@@ -4,7 +4,7 @@
 use crate::call::Call;
 use crate::hooks::Entropy;
 use compact_str::CompactString;
-use fairlead_api::{Node, Status, StatusResult, Timestamp};
+use fairlead_api::{Key, Node, Status, StatusResult, Timestamp};
 use std::fmt::Write;
 
 /// Clears what clients may not set on create.
@@ -144,15 +144,21 @@ pub fn set_generation(object: &mut Node, generation: i64) {
     }
 }
 
-/// Whether two objects are equal outside their metadata, `status` left out where it is a subresource.
-pub fn same_outside_metadata(one: &Node, other: &Node, ignore_status: bool) -> bool {
+/// Whether two objects are equal outside their metadata, `status` left out where it is a subresource. `equal` compares
+/// members.
+pub fn same_outside_metadata(
+    one: &Node,
+    other: &Node,
+    ignore_status: bool,
+    equal: impl Fn(Option<&Node>, Option<&Node>) -> bool,
+) -> bool {
     let (Node::Map(one), Node::Map(other)) = (one, other) else {
         return one == other;
     };
     let counts = |key: &str| key != "metadata" && !(ignore_status && key == "status");
-    let left = one.iter().filter(|(key, _)| counts(key));
-    let right = other.iter().filter(|(key, _)| counts(key));
-    left.eq(right)
+    let same = |(key, value): (&Key, &Node)| !counts(key) || equal(Some(value), other.get(key));
+    let gone = |(key, value): (&Key, &Node)| counts(key) && !one.contains_key(key) && !equal(None, Some(value));
+    one.iter().all(same) && !other.iter().any(gone)
 }
 
 /// A random (version 4) UUID.
@@ -195,6 +201,7 @@ const GENERATED_PREFIX_MAX: usize = 58;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fairlead_api::alike;
     use fairlead_api::node;
 
     struct Fixed(u64);
@@ -233,7 +240,7 @@ mod tests {
     fn generations_count_what_is_outside_metadata() {
         let old = node!({"metadata": {"a": 1}, "spec": {"x": 1}, "status": {}});
         let new = node!({"metadata": {"a": 2}, "spec": {"x": 1}, "status": {"y": 1}});
-        assert!(same_outside_metadata(&old, &new, true));
-        assert!(!same_outside_metadata(&old, &new, false));
+        assert!(same_outside_metadata(&old, &new, true, alike));
+        assert!(!same_outside_metadata(&old, &new, false, alike));
     }
 }

@@ -150,7 +150,7 @@ impl Patch {
         } else {
             check_type(call, &object).and_then(|()| typed::decode(&mut object, &schema, custom, None))
         };
-        let mut unknown = decoded.map_err(|why| invalid(self.kind, old, &parsed.node, &schema, custom, &why))?;
+        let mut unknown = decoded.map_err(|why| self.invalid(call, old, &schema, &why))?;
         if self.kind != Kind::Strategic && object.str("apiVersion").is_empty() && !custom {
             // COMPAT: without a version the document is read as one of upstream's internal ones, of which nothing is
             // known but its kind.
@@ -165,7 +165,7 @@ impl Patch {
             let strict = Complaints::json(&parsed.duplicates, &unknown, prefix);
             if !strict.is_empty() && options.field_validation == FieldValidation::Strict {
                 let why = format!("strict decoding error: {}", strict.error());
-                return Err(invalid(self.kind, old, &parsed.node, &schema, custom, &why));
+                return Err(self.invalid(call, old, &schema, &why));
             }
             call.warn_all(strict.warnings);
         }
@@ -175,6 +175,33 @@ impl Patch {
         }
         fields::record(call, Some(old), &mut object, manager).await;
         Ok(object)
+    }
+
+    /// A patch whose result cannot be read. Shows the result, which is made again: failures are rare.
+    fn invalid(&self, call: &Call, old: &Node, schema: &Schema, why: &str) -> Status {
+        let Ok(Parsed { node: patch, .. }) = &self.parsed else {
+            return Status::bad_request(why);
+        };
+        let custom = call.definition.is_custom() && !call.is_scale();
+        let mut merged = merge(self.kind, old, patch, schema).unwrap_or_default();
+        let shape = (!custom).then(|| schema.root());
+        let shown = match self.kind {
+            Kind::Strategic => go_text::value(patch),
+            Kind::Json => {
+                let touched = Touched::by_operations(patch, &call.request.body.bytes);
+                patched_text::text(&merged, shape, &touched)
+            }
+            _ => patched_text::text(&merged, shape, &Touched::by_merge(patch)),
+        };
+        // What is told first of several mistakes, and how numbers are written, is the document's to say.
+        let retold = match self.kind {
+            Kind::Strategic => None,
+            _ if custom => None,
+            _ => typed::decode(&mut merged, schema, false, Some(shown.as_bytes())).err(),
+        };
+        let why = retold.as_deref().unwrap_or(why);
+        let error = FieldError::invalid(&FieldPath::new("patch"), shown, why);
+        Status::invalid(&GroupKind::default(), "", &vec![error])
     }
 
     async fn server_side_apply(
@@ -221,19 +248,6 @@ fn merge(kind: Kind, old: &Node, patch: &Node, schema: &Schema) -> Result<Node, 
         _ => strategic::apply(&mut object, patch, schema.root())?,
     }
     Ok(object)
-}
-
-/// A patch whose result cannot be read. Shows the result, which is made again: failures are rare.
-fn invalid(kind: Kind, old: &Node, patch: &Node, schema: &Schema, custom: bool, why: &str) -> Status {
-    let merged = merge(kind, old, patch, schema).unwrap_or_default();
-    let shape = (!custom).then(|| schema.root());
-    let shown = match kind {
-        Kind::Strategic => go_text::value(patch),
-        Kind::Json => patched_text::text(&merged, shape, &Touched::by_operations(patch)),
-        _ => patched_text::text(&merged, shape, &Touched::by_merge(patch)),
-    };
-    let error = FieldError::invalid(&FieldPath::new("patch"), shown, why);
-    Status::invalid(&GroupKind::default(), "", &vec![error])
 }
 
 /// COMPAT: upstream's failure to make its own type of an applied configuration.

@@ -1,13 +1,14 @@
 //! `meta.k8s.io Table`: rows of cells for people to read.
 // PERFORMANCE: per-request path
 
+mod scale;
+
 use crate::assembled::Assembled;
 use crate::call::Call;
 use crate::definition::{Column, ResourceDefinition};
 use crate::jsonpath::{self, JsonPath};
 use crate::request::{MetaVersion, Request};
-use crate::storage_codec;
-use crate::view::{partial, partial_head};
+use crate::view::{self, partial, partial_head};
 use bytes::Bytes;
 use fairlead_api::{FieldError, FieldPath, Node, Status, StatusResult, Timestamp, json};
 use fairlead_storage::{Cached, Cells};
@@ -25,6 +26,7 @@ pub enum Include {
 /// A table that is being filled.
 pub struct Table<'a> {
     definition: &'a ResourceDefinition,
+    content: Content,
     version: MetaVersion,
     include: Include,
     now_seconds: i64,
@@ -33,6 +35,14 @@ pub struct Table<'a> {
     rows: Vec<Node>,
     /// Tells cells of these columns from others'.
     columns: u64,
+}
+
+/// What the rows are of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Content {
+    Objects,
+    /// The Scales of objects.
+    Scales,
 }
 
 impl Include {
@@ -64,6 +74,15 @@ impl<'a> Table<'a> {
         )
     }
 
+    /// A table of an object's Scale.
+    pub fn of_scale(call: &Call<'a>, version: MetaVersion, include: Include) -> Table<'a> {
+        let content = Content::Scales;
+        Table {
+            content,
+            ..Table::new(call, version, include)
+        }
+    }
+
     pub fn of(
         definition: &'a ResourceDefinition,
         version: MetaVersion,
@@ -80,6 +99,7 @@ impl<'a> Table<'a> {
         let paths = definition.columns.iter().map(compile).collect();
         Table {
             definition,
+            content: Content::Objects,
             version,
             include,
             now_seconds,
@@ -119,7 +139,7 @@ impl<'a> Table<'a> {
         let shown = match self.include {
             Include::None => Bytes::from_static(b"null"),
             Include::Object => Bytes::from(&object.json),
-            Include::Metadata => storage_codec::metadata(object),
+            Include::Metadata => view::metadata(object, self.definition),
         };
         Ok([cells, shown])
     }
@@ -131,6 +151,9 @@ impl<'a> Table<'a> {
     }
 
     fn cells(&self, object: &Node, now_seconds: i64) -> Vec<Node> {
+        if self.content == Content::Scales {
+            return scale::cells(object, now_seconds, self.definition.is_custom());
+        }
         match self.definition.hooks.row(object, now_seconds) {
             Some(cells) => cells,
             None if self.definition.columns.is_empty() => default_cells(object),
@@ -146,7 +169,7 @@ impl<'a> Table<'a> {
 
     /// The table with these rows and no others.
     pub fn assemble(self, items: Vec<[Bytes; 2]>) -> Assembled {
-        let definitions = Node::List(definitions(self.definition));
+        let definitions = Node::List(self.headers());
         let (shown, end) = match self.include {
             Include::Metadata => (partial_head(self.version), "}}"),
             Include::None | Include::Object => (String::new(), "}"),
@@ -170,7 +193,7 @@ impl<'a> Table<'a> {
         };
         let shown = match include {
             Include::None => Node::Null,
-            Include::Metadata => partial(object, self.version),
+            Include::Metadata => partial(object, self.version, self.definition),
             Include::Object => object.clone(),
         };
         let mut row = Node::map();
@@ -182,20 +205,24 @@ impl<'a> Table<'a> {
         self.rows.push(row);
     }
 
+    fn headers(&self) -> Vec<Node> {
+        match self.content {
+            Content::Objects => definitions(self.definition),
+            Content::Scales => scale::headers(self.definition.is_custom()),
+        }
+    }
+
     /// The table. Only the first one of a watch has headers.
     pub fn finish(self, headers: bool) -> Node {
+        let headers = match headers {
+            true => Node::List(self.headers()),
+            false => Node::Null,
+        };
         let mut table = Node::map();
         table.set("kind", "Table");
         table.set("apiVersion", self.version.api_version());
         table.set("metadata", self.metadata);
-        table.set(
-            "columnDefinitions",
-            if headers {
-                Node::List(definitions(self.definition))
-            } else {
-                Node::Null
-            },
-        );
+        table.set("columnDefinitions", headers);
         table.set("rows", self.rows);
         table
     }

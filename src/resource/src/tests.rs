@@ -46,6 +46,7 @@ fn field(name: &str, ty: TypeId) -> Field {
         required: false,
         pointer: false,
         omit_empty: true,
+        keeps_empty: false,
         omit_zero: false,
         embedded: "".into(),
         default: None,

@@ -60,6 +60,14 @@ pub fn complete(node: &mut Node, definition: &ResourceDefinition) {
     }
 }
 
+/// What a valid state is once it is stored.
+pub fn settle(node: &mut Node, definition: &ResourceDefinition) {
+    if !definition.is_custom() {
+        schema::forget_empty(node, definition.schema.root());
+        schema::complete(node, definition.schema.root());
+    }
+}
+
 /// Prunes and defaults a stored object. Answers whether that changed it.
 pub fn normalize(node: &mut Node, definition: &ResourceDefinition) -> bool {
     let before = node.clone();

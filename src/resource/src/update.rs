@@ -11,7 +11,7 @@ use crate::request::Response;
 use crate::{at_rest, body, convert, delete, fields, meta, store_error, subresource, typed, view};
 use fairlead_admission::Operation;
 use fairlead_api::metadata::{validate_object_meta, validate_object_meta_update};
-use fairlead_api::{FieldError, FieldErrors, FieldPath, GroupKind, Node, Status, StatusResult, name};
+use fairlead_api::{FieldError, FieldErrors, FieldPath, GroupKind, Node, Status, StatusResult, alike, name};
 use fairlead_storage::{Cached, Error};
 use std::sync::Arc;
 
@@ -371,7 +371,11 @@ async fn before_update(call: &mut Call<'_>, object: &mut Node, old: &Node, dry_r
         definition
             .hooks
             .prepare_update(object, old, &call.hook_context(dry_run));
-        if definition.generation && !meta::same_outside_metadata(object, old, call.has_status()) {
+        let same = |one: Option<&Node>, other: Option<&Node>| match definition.is_custom() {
+            true => one == other,
+            false => alike(one, other),
+        };
+        if definition.generation && !meta::same_outside_metadata(object, old, call.has_status(), same) {
             meta::set_generation(object, old.generation() + 1);
         }
     }
@@ -401,7 +405,7 @@ async fn before_update(call: &mut Call<'_>, object: &mut Node, old: &Node, dry_r
         call.warn_all(warnings);
     }
     definition.hooks.canonicalize(object);
-    typed::complete(object, definition);
+    typed::settle(object, definition);
     Ok(claim)
 }
 

@@ -5,8 +5,9 @@ use crate::call::Call;
 use crate::definition::ResourceDefinition;
 use crate::request::{MetaVersion, Response, View};
 use crate::table::{Include, Table};
-use crate::{convert, subresource};
-use fairlead_api::{Node, Status, StatusResult};
+use crate::{convert, storage_codec, subresource};
+use bytes::Bytes;
+use fairlead_api::{Node, Status, StatusResult, json};
 use fairlead_storage::Cached;
 use std::sync::Arc;
 
@@ -56,7 +57,7 @@ pub fn shape(call: &Call, code: u16, node: Node) -> StatusResult<Response> {
     let node = match call.request.view {
         View::Object => node,
         _ if node.str("kind") == "Status" => node,
-        View::Metadata(version) => partial(&node, version),
+        View::Metadata(version) => partial(&node, version, call.definition),
         View::MetadataList(_) => {
             let go_type = go_type(call.definition, &call.kind().kind, false);
             return Err(not_acceptable(format!(
@@ -65,7 +66,10 @@ pub fn shape(call: &Call, code: u16, node: Node) -> StatusResult<Response> {
         }
         View::Table(version) => {
             let include = Include::parse(call.request)?;
-            let mut table = Table::new(call, version, include);
+            let mut table = match call.is_scale() {
+                true => Table::of_scale(call, version, include),
+                false => Table::new(call, version, include),
+            };
             if !node.resource_version().is_empty() {
                 table.metadata.set("resourceVersion", node.resource_version());
             }
@@ -77,12 +81,43 @@ pub fn shape(call: &Call, code: u16, node: Node) -> StatusResult<Response> {
 }
 
 /// An object's metadata, as `PartialObjectMetadata`.
-pub fn partial(object: &Node, version: MetaVersion) -> Node {
+pub fn partial(object: &Node, version: MetaVersion, definition: &ResourceDefinition) -> Node {
+    let mut metadata = object.meta().cloned().unwrap_or_else(Node::map);
+    hide(&mut metadata, definition);
     let mut node = Node::map();
     node.set("kind", "PartialObjectMetadata");
     node.set("apiVersion", version.api_version());
-    node.set("metadata", object.meta().cloned().unwrap_or_else(Node::map));
+    node.set("metadata", metadata);
     node
+}
+
+/// [`storage_codec::metadata`] as it is shown to those who ask for nothing else.
+pub fn metadata(object: &Cached, definition: &ResourceDefinition) -> Bytes {
+    let whole = storage_codec::metadata(object);
+    if definition.hooks.hidden_annotations().is_empty() {
+        return whole;
+    }
+    match json::parse(&whole) {
+        Ok(mut metadata) => {
+            hide(&mut metadata, definition);
+            json::to_vec(&metadata).into()
+        }
+        Err(_) => whole,
+    }
+}
+
+fn hide(metadata: &mut Node, definition: &ResourceDefinition) {
+    let hidden = definition.hooks.hidden_annotations();
+    if hidden.is_empty() {
+        return;
+    }
+    let Some(Node::Map(annotations)) = metadata.get_mut("annotations") else {
+        return;
+    };
+    annotations.retain(|key, _| !hidden.contains(&key.as_str()));
+    if annotations.is_empty() {
+        metadata.remove("annotations");
+    }
 }
 
 /// The beginning of a `PartialObjectMetadata` up to its metadata, as JSON; a closing brace follows.

@@ -477,7 +477,7 @@ impl Lens {
     fn shape(&self, node: Node, headers: bool) -> Node {
         match self.view {
             View::Object => node,
-            View::Metadata(version) | View::MetadataList(version) => partial(&node, version),
+            View::Metadata(version) | View::MetadataList(version) => partial(&node, version, &self.definition),
             View::Table(version) => self.table(&node, version, headers),
         }
     }

@@ -95,6 +95,27 @@ pub fn complete(node: &mut Node, schema: TypeRef) {
     }
 }
 
+/// Makes empty lists what storage makes of them, protobuf not knowing them: null where the field is always written, and
+/// absent elsewhere. Until then owners of fields, admission and messages tell them apart.
+pub fn forget_empty(node: &mut Node, schema: TypeRef) {
+    match (node, schema.shape()) {
+        (Node::Map(map), Shape::Struct(fields)) => map.retain(|name, value| {
+            let Some(field) = fields.get(name) else {
+                return true;
+            };
+            if field.keeps_empty && matches!(value, Node::List(items) if items.is_empty()) {
+                *value = Node::Null;
+                return !field.omit_empty;
+            }
+            forget_empty(value, schema.with(field.ty));
+            true
+        }),
+        (Node::Map(map), Shape::Map(values)) => map.values_mut().for_each(|v| forget_empty(v, schema.with(*values))),
+        (Node::List(items), Shape::List(item)) => items.iter_mut().for_each(|i| forget_empty(i, schema.with(*item))),
+        _ => {}
+    }
+}
+
 /// Of paths that a document had twice, those that Go notices: it does not look into values it does not decode.
 pub fn known_duplicates(duplicates: Vec<String>, schema: TypeRef) -> Vec<String> {
     let mut kept: Vec<String> = Vec::new();
@@ -297,7 +318,7 @@ fn mismatch(what: &str, ty: &str, path: &Path) -> String {
 // === zero values ===
 
 /// Whether a decoded value of a field is not written. Empty lists and maps do not survive storage in protobuf,
-/// so for them empty means absent; [`add_always_written`] puts a null there where Go would.
+/// so for most of them empty means absent; [`add_always_written`] puts a null there where Go would.
 pub(crate) fn is_left_out(value: &Node, field: &Field, ty: TypeRef) -> bool {
     if value.is_null() {
         return !matches!(ty.shape(), Shape::Any);
@@ -306,7 +327,8 @@ pub(crate) fn is_left_out(value: &Node, field: &Field, ty: TypeRef) -> bool {
         return false;
     }
     match ty.shape() {
-        Shape::List(_) | Shape::Map(_) | Shape::Bytes => value.is_zero(),
+        Shape::List(_) => value.is_zero() && !field.keeps_empty,
+        Shape::Map(_) | Shape::Bytes => value.is_zero(),
         Shape::Bool | Shape::Int { .. } | Shape::Float | Shape::String => field.omit_empty && value.is_zero(),
         _ => false,
     }

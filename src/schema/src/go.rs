@@ -1,7 +1,6 @@
-//! Go's view of a schema: type names as its decoder reports them, and JSON in the order of struct fields.
+//! Go's view of a schema: type names as its decoder reports them.
 
 use crate::types::{Shape, TypeRef};
-use fairlead_api::Node;
 use std::borrow::Cow;
 
 /// The type as Go's `reflect` prints it: `v1.PodSpec`, `[]v1.Container`, `map[string]string`, `int32`.
@@ -36,45 +35,6 @@ pub(crate) fn struct_name<'a>(schema: TypeRef<'a>) -> &'a str {
     name.rsplit('.').next().unwrap_or_default()
 }
 
-/// JSON with the fields of structs in declared order, as Go marshals them: for values shown in messages.
-pub fn go_json(node: &Node, schema: TypeRef) -> String {
-    let mut out = Vec::new();
-    write(node, Some(schema), &mut out);
-    String::from_utf8(out).expect("the writer writes UTF-8")
-}
-
-fn write(node: &Node, schema: Option<TypeRef>, out: &mut Vec<u8>) {
-    match node {
-        Node::List(items) => {
-            out.push(b'[');
-            for (i, item) in items.iter().enumerate() {
-                if i > 0 {
-                    out.push(b',');
-                }
-                write(item, schema.and_then(TypeRef::items), out);
-            }
-            out.push(b']');
-        }
-        Node::Map(map) => {
-            let order = |name: &str| schema.and_then(|s| s.field(name)).map_or(u16::MAX, |f| f.order);
-            let mut entries: Vec<_> = map.iter().collect();
-            // Stable: undeclared keys stay sorted, behind the declared ones.
-            entries.sort_by_key(|(name, _)| order(name));
-            out.push(b'{');
-            for (i, (name, value)) in entries.into_iter().enumerate() {
-                if i > 0 {
-                    out.push(b',');
-                }
-                fairlead_api::json::write_str(name, out);
-                out.push(b':');
-                write(value, schema.and_then(|s| s.member(name)), out);
-            }
-            out.push(b'}');
-        }
-        scalar => fairlead_api::json::write(scalar, out),
-    }
-}
-
 /// `v1.PodSpec` of `io.k8s.api.core.v1.PodSpec`.
 fn package_and_name(name: &str) -> &str {
     let mut dots = name.rmatch_indices('.').map(|(i, _)| i);
@@ -86,11 +46,10 @@ fn package_and_name(name: &str) -> &str {
 mod tests {
     use super::*;
     use crate::types::{Field, Fields, Schema, Type, Types};
-    use fairlead_api::node;
     use std::sync::Arc;
 
     #[test]
-    fn names_and_order_are_gos() {
+    fn names_are_gos() {
         let mut types = Types::default();
         let string = types.push(Type {
             shape: Shape::String,
@@ -118,9 +77,5 @@ mod tests {
         };
         assert_eq!(go_name(schema.root()), "[]v1.Container");
         assert_eq!(struct_name(schema.root().with(container)), "Container");
-        assert_eq!(
-            go_json(&node!([{"image": "b", "name": "a", "x": 1}]), schema.root()),
-            r#"[{"name":"a","image":"b","x":1}]"#
-        );
     }
 }

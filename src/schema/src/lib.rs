@@ -20,9 +20,9 @@ pub mod types;
 mod validate;
 
 pub use custom::{CustomDecodeError, coerce_embedded, decode_custom};
-pub use decode::{DecodeError, Unknown, complete, decode, decode_at, known_duplicates, zero};
+pub use decode::{DecodeError, Unknown, complete, decode, decode_at, forget_empty, known_duplicates, zero};
 pub use default::{drop_nulls, set_defaults};
-pub use go::{go_json, go_name};
+pub use go::go_name;
 pub use openapi_in::{SchemaError, compile};
 pub use openapi_out::{NoNotes, OpenApi, TypeNotes, open_api, referenced};
 pub use pattern::{Pattern, PatternError, go_regex};

@@ -69,7 +69,12 @@ pub(crate) fn pod() -> Schema {
         vec![
             Field {
                 required: true,
+                keeps_empty: true,
                 ..written("containers", containers)
+            },
+            Field {
+                keeps_empty: true,
+                ..omitted("initContainers", containers)
             },
             omitted("restartPolicy", policy),
             Field {

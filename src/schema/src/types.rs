@@ -105,6 +105,9 @@ pub struct Field {
     pub omit_empty: bool,
     /// Built-ins: not even a zero struct is written (`omitzero`); `omit_empty` alone never leaves out a struct value.
     pub omit_zero: bool,
+    /// Built-ins: an empty list is told apart from an absent one until the object is stored, see
+    /// [`forget_empty`](crate::forget_empty). Elsewhere empty lists are dropped when they are read.
+    pub keeps_empty: bool,
     /// Built-ins: the embedded Go structs the field comes from, joined by dots (`VolumeSource`, `RuleWithOperations.Rule`),
     /// as decoding errors show them. Empty for fields of the struct itself.
     pub embedded: CompactString,

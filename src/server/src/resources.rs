@@ -84,7 +84,10 @@ async fn handle(
     let answered = verb == Verb::Create && definition.hooks.answers(&known.info.subresource).is_some();
     let offer = Offer::Resource {
         protobuf: !definition.is_custom(),
-        tables: if answered { Tables::None } else { Tables::Shown },
+        tables: match definition.prints(&known.info.subresource) {
+            true if !answered => Tables::Shown,
+            _ => Tables::None,
+        },
     };
     let agreed = negotiate::agree(&known.parts.headers, &known.query, offer).map_err(|s| failure(&s, &known))?;
     let trail = known.trail.clone();

@@ -77,8 +77,8 @@ fn resolve(attributes: &mut Attributes, cluster: &Cluster) -> StatusResult<()> {
              computed {value} from the given PriorityClass name"
         )));
     }
-    let given = attributes.object.str_at(&["spec", "preemptionPolicy"]);
-    if !policy.is_empty() && !given.is_empty() && given != policy {
+    let given = attributes.object.at(&["spec", "preemptionPolicy"]).and_then(Node::as_str);
+    if let Some(given) = given.filter(|given| !policy.is_empty() && *given != policy) {
         return Err(attributes.forbidden(format_args!(
             "the string value of PreemptionPolicy ({given}) must not be provided in pod spec; priority admission \
              controller computed {policy} from the given PriorityClass name"

@@ -4,7 +4,7 @@ use super::Plugin;
 use crate::{Attributes, Cluster};
 use fairlead_api::field::go_quote;
 use fairlead_api::quantity::Quantity;
-use fairlead_api::{Map, Node, StatusResult};
+use fairlead_api::{Map, Node, Status, StatusResult};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
@@ -60,6 +60,10 @@ async fn class(attributes: &Attributes, cluster: &Cluster) -> StatusResult<Optio
     let Some(name) = attributes.object.at(&["spec", "runtimeClassName"]).and_then(Node::as_str) else {
         return Ok(None);
     };
+    if name.is_empty() {
+        // COMPAT: upstream's client refuses to ask for it, which is a failure without a reason.
+        return Err(Status::new(500, "", "resource name may not be empty"));
+    }
     match cluster.find("node.k8s.io", "runtimeclasses", "", name).await {
         Some(class) => Ok(Some(class)),
         None => {

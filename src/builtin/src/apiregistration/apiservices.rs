@@ -11,6 +11,17 @@ use fairlead_resource::{HookContext, Hooks};
 pub struct APIServices;
 
 impl Hooks for APIServices {
+    fn prints_status(&self) -> bool {
+        false
+    }
+
+    fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
+        match subresource {
+            "status" => &[&["metadata"], &["spec"]],
+            _ => &[&["status"]],
+        }
+    }
+
     fn default(&self, object: &mut Node) {
         with(object, &["spec", "service"], |service| or(service, "port", 443));
     }

@@ -6,7 +6,7 @@ use crate::pod_spec::default_template;
 use crate::validation::warnings;
 use crate::validation::workloads;
 use crate::value::{or, or_empty};
-use fairlead_api::{FieldErrors, Map, Node};
+use fairlead_api::{FieldErrors, Map, Node, alike};
 use fairlead_resource::{HookContext, Hooks};
 
 /// How often the template changed, counted before there was a revision history.
@@ -43,7 +43,7 @@ impl Hooks for DaemonSets {
     fn prepare_update(&self, object: &mut Node, old: &Node, _: &HookContext) {
         drop_from_pod_spec(object, Some(old), POD_SPEC);
         const TEMPLATE: &[&str] = &["spec", "template"];
-        let generation = template_generation(old) + i64::from(object.at(TEMPLATE) != old.at(TEMPLATE));
+        let generation = template_generation(old) + i64::from(!alike(object.at(TEMPLATE), old.at(TEMPLATE)));
         set_template_generation(object, generation);
     }
 
@@ -65,6 +65,10 @@ impl Hooks for DaemonSets {
 
     fn prepare_status(&self, object: &mut Node, old: &Node, _: &HookContext) {
         set_template_generation(object, template_generation(old));
+    }
+
+    fn hidden_annotations(&self) -> &'static [&'static str] {
+        &[TEMPLATE_GENERATION]
     }
 
     fn row(&self, object: &Node, now_seconds: i64) -> Option<Vec<Node>> {

@@ -53,6 +53,11 @@ impl Hooks for Jobs {
         }
     }
 
+    fn unsupported_field(&self, field: &str) -> Option<String> {
+        let label = fairlead_api::field::go_quote(field);
+        Some(format!("field label {label} not supported for Job"))
+    }
+
     fn orphans_dependents(&self) -> bool {
         true
     }

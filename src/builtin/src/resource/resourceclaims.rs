@@ -20,6 +20,10 @@ pub struct ResourceClaims {
 }
 
 impl Hooks for ResourceClaims {
+    fn prints_status(&self) -> bool {
+        false
+    }
+
     fn default(&self, object: &mut Node) {
         with(object, &["spec"], default_claim_spec);
         if let Some(Node::List(results)) = object.at_mut(&["status", "allocation", "devices", "results"]) {

@@ -154,3 +154,17 @@ fn unknown_and_duplicate_fields_are_named() {
         ["metadata.bogus"]
     );
 }
+
+#[test]
+fn empty_lists_are_told_from_absent_ones_until_they_are_forgotten() {
+    let schema = pod();
+    let mut node = node!({"spec": {"containers": [], "initContainers": []}});
+    decode(&mut node, schema.root(), Unknown::Drop).unwrap();
+    let both = |node: &Node| {
+        let spec = node.get("spec").unwrap();
+        (spec.get("containers").cloned(), spec.get("initContainers").cloned())
+    };
+    assert_eq!(both(&node), (Some(node!([])), Some(node!([]))));
+    forget_empty(&mut node, schema.root());
+    assert_eq!(both(&node), (Some(Node::Null), None));
+}

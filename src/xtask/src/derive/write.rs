@@ -155,6 +155,13 @@ fn enumeration(api: &str, name: &str, facts: &Facts, golden: &Golden) -> Option<
     None
 }
 
+/// Fields whose empty list is told apart from an absent one by upstream's defaults and messages; no fact says so.
+const TOLD_APART: [(&str, &str); 3] = [
+    (".ServiceCIDRSpec", "cidrs"),
+    (".PersistentVolumeClaimSpec", "accessModes"),
+    (".autoscaling.v2.HPAScalingRules", "policies"),
+];
+
 fn line(package: &Package, schema: &str, field: &FactField, facts: &Facts, golden: &Golden) -> Result<String> {
     let mut expression = field.expression.clone();
     let mut named = facts.named(package.api, &expression.base);
@@ -179,6 +186,12 @@ fn line(package: &Package, schema: &str, field: &FactField, facts: &Facts, golde
     }
     if !field.omit_empty {
         text.push_str(" always");
+    }
+    if TOLD_APART
+        .iter()
+        .any(|(of, name)| schema.ends_with(of) && *name == field.name)
+    {
+        text.push_str(" empties");
     }
     if field.omit_zero {
         text.push_str(" omitzero");
