@@ -12,13 +12,13 @@ use crate::objects::{ENDPOINT_SLICES, SERVICES};
 use crate::policy::{Live, Policy};
 use crate::pool::routes::{Route, Routes};
 use crate::pool::{Outgoing, Pool};
-use crate::resolve::{ResolveError, Resolver};
+use crate::resolve::{ResolveError, Resolver, Target};
 use crate::tls::{self, ClientIdentity, TlsSetupError, Trust};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{HeaderMap, Response};
 use rustls::RootCertStore;
 use rustls_pki_types::ServerName;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 use tower::ServiceExt;
 
@@ -246,7 +246,7 @@ impl LiveTargets {
         if let Some(result) = known() {
             return result;
         }
-        let _turn = self.resolving.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.turn();
         if let Some(result) = known() {
             return result;
         }
@@ -258,6 +258,20 @@ impl LiveTargets {
             result: result.clone(),
         })));
         result
+    }
+
+    /// Gives a pool other endpoints than the Service's. What that leads to is found out anew afterwards.
+    pub fn replace(&self, pool: &Pool, targets: &[Target]) {
+        if pool.leads_to(targets) {
+            return;
+        }
+        let _turn = self.turn();
+        pool.update(targets);
+        self.resolved.store(None);
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.resolving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

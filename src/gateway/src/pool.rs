@@ -96,12 +96,18 @@ impl Pool {
         }
     }
 
+    /// Whether these are the endpoints.
+    pub fn leads_to(&self, targets: &[Target]) -> bool {
+        let endpoints = self.endpoints.load();
+        endpoints.len() == targets.len() && endpoints.iter().zip(targets).all(|(e, t)| e.target == *t)
+    }
+
     /// Replaces the endpoints. Those that stay keep their connections.
     pub fn update(&self, targets: &[Target]) {
-        let old = self.endpoints.load();
-        if old.len() == targets.len() && old.iter().zip(targets).all(|(e, t)| e.target == *t) {
+        if self.leads_to(targets) {
             return;
         }
+        let old = self.endpoints.load();
         let known = |target: &Target| old.iter().find(|e| e.target == *target).cloned();
         let new = targets
             .iter()

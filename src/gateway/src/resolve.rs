@@ -174,7 +174,9 @@ impl AddressPolicy {
         };
         let nobody = ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::from([255, 255, 255, 255]);
         let refused = link_local || nobody || (ip.is_loopback() && !self.allow_loopback);
-        if refused || self.forbidden.contains(&address) {
+        // `::ffff:10.0.0.1` is dialed as 10.0.0.1.
+        let own = |own: &SocketAddr| own.ip().to_canonical() == ip && own.port() == address.port();
+        if refused || self.forbidden.iter().any(own) {
             Err(ResolveError::Address(ip))
         } else {
             Ok(address)
@@ -320,6 +322,21 @@ mod tests {
         let both = slice("a", "IPv4", &[("127.0.0.1", true), ("10.0.0.1", true)], 1);
         let r = resolver(Routing::Endpoints, service(spec), vec![both]);
         assert_eq!(texts(r.resolve(&reference(443))), ["10.0.0.1:1"]);
+    }
+
+    /// However it is written.
+    #[test]
+    fn own_listeners_are_refused() {
+        let policy = AddressPolicy {
+            forbidden: vec!["10.0.0.1:6443".parse().unwrap(), "[fd00::1]:6443".parse().unwrap()],
+            ..AddressPolicy::default()
+        };
+        for address in ["10.0.0.1:6443", "[::ffff:10.0.0.1]:6443", "[fd00::1]:6443"] {
+            assert!(policy.check(address.parse().unwrap()).is_err(), "{address}");
+        }
+        for address in ["10.0.0.1:443", "10.0.0.2:6443", "[::ffff:10.0.0.2]:6443"] {
+            assert!(policy.check(address.parse().unwrap()).is_ok(), "{address}");
+        }
     }
 
     #[test]

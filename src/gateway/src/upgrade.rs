@@ -194,7 +194,7 @@ impl Drop for Aborting {
     }
 }
 
-/// Copies both ways until either side ends, which ends both.
+/// Copies both ways. The end of one side is passed on to the other, and the tunnel ends when both have.
 async fn tunnel(client: Upgraded, server: Upgraded) {
     let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
     // Either side may break off at any time: that is how these protocols end.

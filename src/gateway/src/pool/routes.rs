@@ -38,7 +38,7 @@ impl Route {
         if policy.addresses.is_empty() {
             self.targets.refresh(pool).map_err(PoolError::Resolve)?;
         } else {
-            pool.update(&policy.addresses);
+            self.targets.replace(pool, &policy.addresses);
         }
         Ok(pool)
     }

@@ -82,6 +82,21 @@ async fn backends_need_no_service_where_their_addresses_are_given() {
     assert_eq!(body(world.get(THINGS).await).await, "flag");
 }
 
+/// The Service has not changed meanwhile, but what is known of it no longer counts.
+#[tokio::test]
+async fn without_given_addresses_the_service_leads_again() {
+    let mut world = World::new();
+    let (served, policed) = (named(&mut world, "service").await, named(&mut world, "policy").await);
+    world.register(&[served], true);
+    for _ in 0..2 {
+        assert_eq!(body(world.get(THINGS).await).await, "service");
+        world.policy(addresses(&[policed]));
+        assert_eq!(body(world.get(THINGS).await).await, "policy");
+        world.objects.delete(BACKEND_POLICIES, "", "shipping");
+    }
+    assert_eq!(body(world.get(THINGS).await).await, "service");
+}
+
 #[tokio::test]
 async fn another_policy_keeps_the_connections() {
     let mut world = World::new();
