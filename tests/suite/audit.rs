@@ -3,12 +3,15 @@
 
 use anyhow::{Context, Result, ensure};
 use fairlead_bench::client::{Call, Connection};
-use fairlead_tests::backend::Backend;
+use fairlead_tests::backend::{Backend, own_address};
+use fairlead_tests::kubelet::Kubelet;
 use fairlead_tests::server::{Server, USER_TOKEN};
 use fairlead_tests::tools::{Kubectl, kubectl};
 use http::Method;
 use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -249,7 +252,7 @@ async fn text(connection: &mut Connection, path: &str) -> Result<(u16, String)> 
 
 #[test]
 fn what_is_passed_on_is_recorded_without_bodies() -> Result<()> {
-    if fairlead_tests::backend::own_address().is_none() {
+    if own_address().is_none() {
         fairlead_tests::skip("no address to reach a backend at");
         return Ok(());
     }
@@ -278,6 +281,85 @@ fn what_is_passed_on_is_recorded_without_bodies() -> Result<()> {
         );
         Ok(())
     })
+}
+
+#[test]
+fn a_command_in_a_pod_is_complete_when_it_has_ended() -> Result<()> {
+    let (Some(program), Some(address)) = (kubectl(), own_address()) else {
+        fairlead_tests::skip("this needs kubectl and an address besides loopback");
+        return Ok(());
+    };
+    let kubelet = Kubelet::start(&[&address.to_string()], true)?;
+    let mut flags = kubelet.flags();
+    flags.push("--disable-admission-plugins=ServiceAccount".into());
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let audited = Audited::start(
+        &json!([{"level": "RequestResponse", "resources": [
+        {"group": "", "resources": ["pods/exec"]}]}]),
+        &flags,
+    )?;
+    let k = Kubectl::new(program, &audited.server);
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}, "status": {
+        "addresses": [{"type": "InternalIP", "address": address.to_string()}],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet.port}},
+        "declaredFeatures": ["ExtendWebSocketsToKubelet"]}});
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {
+        "nodeName": "n", "containers": [{"name": "app", "image": "x"}]}});
+    for object in [&node, &pod] {
+        k.feed(&["create", "-f", "-"], &object.to_string())?;
+    }
+    let status = json!({"status": node["status"]});
+    k.run(&[
+        "patch",
+        "node",
+        "n",
+        "--subresource=status",
+        "--type=merge",
+        &format!("--patch={status}"),
+    ])?;
+    let status = r#"--patch={"status":{"phase":"Running"}}"#;
+    k.run(&["patch", "pod", "p", "--subresource=status", "--type=merge", status])?;
+    let stages = || -> Result<Vec<String>> {
+        let text = std::fs::read_to_string(audited.log())?;
+        let events = text
+            .lines()
+            .map(serde_json::from_str)
+            .collect::<Result<Vec<Value>, _>>()?;
+        Ok(events
+            .iter()
+            .map(|event| {
+                format!(
+                    "{} {}",
+                    event["stage"].as_str().unwrap_or(""),
+                    event["responseStatus"]["code"]
+                )
+            })
+            .collect())
+    };
+    let mut command = k.command(&["exec", "-i", "p", "--", "cat"]);
+    let mut running = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let mut input = running.stdin.take().context("it reads")?;
+    input.write_all(b"hello\n")?;
+    let mut line = String::new();
+    BufReader::new(running.stdout.take().context("it writes")?).read_line(&mut line)?;
+    ensure!(line == "hello\n", "{line:?}");
+    ensure!(
+        stages()? == ["RequestReceived null", "ResponseStarted 101"],
+        "{:?}",
+        stages()?
+    );
+    drop(input);
+    running.wait()?;
+    let begun = Instant::now();
+    while stages()?.last().map(String::as_str) != Some("ResponseComplete 101") {
+        ensure!(begun.elapsed() < Duration::from_secs(30), "{:?}", stages()?);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
 }
 
 #[test]

@@ -35,6 +35,8 @@ fn the_chart_lints_and_its_objects_are_accepted() -> Result<()> {
         "--set=networkPolicy.enabled=true",
         "--set=dashboards.enabled=true",
         "--set=pkiSecret=pki",
+        "--set-json=audit.policy={\"rules\":[{\"level\":\"Metadata\"}]}",
+        "--set=audit.webhookSecret=webhook",
     ];
     let server = Server::start(&[])?;
     let k = Kubectl::new(program, &server);

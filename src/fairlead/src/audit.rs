@@ -13,6 +13,7 @@ use fairlead_codec::yaml;
 use fairlead_gateway::core::Core;
 use fairlead_telemetry::{Families, task};
 use futures_util::future::BoxFuture;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -46,8 +47,14 @@ pub fn start(settings: &AuditSettings, families: &Families, clock: Arc<dyn Clock
 
 fn policy(path: &Path) -> Result<Policy, String> {
     let shown = path.display().to_string();
-    let text =
-        std::fs::read(path).map_err(|error| format!("failed to read file path {}: {error}", go_quote(&shown)))?;
+    let unread = |error: std::io::Error| {
+        let why = match error.kind() {
+            ErrorKind::NotFound => "no such file or directory".to_owned(),
+            _ => error.to_string(),
+        };
+        format!("failed to read file path {}: open {shown}: {why}", go_quote(&shown))
+    };
+    let text = std::fs::read(path).map_err(unread)?;
     let document = yaml::parse_strict(&text).map_err(|error| format!("failed decoding: {error}: from file {shown}"))?;
     Policy::from_node(&document.node).map_err(|error| format!("{error}: from file {shown}"))
 }

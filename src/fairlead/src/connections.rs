@@ -104,7 +104,13 @@ impl Connections {
     /// Answers a request for one of them.
     pub async fn serve(self, request: Identified, definition: Arc<ResourceDefinition>) -> Response {
         let (headers, query) = (request.known.parts.headers.clone(), request.known.query.clone());
-        let failed = |status: &Status| encode::status(status, &headers, &query);
+        let trail = request.known.trail.clone();
+        let failed = |status: &Status| {
+            if let Some(trail) = &trail {
+                trail.failed(status);
+            }
+            encode::status(status, &headers, &query)
+        };
         let Some(subresource) = definition.subresource(&request.known.info.subresource) else {
             return failed(&Status::no_such_resource());
         };
@@ -184,6 +190,12 @@ impl Conversation<'_> {
             refused => refused,
         };
         self.warnings.append(&mut attributes.warnings);
+        if let Some(trail) = &request.known.trail {
+            attributes
+                .audit
+                .into_iter()
+                .for_each(|(key, value)| trail.annotate(key, value));
+        }
         admitted.map(|()| attributes.object)
     }
 

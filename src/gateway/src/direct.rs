@@ -182,6 +182,7 @@ impl Direct {
         let protocol = wanted(request.headers())?;
         let tunnel: OnUpgrade = hyper::upgrade::on(&mut request);
         let (mut parts, body) = request.into_parts();
+        let companion = parts.extensions.remove();
         dress(&mut parts, client);
         upgrade::set_upgrade(&mut parts.headers, &protocol);
         let stream = self.connect(peer, location).await.map_err(|error| dialing(&error))?;
@@ -189,7 +190,7 @@ impl Direct {
         *outgoing.method_mut() = parts.method;
         *outgoing.uri_mut() = Uri::from(location.path_and_query());
         *outgoing.headers_mut() = parts.headers;
-        upgrade::switch(stream, outgoing, tunnel, &protocol)
+        upgrade::switch(stream, outgoing, tunnel, companion, &protocol)
             .await
             .map_err(|error| not_switched(&error))
     }

@@ -17,10 +17,16 @@ use http_body_util::BodyExt;
 use hyper::client::conn::http1;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use std::any::Any;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+
+/// Lives as long as the tunnel that a request leads to, and is dropped with it. An extension of the request.
+#[derive(Clone)]
+pub struct Companion(pub Arc<dyn Any + Send + Sync>);
 
 /// How long a backend that refuses an upgrade may take to say why.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,6 +58,7 @@ where
     }
     let client: OnUpgrade = hyper::upgrade::on(&mut request);
     let (mut parts, body) = request.into_parts();
+    let companion = parts.extensions.remove::<Companion>();
     let keeps_encoding = parts.headers.contains_key(header::ACCEPT_ENCODING);
     prepare(&mut parts, dress, context);
     if !keeps_encoding {
@@ -78,7 +85,7 @@ where
     *outgoing.uri_mut() = Uri::from(path_and_query);
     *outgoing.headers_mut() = parts.headers;
 
-    match switch(stream, outgoing, client, &protocol).await {
+    match switch(stream, outgoing, client, companion, &protocol).await {
         Ok(response) => response,
         Err(NotSwitched::Setup(text)) => unreachable_text(&text),
         Err(NotSwitched::Refused(status)) => {
@@ -157,6 +164,7 @@ pub(crate) async fn switch<S>(
     stream: S,
     outgoing: Request<Attempt>,
     client: OnUpgrade,
+    companion: Option<Companion>,
     protocol: &[u8],
 ) -> Result<Response<Body>, NotSwitched>
 where
@@ -171,6 +179,7 @@ where
         if let Ok(client) = client.await {
             tunnel(client, io).await;
         }
+        drop(companion);
     }));
     headers::strip_response(&mut head.headers);
     set_upgrade(&mut head.headers, protocol);

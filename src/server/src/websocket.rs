@@ -8,6 +8,7 @@ use crate::watch::{self, Form, Watching};
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use fairlead_gateway::upgrade::Companion;
 use fairlead_resource::request::WatchStream;
 use fairlead_telemetry::task;
 use http::header::{CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL};
@@ -36,6 +37,7 @@ pub fn serve(stream: Box<dyn WatchStream>, form: Form, watching: Watching, parts
     let Some(upgrade) = parts.extensions.remove::<OnUpgrade>() else {
         return refusal(StatusCode::BAD_REQUEST, "not websocket protocol");
     };
+    let companion = parts.extensions.remove::<Companion>();
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -49,6 +51,7 @@ pub fn serve(stream: Box<dyn WatchStream>, form: Form, watching: Watching, parts
         if let Ok(upgraded) = upgrade.await {
             run(TokioIo::new(upgraded), stream, form, watching).await;
         }
+        drop(companion);
     });
     response
 }

@@ -14,6 +14,8 @@ use fairlead_api::{FieldError, FieldErrors, FieldPath, Node};
 pub enum PolicyError {
     #[error("failed decoding: {0}")]
     Undecodable(String),
+    #[error("unknown group version field audit.k8s.io/__internal, Kind=Policy in policy")]
+    Versionless,
     #[error("{}", together(.0))]
     Invalid(FieldErrors),
     #[error("loaded illegal policy with 0 rules")]
@@ -22,7 +24,7 @@ pub enum PolicyError {
 
 const GROUP_VERSION: &str = "audit.k8s.io/v1";
 /// What the scheme that knows it is called in errors.
-const SCHEME: &str = "k8s.io/apiserver/pkg/audit/scheme.go:30";
+const SCHEME: &str = "pkg/runtime/scheme.go:111";
 
 const POLICY: &[&str] = &[
     "apiVersion",
@@ -61,7 +63,7 @@ impl Policy {
             omit_managed_fields: flag(document, "omitManagedFields", "Policy")?.unwrap_or(false),
         };
         let mut rules = Vec::new();
-        for (i, rule) in list(document, "rules", "Policy")?.iter().enumerate() {
+        for (i, rule) in list(document, "rules", "Policy", "v1.PolicyRule")?.iter().enumerate() {
             rules.push(reader.rule(rule, &root.child("rules").index(i), everywhere)?);
         }
         if !reader.errors.is_empty() {
@@ -76,7 +78,6 @@ impl Policy {
 
 fn check_kind(document: &Node) -> Result<(), PolicyError> {
     let wrong = |why: String| Err(PolicyError::Undecodable(why));
-    let shown = || String::from_utf8_lossy(&fairlead_api::json::to_vec(document)).into_owned();
     if document.as_map().is_none() {
         return wrong(format!(
             "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct",
@@ -84,13 +85,11 @@ fn check_kind(document: &Node) -> Result<(), PolicyError> {
         ));
     }
     let (version, kind) = (document.str("apiVersion"), document.str("kind"));
-    if kind.is_empty() {
-        return wrong(format!("Object 'Kind' is missing in '{}'", shown()));
-    }
     if version.is_empty() {
-        return wrong(format!("Object 'apiVersion' is missing in '{}'", shown()));
+        return Err(PolicyError::Versionless);
     }
-    if (version, kind) != (GROUP_VERSION, "Policy") {
+    // COMPAT: no kind is as good as the right one.
+    if version != GROUP_VERSION || !matches!(kind, "" | "Policy") {
         return wrong(format!(
             "no kind {} is registered for version {} in scheme {}",
             go_quote(kind),
@@ -114,7 +113,7 @@ impl Reader {
         let non_resource_urls = strings(node, "nonResourceURLs", KIND)?;
         self.check_urls(&non_resource_urls, &path.child("nonResourceURLs"));
         let mut resources = Vec::new();
-        for group in list(node, "resources", KIND)? {
+        for group in list(node, "resources", KIND, "v1.GroupResources")? {
             resources.push(self.resources(group, &path.child("resources"))?);
         }
         let omit = self.stages(node, path)?.union(everywhere.omit);
@@ -234,16 +233,16 @@ fn flag(node: &Node, key: &str, kind: &str) -> Result<Option<bool>, PolicyError>
     }
 }
 
-fn list<'a>(node: &'a Node, key: &str, kind: &str) -> Result<&'a [Node], PolicyError> {
+fn list<'a>(node: &'a Node, key: &str, kind: &str, item: &str) -> Result<&'a [Node], PolicyError> {
     match node.get(key) {
         None | Some(Node::Null) => Ok(&[]),
         Some(Node::List(items)) => Ok(items),
-        Some(other) => Err(wrong_type(other, kind, key, "[]")),
+        Some(other) => Err(wrong_type(other, kind, key, &format!("[]{item}"))),
     }
 }
 
 fn strings(node: &Node, key: &str, kind: &str) -> Result<Vec<String>, PolicyError> {
-    list(node, key, kind)?
+    list(node, key, kind, "string")?
         .iter()
         .map(|item| match item {
             Node::String(text) => Ok(text.to_string()),
@@ -329,7 +328,11 @@ mod tests {
     fn other_kinds_are_refused() {
         let of = |document: Node| Policy::from_node(&document).unwrap_err().to_string();
         assert!(of(node!({"kind": "Policy", "apiVersion": "audit.k8s.io/v1beta1"})).contains("no kind \"Policy\""));
-        assert!(of(node!({"apiVersion": "audit.k8s.io/v1"})).contains("'Kind' is missing"));
+        assert!(of(node!({"kind": "Policy"})).starts_with("unknown group version field"));
+        assert_eq!(
+            of(node!({"apiVersion": "audit.k8s.io/v1"})),
+            "loaded illegal policy with 0 rules"
+        );
         assert!(of(node!("text")).starts_with("failed decoding: "));
     }
 }

@@ -9,7 +9,7 @@ use super::websocket::{self, V5, accepted, farewell};
 use super::{Direct, Location, Peer};
 use crate::body::{Body, Replay, read_start};
 use crate::spdy::{self, Frame, Reader, Writer};
-use crate::upgrade::{self, NotSwitched, Switched, set_upgrade};
+use crate::upgrade::{self, Companion, NotSwitched, Switched, set_upgrade};
 use bytes::{BufMut, Bytes, BytesMut};
 use fairlead_api::Status;
 use fairlead_telemetry::task::spawn;
@@ -85,6 +85,7 @@ impl Direct {
             }
         };
         let (upgrade, direct) = (hyper::upgrade::on(&mut request), self.clone());
+        let companion = request.extensions_mut().remove::<Companion>();
         drop(spawn("exec translation", async move {
             if let Ok(client) = upgrade.await {
                 let config = Some(websocket::config());
@@ -93,6 +94,7 @@ impl Direct {
                     told(translate(direct, peer, location, streams, socket).await);
                 }
             }
+            drop(companion);
         }));
         Ok(accepted(&key, Some(V5)))
     }

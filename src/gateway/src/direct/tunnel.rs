@@ -5,7 +5,7 @@
 use super::websocket::{self, accepted, farewell, tunnelled};
 use super::{Direct, Location, Peer, dialing, dress, not_switched};
 use crate::body::{Body, BoxError, Replay};
-use crate::upgrade::{self, Switched};
+use crate::upgrade::{self, Companion, Switched};
 use bytes::Bytes;
 use fairlead_api::Status;
 use fairlead_telemetry::task::spawn;
@@ -45,6 +45,7 @@ impl Direct {
     {
         let key = websocket::key(request.headers())?;
         let upgrade = hyper::upgrade::on(&mut request);
+        let companion = request.extensions_mut().remove();
         let (mut parts, _) = request.into_parts();
         dress(&mut parts, client);
         for name in [
@@ -70,12 +71,17 @@ impl Direct {
             .map_err(|error| not_switched(&error))?
         {
             Err(refusal) => Ok(refusal),
-            Ok(switched) => Ok(tunnelling(&key, upgrade, switched)),
+            Ok(switched) => Ok(tunnelling(&key, upgrade, companion, switched)),
         }
     }
 }
 
-fn tunnelling(key: &HeaderValue, upgrade: OnUpgrade, switched: Switched) -> Response<Body> {
+fn tunnelling(
+    key: &HeaderValue,
+    upgrade: OnUpgrade,
+    companion: Option<Companion>,
+    switched: Switched,
+) -> Response<Body> {
     let Switched { io, head } = switched;
     let chosen = head.headers.get(&STREAM_PROTOCOL).and_then(|p| p.to_str().ok());
     let protocol = chosen.map(|chosen| tunnelled(chosen.trim()));
@@ -83,6 +89,7 @@ fn tunnelling(key: &HeaderValue, upgrade: OnUpgrade, switched: Switched) -> Resp
         if let Ok(client) = upgrade.await {
             carry(client, io).await;
         }
+        drop(companion);
     }));
     accepted(key, protocol.as_deref())
 }

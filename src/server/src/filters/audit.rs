@@ -10,13 +10,17 @@ use crate::request::{Identified, Known};
 use fairlead_api::field::go_quote;
 use fairlead_api::{Status, UserInfo};
 use fairlead_audit::{Asked, Auditor, Received, Trail};
+use fairlead_gateway::upgrade::Companion;
 use futures_util::FutureExt;
+use http::StatusCode;
 use http::header::{HeaderName, USER_AGENT};
+use hyper::upgrade::OnUpgrade;
 use std::any::Any;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::time::Instant;
 
 pub struct Audit {
@@ -52,10 +56,18 @@ impl Filter for Audit {
                 deadline: request.known.deadline,
             };
             request.known.trail = Some(trail.clone());
+            let tunnel = Tunnel::of(&mut request.known, &trail);
             // Nothing of the request is used after a panic but its trail, whose facts are whole at any time.
             let outcome = AssertUnwindSafe(go_on(next, request)).catch_unwind().await;
             waiting.trail = None;
             match outcome {
+                Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    trail.started(101).await;
+                    if let Some(tunnel) = tunnel {
+                        tunnel.begun.store(true, Ordering::Relaxed);
+                    }
+                    response
+                }
                 Ok(response) => answered(trail, response, long_running).await,
                 Err(panic) => {
                     trail.panicked(reason(&*panic)).await;
@@ -106,7 +118,6 @@ async fn answered(trail: Arc<Trail>, mut response: Response, long_running: bool)
     if long_running {
         trail.started(code).await;
     }
-    // An answer that switches protocols has no body, and goes on elsewhere: see `crate::audit::Tunnel`.
     if response.body().is_whole() {
         trail.complete(code).await;
     } else {
@@ -124,6 +135,33 @@ struct Sending {
 impl Hold for Sending {
     fn released(&mut self, _: u64) {
         self.trail.completed(self.code);
+    }
+}
+
+/// What an answer that switches protocols leads to: complete when the last who knows of it is gone.
+struct Tunnel {
+    trail: Arc<Trail>,
+    begun: AtomicBool,
+}
+
+impl Tunnel {
+    /// Sent along with a request that may lead to one.
+    fn of(known: &mut Known, trail: &Arc<Trail>) -> Option<Arc<Tunnel>> {
+        known.parts.extensions.get::<OnUpgrade>()?;
+        let tunnel = Arc::new(Tunnel {
+            trail: trail.clone(),
+            begun: AtomicBool::new(false),
+        });
+        known.parts.extensions.insert(Companion(tunnel.clone()));
+        Some(tunnel)
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        if *self.begun.get_mut() {
+            self.trail.completed(101);
+        }
     }
 }
 
