@@ -234,7 +234,134 @@ fn address(text: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::body::Body;
+    use crate::filters::deadline::Deadline;
+    use crate::filters::filter;
     use crate::filters::request_info::tests::known;
+    use crate::metrics::Metrics;
+    use bytes::Bytes;
+    use fairlead_api::time::FixedClock;
+    use fairlead_api::{Node, Timestamp, json, node};
+    use fairlead_audit::batch::{Batch, Collector};
+    use fairlead_audit::sink::{Sink, SinkConfig};
+    use fairlead_audit::{Form, Mode, Policy, Sinks};
+    use fairlead_telemetry::Families;
+    use http_body_util::BodyExt;
+    use std::convert::Infallible;
+    use std::time::Duration;
+    use tokio::sync::oneshot;
+    use tower::{Layer, Service};
+
+    /// An auditor of everything, and the end its events come out of.
+    fn auditor() -> (Arc<Auditor>, Collector) {
+        let metrics = fairlead_audit::Metrics::register(&Families::default());
+        let config = SinkConfig {
+            form: Form::Json,
+            mode: Mode::Batch,
+            truncation: None,
+            buffer: 100,
+            batch: Batch::default(),
+        };
+        let (_, ended) = oneshot::channel();
+        let (sink, collector) = Sink::new(config, &metrics, ended);
+        let policy = node!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{"level": "Metadata"}]});
+        let clock = Arc::new(FixedClock(Timestamp(0)));
+        let policy = Policy::from_node(&policy).unwrap();
+        let auditor = Auditor::new(policy, Sinks::new(vec![sink]), metrics, clock);
+        (Arc::new(auditor), collector)
+    }
+
+    /// Stage and code of each event so far.
+    async fn events(collector: &mut Collector) -> Vec<(String, i64)> {
+        let batch = collector.next().await.unwrap();
+        let read = |text: &[u8]| json::parse(&[b"{", text].concat()).unwrap();
+        let code = |event: &Node| {
+            event
+                .at(&["responseStatus", "code"])
+                .and_then(Node::as_i64)
+                .unwrap_or(0)
+        };
+        let told = batch.iter().map(|item| read(&item.text));
+        told.map(|event| (event.str("stage").to_owned(), code(&event)))
+            .collect()
+    }
+
+    /// A chain of a deadline, this filter, and a handler.
+    async fn ask<H, F>(auditor: &Arc<Auditor>, uri: &str, handler: H) -> Response
+    where
+        H: Fn() -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Response> + Send + 'static,
+    {
+        let handle = tower::service_fn(move |_: Identified| {
+            let answer = handler();
+            async move { Ok::<_, Infallible>(answer.await) }
+        });
+        let audit = filter(Audit {
+            auditor: Some(auditor.clone()),
+        })
+        .layer(handle);
+        let identify = tower::service_fn(move |known: Known| {
+            let mut audit = audit.clone();
+            let request = Identified {
+                known,
+                user: Arc::new(UserInfo::new("alice", &[])),
+                impersonator: None,
+                annotations: Vec::new(),
+            };
+            async move { audit.call(request).await }
+        });
+        let deadline = filter(Deadline {
+            auditor: Some(auditor.clone()),
+            default: Duration::from_secs(60),
+            metrics: Metrics::register(&Families::default()),
+        });
+        deadline.layer(identify).call(known("GET", uri)).await.unwrap()
+    }
+
+    fn told(events: &[(&str, i64)]) -> Vec<(String, i64)> {
+        events
+            .iter()
+            .map(|(stage, code)| ((*stage).to_owned(), *code))
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn an_answer_in_pieces_is_complete_when_it_has_been_sent() {
+        let (auditor, mut collector) = auditor();
+        let whole = || async { Response::new(Body::full("text")) };
+        ask(&auditor, "/version", whole).await;
+        let both = [("RequestReceived", 0), ("ResponseComplete", 200)];
+        assert_eq!(events(&mut collector).await, told(&both));
+        let pieces = || async {
+            let pieces = futures_util::stream::iter([Ok(Bytes::from("a")), Ok(Bytes::from("b"))]);
+            Response::new(Body::stream(Box::pin(pieces), None))
+        };
+        let mut response = ask(&auditor, "/api/v1/pods?watch=1", pieces).await;
+        let begun = [("RequestReceived", 0), ("ResponseStarted", 200)];
+        assert_eq!(events(&mut collector).await, told(&begun));
+        response.body_mut().frame().await.unwrap().unwrap();
+        // The client goes away in the middle.
+        drop(response);
+        assert_eq!(events(&mut collector).await, told(&[("ResponseComplete", 200)]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_that_end_without_an_answer_are_told_of() {
+        let (auditor, mut collector) = auditor();
+        let response = ask(&auditor, "/version", std::future::pending).await;
+        assert_eq!(response.status(), 504);
+        let late = [("RequestReceived", 0), ("ResponseComplete", 504)];
+        assert_eq!(events(&mut collector).await, told(&late));
+        ask(&auditor, "/version?timeout=soon", std::future::pending).await;
+        assert_eq!(events(&mut collector).await, told(&[("ResponseStarted", 400)]));
+        let panics = || async { panic!("a test panics") };
+        let panicked = AssertUnwindSafe(ask(&auditor, "/version", panics)).catch_unwind().await;
+        assert!(panicked.is_err());
+        assert_eq!(
+            events(&mut collector).await,
+            told(&[("RequestReceived", 0), ("Panic", 500)])
+        );
+    }
 
     #[test]
     fn addresses_are_those_that_others_tell_and_the_peers() {
