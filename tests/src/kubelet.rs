@@ -40,6 +40,8 @@ pub struct Kubelet {
 struct Shared {
     /// How many more lines followed logs may grow by.
     lines: Semaphore,
+    /// One piece for each log that is followed.
+    followed: Arc<()>,
     /// Method, path and query of every request.
     seen: Mutex<Vec<String>>,
     /// Whether commands are given by WebSocket, too (KEP-4006).
@@ -83,6 +85,7 @@ impl Kubelet {
         let (port, plain) = (listener.local_addr()?.port(), open.local_addr()?.port());
         let shared = Arc::new(Shared {
             lines: Semaphore::new(0),
+            followed: Arc::default(),
             seen: Mutex::default(),
             websockets,
         });
@@ -117,6 +120,11 @@ impl Kubelet {
     /// Lets one more line come of a followed log.
     pub fn more(&self) {
         self.shared.lines.add_permits(1);
+    }
+
+    /// How many logs are followed.
+    pub fn followed(&self) -> usize {
+        Arc::strong_count(&self.shared.followed) - 1
     }
 
     /// What it was asked, in order.
@@ -208,8 +216,10 @@ fn log(container: &str, asked: &str, shared: Arc<Shared>) -> Response<Body> {
     if !asked.contains("follow=true") {
         return Response::new(Full::new(first).boxed());
     }
+    let following = shared.followed.clone();
     let growing = stream::unfold(0, move |line| {
         let (shared, first) = (shared.clone(), first.clone());
+        let _ = &following;
         async move {
             if line == 0 {
                 return Some((Ok(Frame::data(first)), 1));

@@ -6,13 +6,14 @@ use fairlead_tests::backend::{own_address, target};
 use fairlead_tests::kubelet::Kubelet;
 use fairlead_tests::server::{Server, USER_TOKEN};
 use fairlead_tests::tools::{Kubectl, kubectl};
-use fairlead_tests::{has, runtime, skip};
+use fairlead_tests::{has, runtime, skip, slow};
 use http::Method;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// A server, its administrator's kubectl, and a kubelet whose node has pods.
 struct World {
@@ -125,6 +126,20 @@ fn logs_are_followed_and_their_errors_told_in_upstreams_words() -> Result<()> {
         assert_eq!(following.line()?, line);
     }
     assert_eq!(following.end()?, 0);
+
+    // Whoever follows a log and leaves is not waited for.
+    let mut leaving = Running::start(&world.k, &["logs", "-f", "one"])?;
+    leaving.line()?;
+    assert_eq!(world.kubelet.followed(), 1);
+    drop(leaving);
+    let begun = Instant::now();
+    while world.kubelet.followed() > 0 {
+        ensure!(
+            begun.elapsed() < Duration::from_secs(20),
+            "the kubelet still sends to nobody"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
 
     world.pod("lost", None, &["app"])?;
     world.pod("orphan", Some("gone"), &["app"])?;
@@ -374,6 +389,12 @@ fn proxies_lead_to_nodes_pods_and_services() -> Result<()> {
             "{}".to_owned(),
         );
         assert_eq!(send(&mut connection, call).await?.0, 405);
+        // CVE-2019-11250 in spirit: a browser's token among the protocols goes to nobody.
+        let mut call = Call::get("/api/v1/nodes/n/proxy/x");
+        let hidden = "base64url.bearer.authorization.k8s.io.c2VjcmV0, v4.channel.k8s.io";
+        call.headers.push(("sec-websocket-protocol", hidden.into()));
+        let echo = connection.json(&call).await?;
+        assert_eq!(echo["headers"]["sec-websocket-protocol"], "v4.channel.k8s.io");
         let redirect = connection.open(&Call::get("/api/v1/nodes/n/proxy?a=b")).await?;
         assert_eq!(redirect.status(), 301);
         assert_eq!(redirect.headers()["location"], "/api/v1/nodes/n/proxy/?a=b");
@@ -407,6 +428,20 @@ fn commands_need_the_permission_to_create_and_pass_admission() -> Result<()> {
     world
         .k
         .run(&["create", "rolebinding", "reader", "--role=reader", "--user=suite-user"])?;
+    world.k.run(&[
+        "create",
+        "clusterrole",
+        "node-reader",
+        "--verb=get",
+        "--resource=nodes/proxy",
+    ])?;
+    world.k.run(&[
+        "create",
+        "clusterrolebinding",
+        "node-reader",
+        "--clusterrole=node-reader",
+        "--user=suite-user",
+    ])?;
     runtime().block_on(async {
         let user = Target::new(world.server.address(), Some(USER_TOKEN.into()), None, false)?;
         let mut connection = user.connect().await?;
@@ -414,6 +449,17 @@ fn commands_need_the_permission_to_create_and_pass_admission() -> Result<()> {
             let (code, text) = ask(&mut connection, &format!("{POD}/{path}")).await?;
             assert_eq!((code, message(&text).as_str()), (403, "pods \"one\" is forbidden: "));
         }
+        // NCC WV3: with a kubelet, reading with a WebSocket is running commands.
+        let user = Target::new(world.server.address(), Some(USER_TOKEN.into()), None, true)?;
+        let mut connection = user.connect().await?;
+        let mut call = Call::get("/api/v1/nodes/n/proxy/exec/default/one/app?command=x");
+        let (code, text) = send(&mut connection, call.clone()).await?;
+        let unasked = "backend tried to switch protocol \"SPDY/3.1\" when \"\" was requested";
+        assert_eq!((code, message(&text).as_str()), (500, unasked));
+        call.headers
+            .extend([("connection", "Upgrade".into()), ("upgrade", "websocket".into())]);
+        let (code, text) = send(&mut connection, call).await?;
+        assert_eq!((code, message(&text).as_str()), (403, "nodes \"n\" is forbidden: "));
         anyhow::Ok(())
     })?;
     let policy = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
@@ -431,6 +477,25 @@ fn commands_need_the_permission_to_create_and_pass_admission() -> Result<()> {
     has(&refused, "no shells")?;
     let asked = world.k.run(&["exec", "one", "-c", "app", "--", "print"])?;
     has(&asked, "command=print")
+}
+
+/// A kubelet that takes a connection and says nothing: Go gives up on TLS after ten seconds.
+#[test]
+fn a_kubelet_that_hangs_is_not_waited_for_for_ever() -> Result<()> {
+    if !slow() {
+        return Ok(());
+    }
+    let Some(world) = World::start()? else { return Ok(()) };
+    let silent = TcpListener::bind("127.0.0.1:0")?;
+    let port = silent.local_addr()?.port();
+    world.node("silent", "127.0.0.1", port, true)?;
+    world.pod("silent", Some("silent"), &["app"])?;
+    runtime().block_on(async {
+        let mut connection = target(&world.server)?.connect().await?;
+        let (code, text) = ask(&mut connection, &format!("{POD}/silent/log")).await?;
+        ensure!(code == 500, "{code} {text}");
+        has(&message(&text), "net/http: TLS handshake timeout")
+    })
 }
 
 /// A kubectl that goes on.

@@ -145,6 +145,10 @@ impl Conversation<'_> {
         let kind = self.subresource.kind.kind.as_str();
         match kind {
             "NodeProxyOptions" => {
+                if wants_upgrade(&request.known.parts.headers) {
+                    // Otherwise reading a node's metrics would be running commands in its containers.
+                    self.ensure_may_create(&request).await?;
+                }
                 let found = nodes::proxied(self.parts, name).await?;
                 self.proxy(request, found, options.str("path")).await
             }

@@ -10,11 +10,11 @@ use crate::request::{Identified, Known};
 use fairlead_api::{Clock, Status};
 use fairlead_audit::Auditor;
 use fairlead_auth::authentication::request_header::IdentityHeaders;
-use fairlead_auth::authentication::{ANONYMOUS, Headers};
-use fairlead_auth::{Authenticated, Authenticator, Credentials};
+use fairlead_auth::authentication::{ANONYMOUS, Headers, websocket};
+use fairlead_auth::{AuthError, Authenticated, Authenticator, Credentials};
 use fairlead_telemetry::{SystemClock, trace};
-use http::HeaderMap;
-use http::header::{AUTHORIZATION, HeaderName};
+use http::header::{AUTHORIZATION, HeaderName, SEC_WEBSOCKET_PROTOCOL};
+use http::{HeaderMap, HeaderValue};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
@@ -40,16 +40,22 @@ impl Filter for Authentication {
     ) -> impl Future<Output = Response> + Send + 'static {
         async move {
             let started = Instant::now();
+            let hidden = hidden_token(&mut request.parts.headers);
             let outcome = {
                 let headers = RequestHeaders(&request.parts.headers);
+                let given = bearer(request.header(AUTHORIZATION));
                 let credentials = Credentials {
-                    bearer: bearer(request.header(AUTHORIZATION)),
+                    bearer: given.or(hidden.as_ref().ok().and_then(Option::as_deref)),
                     peer: &request.connection.certificates,
                     headers: &headers,
                     path: &request.info.path,
                     audiences: &[],
                 };
-                self.authenticator.authenticate(&credentials).await
+                match (self.authenticator.authenticate(&credentials).await, hidden) {
+                    // Bad credentials are no way to be nobody.
+                    (Ok(Some(someone)), Err(error)) if someone.user.name == ANONYMOUS => Err(error),
+                    (outcome, _) => outcome,
+                }
             };
             let result = match &outcome {
                 Ok(Some(_)) => "success",
@@ -132,6 +138,30 @@ impl Authentication {
     }
 }
 
+/// The token of a browser, which cannot set headers on WebSockets. It is taken out: among the protocols it would go on to
+/// whoever speaks them.
+fn hidden_token(headers: &mut HeaderMap) -> Result<Option<String>, AuthError> {
+    if !headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
+        return Ok(None);
+    }
+    let protocols = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+    let found = websocket::token(protocols.filter_map(|p| p.to_str().ok()));
+    let rest = match &found {
+        Ok(None) => return Ok(None),
+        Ok(Some(protocols)) => HeaderValue::from_str(&protocols.rest).ok(),
+        Err(_) => None,
+    };
+    let counts = crate::websocket::is_wanted(headers);
+    match rest {
+        Some(rest) => drop(headers.insert(SEC_WEBSOCKET_PROTOCOL, rest)),
+        None => drop(headers.remove(SEC_WEBSOCKET_PROTOCOL)),
+    }
+    match counts {
+        true => found.map(|protocols| protocols.map(|p| p.token)),
+        false => Ok(None),
+    }
+}
+
 /// The token of `Bearer …`, as Go splits it: two words, the first in any case.
 fn bearer(authorization: &str) -> Option<&str> {
     let (scheme, rest) = authorization.trim().split_once(' ')?;
@@ -174,6 +204,36 @@ mod tests {
         assert_eq!(bearer("Bearer"), None);
         assert_eq!(bearer("Bearer  abc"), None);
         assert_eq!(bearer("Basic abc"), None);
+    }
+
+    #[test]
+    fn tokens_among_protocols_end_here() {
+        let asked = |pairs: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            let token = hidden_token(&mut headers);
+            let rest = headers
+                .get(SEC_WEBSOCKET_PROTOCOL)
+                .map(|p| p.to_str().unwrap().to_owned());
+            (token.map_err(drop), rest.unwrap_or_default())
+        };
+        const TOKEN: &str = "base64url.bearer.authorization.k8s.io.c2VjcmV0, v5.channel.k8s.io";
+        let upgrade = [("connection", "Upgrade"), ("upgrade", "websocket")];
+        let protocol = ("sec-websocket-protocol", TOKEN);
+        let rest = "v5.channel.k8s.io".to_owned();
+        let found = asked(&[upgrade[0], upgrade[1], protocol]);
+        assert_eq!(found, (Ok(Some("secret".into())), rest.clone()));
+        assert_eq!(
+            asked(&[protocol]),
+            (Ok(None), rest),
+            "it counts only where a WebSocket is asked for"
+        );
+        let found = asked(&[upgrade[0], upgrade[1], protocol, protocol]);
+        assert_eq!(found, (Err(()), String::new()));
+        let other = ("sec-websocket-protocol", "v4.channel.k8s.io");
+        assert_eq!(asked(&[upgrade[0], upgrade[1], other]), (Ok(None), other.1.into()));
     }
 
     #[test]
