@@ -101,6 +101,7 @@ pub struct Release {
     _stream: Option<http2::Stream>,
     _load: Load,
     max_idle: usize,
+    idle_timeout: Duration,
 }
 
 impl Endpoint {
@@ -264,14 +265,15 @@ impl Lease {
         request: Request<Attempt>,
         endpoint: &Arc<Endpoint>,
         load: Load,
-        max_idle: usize,
+        tuning: &Tuning,
     ) -> Result<Response<Body>, Lost> {
         let release = |http1, stream| Release {
             endpoint: endpoint.clone(),
             http1,
             _stream: stream,
             _load: load,
-            max_idle,
+            max_idle: tuning.max_idle_http1,
+            idle_timeout: tuning.idle_timeout,
         };
         match self.sender {
             Sender::Http1(mut sender) => match sender.try_send_request(request).await {
@@ -300,9 +302,14 @@ impl Drop for Release {
         if let Some(sender) = self.http1.take()
             && !sender.is_closed()
         {
-            let mut connections = self.endpoint.lock();
+            let (mut connections, now) = (self.endpoint.lock(), Instant::now());
+            // The last one is used first: those that a burst has left at the other end would stay for ever.
+            let idle = self.idle_timeout;
+            connections
+                .http1
+                .retain(|(sender, since)| !sender.is_closed() && now - *since < idle);
             if connections.http1.len() < self.max_idle {
-                connections.http1.push((sender, Instant::now()));
+                connections.http1.push((sender, now));
             }
         }
     }

@@ -225,7 +225,7 @@ impl Pool {
         let lease = endpoint.lease(&self.connector, &policy.tuning).await;
         let lease = lease.map_err(Failed::to_connect)?;
         let request = outgoing.request(endpoint, lease.is_http2());
-        let sending = lease.send(request, endpoint, load, policy.tuning.max_idle_http1);
+        let sending = lease.send(request, endpoint, load, &policy.tuning);
         let watched = self.watched(endpoint, sending, &policy.tuning);
         let first_byte = policy.timeouts.first_byte.filter(|_| !outgoing.long_running);
         let bounds = [patience, first_byte];

@@ -183,6 +183,7 @@ mod tests {
                 _stream: Some(stream),
                 _load: endpoint.begin(),
                 max_idle: 0,
+                idle_timeout: Duration::ZERO,
             };
             let request = Request::get("https://backend/things?watch=1").body(Replay::empty().attempt());
             let answer = connection.lease().send(request.unwrap(), release).await.unwrap();

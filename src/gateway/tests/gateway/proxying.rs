@@ -1,8 +1,10 @@
 //! The request path, end to end over loopback.
 
-use crate::common::{World, body, echo, text};
+use crate::common::{NAME, World, body, echo, text};
 use bytes::Bytes;
-use fairlead_gateway::Tuning;
+use fairlead_api::{Node, node};
+use fairlead_gateway::objects::{API_SERVICES, SERVICES};
+use fairlead_gateway::{ObjectSource, Routing, Tuning};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use std::io::Write;
@@ -37,6 +39,8 @@ async fn a_real_extension_server_is_served_over_http2() {
     assert!(line.starts_with(br#"{"object""#) && line.ends_with(b"\n"));
 }
 
+const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
 #[tokio::test]
 async fn headers_say_who_and_whence() {
     for protocols in [&["h2"][..], &["http/1.1"]] {
@@ -50,6 +54,8 @@ async fn headers_say_who_and_whence() {
             .header("connection", "x-remote-group, x-hop")
             .header("x-hop", "gone")
             .header("x-forwarded-for", "203.0.113.9")
+            .header("traceparent", TRACE)
+            .header("tracestate", "vendor=1")
             .header("content-length", "5")
             .body(Full::new(Bytes::from("hello")));
         let echoed = body(world.send(request.unwrap()).await).await;
@@ -66,6 +72,8 @@ async fn headers_say_who_and_whence() {
             &format!("x-forwarded-uri: {THINGS}/a/b\n"),
             &format!("x-forwarded-host: {address}\n"),
             "audit-id: audit-1",
+            &format!("traceparent: {TRACE}\n"),
+            "tracestate: vendor=1\n",
         ] {
             assert!(format!("{echoed}\n").contains(expected), "{expected} in {echoed}");
         }
@@ -73,6 +81,33 @@ async fn headers_say_who_and_whence() {
             assert!(!echoed.contains(gone), "{gone} in {echoed}");
         }
     }
+}
+
+/// A host outside of the cluster; its certificate is still one for the Service.
+#[tokio::test]
+async fn an_external_name_leads_to_its_host() {
+    let mut world = World::with(|c| c.routing = Routing::ClusterIp);
+    let address = world.backend(&["h2"], echo).await;
+    world.objects.put(
+        SERVICES,
+        node!({
+            "metadata": {"name": "shipping", "namespace": "default"},
+            "spec": {"type": "ExternalName", "externalName": "localhost"},
+        }),
+    );
+    world.register_only(false);
+    let mut object = Node::clone(&world.objects.get(API_SERVICES, "", NAME).unwrap());
+    object.set_at(&["spec", "service", "port"], i64::from(address.port()));
+    world.objects.put(API_SERVICES, object);
+    world.run();
+    assert_eq!(world.reason("Passed").await, "all checks passed");
+    let mut verdicts = world.gateway.backend(NAME).unwrap().verdicts();
+    verdicts.wait_for(|verdict| verdict.is_true()).await.unwrap();
+    assert!(
+        body(world.get(THINGS).await)
+            .await
+            .starts_with(&format!("GET {THINGS} "))
+    );
 }
 
 /// CVE-2022-3172: answers that lead elsewhere end here.
@@ -299,6 +334,36 @@ async fn connections_are_used_again() {
             "{protocols:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn connections_of_a_burst_do_not_stay_for_ever() {
+    let mut world = World::with(|c| c.policy.tuning.idle_timeout = Duration::ZERO);
+    let barrier = Arc::new(tokio::sync::Barrier::new(6));
+    let address = world
+        .backend(&["http/1.1"], move |_| {
+            let barrier = barrier.clone();
+            Box::pin(async move {
+                barrier.wait().await;
+                text(200, "")
+            })
+        })
+        .await;
+    world.register(&[address], true);
+    let burst = (0..6).map(|_| async { body(world.get(THINGS).await).await });
+    futures_util::future::join_all(burst).await;
+    let open = || {
+        let families = world.families.gather();
+        let family = families.iter().find(|f| f.name() == "fairlead_backend_connections");
+        family.map_or(0.0, |f| f.get_metric().iter().map(|m| m.get_gauge().get_value()).sum())
+    };
+    let closed = async {
+        while open() > 1.0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let closed = tokio::time::timeout(Duration::from_secs(10), closed).await;
+    assert!(closed.is_ok(), "{} connections are open", open());
 }
 
 #[tokio::test]
