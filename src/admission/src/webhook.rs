@@ -79,6 +79,10 @@ pub async fn ask(
     let config = hook.get("clientConfig").unwrap_or(&Node::Null);
     let timeout = within(Duration::from_secs(seconds.unsigned_abs()), attributes.deadline);
     let bytes = cluster.webhooks.call(config, body, timeout).await;
+    if bytes.is_err() && attributes.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        // The time of the whole request is over: whoever watches that tells the client so, and ends this.
+        std::future::pending::<()>().await;
+    }
     let bytes = bytes.map_err(|why| failed(why.code, format!("failed to call webhook: {}", why.text)))?;
     let response =
         review::decode(version, &bytes).map_err(|why| failed(503, format!("failed to call webhook: {why}")))?;

@@ -162,7 +162,8 @@ fn step(doc: &mut Node, operation: &Node, copied: &mut usize) -> Result<(), Stri
 fn replace(doc: &mut Node, path: &str, value: Node) -> Result<(), String> {
     if path.is_empty() {
         if !matches!(value, Node::Map(_) | Node::List(_)) {
-            return Err("replace operation value must be object or array".into());
+            // COMPAT: Go formats an error that is not there.
+            return Err("replace operation value must be object or array: %!w(<nil>)".into());
         }
         *doc = value;
         return Ok(());

@@ -428,10 +428,12 @@ async fn validate_admission(call: &mut Call<'_>, object: Node, old: &Arc<Node>, 
         call.absorb(&mut attributes);
         return result.map(|()| attributes.object);
     }
-    let (shown, old_shown) = (
+    let (shown, mut old_shown) = (
         subresource::read_scale(call, &object)?,
         subresource::old_scale(call, old)?,
     );
+    // COMPAT: at this point neither has owners.
+    old_shown.meta_mut().remove("managedFields");
     let mut attributes = call.attributes(Operation::Update, shown, Arc::new(old_shown), options, dry_run);
     let result = call.engine.config.admission.validate(&mut attributes).await;
     call.absorb(&mut attributes);

@@ -71,6 +71,9 @@ pub fn reread(
     }
     if *kind == definition.gvk() {
         let unknown = typed::decode(object, &definition.schema, false, None)?;
+        if matches!(object.at(&["metadata", "managedFields"]), Some(Node::List(owners)) if owners.is_empty()) {
+            object.remove_at(&["metadata", "managedFields"]);
+        }
         typed::default(object, definition);
         return Ok(unknown);
     }

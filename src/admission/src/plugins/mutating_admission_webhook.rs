@@ -3,7 +3,7 @@
 
 use super::Plugin;
 use crate::metrics::{Asked, Step};
-use crate::webhook::review::{Answer, refusal};
+use crate::webhook::review::{self, Answer, refusal};
 use crate::webhook::select::{Invocation, select};
 use crate::webhook::{self, Failure};
 use crate::{Attributes, Cluster};
@@ -133,9 +133,14 @@ async fn apply(
     match &patch {
         Node::Null => return Ok(false),
         Node::List(operations) if operations.is_empty() => return Ok(false),
-        Node::List(_) => {}
+        Node::List(operations) => {
+            if let Some(odd) = operations.iter().find(|one| !matches!(one, Node::Map(_) | Node::Null)) {
+                let kind = review::go_kind(odd);
+                return Err(undecodable(format!("json: cannot unmarshal {kind} into Go value of type jsonpatch.Operation")));
+            }
+        }
         other => {
-            let kind = other.type_name();
+            let kind = review::go_kind(other);
             return Err(undecodable(format!("json: cannot unmarshal {kind} into Go value of type jsonpatch.Patch")));
         }
     }

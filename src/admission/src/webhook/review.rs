@@ -4,8 +4,8 @@
 use super::select::{Invocation, Objects};
 use crate::Attributes;
 use crate::cluster::Served;
-use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use base64::{DecodeError, Engine};
 use fairlead_api::field::go_quote;
 use fairlead_api::status::{Cause, Details};
 use fairlead_api::{GroupVersionKind, GroupVersionResource, Map, Node, Status, UserInfo, json, node};
@@ -165,7 +165,19 @@ pub fn decode(version: Version, bytes: &[u8]) -> Result<Response, String> {
         ));
     }
     check_fields(version, &response)?;
+    base64(response.str("patch"))?;
     Ok(Response { node: response, typed })
+}
+
+/// Go's reading of a list of bytes.
+fn base64(text: &str) -> Result<Vec<u8>, String> {
+    BASE64_STANDARD.decode(text.replace(['\r', '\n'], "")).map_err(|why| {
+        let at = match why {
+            DecodeError::InvalidByte(at, _) => at,
+            _ => text.len() - text.len() % 4,
+        };
+        format!("illegal base64 data at input byte {at}")
+    })
 }
 
 /// Webhooks may leave out what a review is; what they say it is must be what was sent.
@@ -233,7 +245,8 @@ fn check_fields(version: Version, response: &Node) -> Result<(), String> {
     Ok(())
 }
 
-fn go_kind(node: &Node) -> &'static str {
+/// What Go's decoder calls a value's type.
+pub fn go_kind(node: &Node) -> &'static str {
     match node {
         Node::Bool(_) => "bool",
         Node::Int(_) | Node::Float(_) => "number",
@@ -270,7 +283,7 @@ pub fn verify(version: Version, uid: &str, response: Response, mutating: bool) -
             _ => {}
         }
     }
-    let patch = BASE64_STANDARD.decode(patch).map_err(|why| why.to_string())?;
+    let patch = base64(patch)?;
     let patch_type = match patch_type {
         Some(given) if strict => given.to_owned(),
         _ => "JSONPatch".to_owned(),
@@ -364,6 +377,10 @@ mod tests {
             (
                 format!(r#"{{{typed},"response":{{"uid":"u","warnings":"w"}}}}"#),
                 "json: cannot unmarshal string into Go struct field AdmissionResponse.response.warnings of type []string",
+            ),
+            (
+                format!(r#"{{{typed},"response":{{"uid":"u","patch":"!!"}}}}"#),
+                "illegal base64 data at input byte 0",
             ),
             (
                 format!(r#"{{{typed},"response":{{"uid":"u","patch":"W10="}}}}"#),

@@ -177,7 +177,8 @@ pub(crate) fn by_object(hook: &Node, attributes: &Attributes) -> StatusResult<bo
     let Some(selector) = selector(hook, "objectSelector")? else {
         return Ok(true);
     };
-    let matches = |object: &Node| !object.is_null() && selector.matches(object.labels());
+    // What has no metadata, as the options of a connection, is selected by nothing.
+    let matches = |object: &Node| object.get("metadata").is_some() && selector.matches(object.labels());
     Ok(matches(&attributes.object) || matches(&attributes.old_object))
 }
 

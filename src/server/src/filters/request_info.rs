@@ -3,6 +3,7 @@
 use crate::body::Response;
 use crate::encode;
 use crate::filters::Gate;
+use crate::filters::response_headers::Bare;
 use crate::query::{self, Plus};
 use crate::request::{Known, Received};
 use crate::request_info::RequestInfo;
@@ -32,7 +33,10 @@ impl Gate for RequestInfoGate {
                 "Internal Server Error: {}: failed to create RequestInfo: unable to determine kind and namespace from url, {uri}\n",
                 fairlead_api::field::go_quote(uri)
             );
-            return Err(encode::text(500, text));
+            // COMPAT: whoever asks for nothing in particular is answered before the headers of every answer are made.
+            let mut response = encode::text(500, text);
+            response.extensions_mut().insert(Bare);
+            return Err(response);
         };
         Ok(Known {
             parts,

@@ -15,6 +15,10 @@ pub struct ResponseHeaders {
 
 pub const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
+/// An extension of answers that say nothing of caching.
+#[derive(Clone)]
+pub struct Bare;
+
 impl Filter for ResponseHeaders {
     type In = Received;
     type Out = Received;
@@ -30,14 +34,15 @@ impl Filter for ResponseHeaders {
             let mut response = go_on(next, request).await;
             // COMPAT: an answer that switches protocols is passed on as the other side wrote it.
             let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            let bare = response.extensions_mut().remove::<Bare>().is_some();
             let headers = response.headers_mut();
             if let Some(audit_id) = audit_id {
                 headers.insert(AUDIT_ID, audit_id);
             }
-            if !switches && !headers.contains_key(CACHE_CONTROL) {
+            if !bare && !switches && !headers.contains_key(CACHE_CONTROL) {
                 headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
             }
-            if let Some(value) = &self.strict_transport_security {
+            if let Some(value) = self.strict_transport_security.as_ref().filter(|_| !bare) {
                 headers.insert(STRICT_TRANSPORT_SECURITY, value.clone());
             }
             if head {
