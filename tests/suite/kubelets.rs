@@ -156,7 +156,7 @@ fn logs_are_followed_and_their_errors_told_in_upstreams_words() -> Result<()> {
             ("p/log?tailLines=-1", 422, "PodLogOptions \"p\" is invalid: tailLines: Invalid value: -1: must be greater than or equal to 0"),
             ("p/log?limitBytes=x", 400, "strconv.ParseInt: parsing \"x\": invalid syntax"),
             ("none/log", 404, "pods \"none\" not found"),
-            ("orphan/log", 404, "nodes \"gone\" not found"),
+            ("orphan/log", 404, "pods \"gone\" not found"),
             ("lost/log", 204, ""),
             ("dead/log", 500, "Get \"https://127.0.0.1:1/containerLogs/default/dead/app\": dial tcp 127.0.0.1:1: connect: connection refused"),
         ] {
@@ -362,11 +362,7 @@ fn proxies_lead_to_nodes_pods_and_services() -> Result<()> {
                 503,
                 "no endpoints available for service \"s:x\"",
             ),
-            (
-                format!("{ns}/services/none/proxy/"),
-                404,
-                "endpoints \"none\" not found",
-            ),
+            (format!("{ns}/services/none/proxy/"), 404, "services \"none\" not found"),
             (
                 format!("{ns}/services/forged:web/proxy/"),
                 503,

@@ -124,7 +124,7 @@ impl Connections {
             "log" => conversation.log(request).await,
             _ => conversation.connect(request).await,
         };
-        let mut response = result.unwrap_or_else(|status| failed(&status));
+        let mut response = result.unwrap_or_else(|status| failed(&asked_about(status, &definition)));
         if !conversation.warnings.is_empty() {
             response.extensions_mut().insert(Warnings(conversation.warnings));
         }
@@ -326,6 +326,15 @@ impl Parts {
             Some(Route::Local(definition)) => self.needs.client.get(&definition, namespace, name).await,
             _ => Err(Status::no_such_resource()),
         }
+    }
+}
+
+/// COMPAT: whatever is missing is said to be of the resource that was asked for, a pod's node as well.
+fn asked_about(status: Status, definition: &ResourceDefinition) -> Status {
+    let missing = status.details().filter(|_| status.reason() == "NotFound");
+    match missing.filter(|missing| matches!(missing.kind.as_str(), "nodes" | "pods" | "services" | "endpoints")) {
+        Some(missing) => Status::not_found(&definition.group_resource(), &missing.name),
+        None => status,
     }
 }
 
