@@ -1,13 +1,15 @@
 //! [`Backend`]: an extension API server behind a [`Server`], that misbehaves when it is told to.
 
-use crate::extension::{ExtensionServer, Start, bundle, register, service};
+use crate::extension::{ExtensionServer, Place, Start, bundle, register, service};
 use crate::network::Elsewhere;
 use crate::server::{Server, TOKEN};
 use anyhow::{Context, Result, ensure};
 use fairlead_bench::client::{Call, Connection, Target};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// A running example extension server, with a group of its own. Dropping it kills it.
@@ -32,15 +34,20 @@ pub fn own_address() -> Option<IpAddr> {
 impl Backend {
     /// Starts a server for `group`, on a free port or the one it had.
     pub fn start(server: &Server, group: &str, port: u16) -> Result<Backend> {
-        Backend::started(server, group, group, port, None)
+        Backend::started(server, group, group, port, Place::Here)
+    }
+
+    /// The same at the lowest priority, so that what it computes is in nobody's way.
+    pub fn start_aside(server: &Server, group: &str, port: u16) -> Result<Backend> {
+        Backend::started(server, group, group, port, Place::Aside)
     }
 
     /// Starts one on another machine; its files have names of their own, since there may be one for the group here.
     pub fn start_elsewhere(server: &Server, group: &str, elsewhere: &Elsewhere) -> Result<Backend> {
-        Backend::started(server, &format!("{group}-elsewhere"), group, 0, Some(elsewhere))
+        Backend::started(server, &format!("{group}-elsewhere"), group, 0, Place::Elsewhere(elsewhere))
     }
 
-    fn started(server: &Server, name: &str, group: &str, port: u16, elsewhere: Option<&Elsewhere>) -> Result<Backend> {
+    fn started(server: &Server, name: &str, group: &str, port: u16, place: Place) -> Result<Backend> {
         let mut arguments = vec![
             format!("--port={port}"),
             format!("--dns-name={}.default.svc", service(group)),
@@ -53,7 +60,7 @@ impl Backend {
             name,
             copies: 1,
             arguments: &arguments,
-            elsewhere,
+            place,
         };
         let process = ExtensionServer::start(server, &start)?;
         Ok(Backend {
@@ -132,6 +139,13 @@ impl Backend {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
+}
+
+/// A command that runs at the lowest priority.
+pub fn aside(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("nice");
+    command.arg("-n19").arg(program);
+    command
 }
 
 /// A connection to a server, that of its administrator.

@@ -1,6 +1,6 @@
 //! [`Crowd`]: many extension API servers in one process, each with an address and a group of its own.
 
-use crate::extension::{ExtensionServer, Start, bundle, register};
+use crate::extension::{ExtensionServer, Place, Start, bundle, register};
 use crate::server::Server;
 use anyhow::Result;
 use fairlead_bench::client::Connection;
@@ -20,7 +20,7 @@ impl Crowd {
             name: "crowd",
             copies: size,
             arguments: &arguments,
-            elsewhere: None,
+            place: Place::Here,
         };
         ExtensionServer::start(server, &start).map(Crowd)
     }

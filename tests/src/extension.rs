@@ -1,7 +1,7 @@
 //! [`ExtensionServer`]: a process of the example's, on free ports, that takes orders to misbehave. [`crate::backend`] and
 //! [`crate::crowd`] are what tests see of it.
 
-use crate::backend::own_address;
+use crate::backend::{aside, own_address};
 use crate::network::Elsewhere;
 use crate::server::{Server, binary};
 use anyhow::{Context, Result, bail, ensure};
@@ -32,23 +32,32 @@ pub(crate) struct Start<'a> {
     /// How many addresses it serves at.
     pub copies: usize,
     pub arguments: &'a [String],
-    /// Where it runs, if not here.
-    pub elsewhere: Option<&'a Elsewhere>,
+    pub place: Place<'a>,
+}
+
+/// Where it runs.
+#[derive(Clone, Copy)]
+pub(crate) enum Place<'a> {
+    Here,
+    /// At the lowest priority: what it does with the processor costs nobody else time, as on a machine of its own.
+    Aside,
+    Elsewhere(&'a Elsewhere),
 }
 
 impl ExtensionServer {
     pub(crate) fn start(server: &Server, start: &Start) -> Result<ExtensionServer> {
-        let ip = match start.elsewhere {
-            Some(elsewhere) => elsewhere.address(),
-            None => own_address().context("there is no address besides loopback")?,
+        let ip = match start.place {
+            Place::Elsewhere(elsewhere) => elsewhere.address(),
+            Place::Here | Place::Aside => own_address().context("there is no address besides loopback")?,
         };
         let file = |ending: &str| server.path(&format!("{}.{ending}", start.name));
         let (ca, log) = (file("crt"), file("log"));
         let _ = std::fs::remove_file(&ca);
         let program = binary("extension-server")?;
-        let mut command = match start.elsewhere {
-            Some(elsewhere) => elsewhere.command(&program),
-            None => Command::new(program),
+        let mut command = match start.place {
+            Place::Elsewhere(elsewhere) => elsewhere.command(&program),
+            Place::Aside => aside(program),
+            Place::Here => Command::new(program),
         };
         let child = command
             .args(start.arguments)

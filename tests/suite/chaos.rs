@@ -3,9 +3,9 @@
 //! Calm and storm take turns, so that what else the machine does hits both. `CHAOS_SECONDS=300 CHAOS_P99=1` makes it a
 //! benchmark that also judges latency; see docs/benchmarks.md.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use fairlead_bench::client::{Call, Connection, Target};
-use fairlead_tests::backend::{Backend, own_address, target};
+use fairlead_tests::backend::{Backend, aside, own_address, target};
 use fairlead_tests::server::{Server, USER_TOKEN};
 use fairlead_tests::tools::on_path;
 use fairlead_tests::{number, runtime};
@@ -13,7 +13,7 @@ use futures_util::future::try_join_all;
 use http::Method;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
@@ -101,7 +101,12 @@ async fn chaos(seconds: u64) -> Result<()> {
         .json(&Call::send(Method::POST, path, "application/json", binding))
         .await?;
     for group in &groups {
-        let backend = Backend::start(&server, group, 0)?;
+        let start = if HEALTHY.contains(group) {
+            Backend::start
+        } else {
+            Backend::start_aside
+        };
+        let backend = start(&server, group, 0)?;
         backend.register(&mut admin).await?;
         backends.push(backend);
     }
@@ -113,13 +118,16 @@ async fn chaos(seconds: u64) -> Result<()> {
     let sick = backends.split_off(HEALTHY.len());
 
     let plan = Plan::of(seconds);
-    let (tallies, harmed, died) = tokio::join!(
-        load(&server, &paths, plan),
-        harm(&server, &sick, plan),
-        kill(&server, mortal, plan)
-    );
-    let (tallies, (mortal, deaths)) = (tallies?, died?);
+    // On a thread of its own, which does not have to start and order backends.
+    let address = server.address().to_owned();
+    let load = std::thread::Builder::new().name("load".into()).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(load(&address, &paths, plan))
+    })?;
+    let (harmed, died) = tokio::join!(harm(&server, &sick, plan), kill(&server, mortal, plan));
+    let (mortal, deaths) = died?;
     harmed?;
+    let tallies = load.join().map_err(|_| anyhow!("the load broke off"))??;
     for (i, group) in groups.iter().enumerate() {
         let [calm, storm] = [0, 1].map(|which| Tally::all(tallies.iter().skip(which).step_by(2).map(|t| &t[i])));
         println!(
@@ -183,12 +191,12 @@ async fn chaos(seconds: u64) -> Result<()> {
 }
 
 /// Asks all groups in turn, at a steady rate, whether or not answers come. Answers what came of it in each phase.
-async fn load(server: &Server, paths: &[String], plan: Plan) -> Result<Vec<Vec<Tally>>> {
+async fn load(address: &str, paths: &[String], plan: Plan) -> Result<Vec<Vec<Tally>>> {
     // Healthy and sick groups have connections of their own: it is the server that is tested, not HTTP/2 of this client.
     let mut connections: Vec<Vec<Connection>> = vec![Vec::new(), Vec::new()];
     for set in &mut connections {
         for _ in 0..4 {
-            let user = Target::new(server.address(), Some(USER_TOKEN.into()), None, false)?;
+            let user = Target::new(address, Some(USER_TOKEN.into()), None, false)?;
             set.push(user.connect().await?);
         }
     }
@@ -306,7 +314,7 @@ async fn kill(server: &Server, mut mortal: Backend, plan: Plan) -> Result<(Backe
             drop(mortal);
             deaths += 1;
             sleep(dead).await;
-            mortal = Backend::start(server, &group, port)?;
+            mortal = Backend::start_aside(server, &group, port)?;
             // Its CA is another one.
             mortal.register(&mut admin).await?;
             sleep(Duration::from_secs(1)).await;
@@ -318,7 +326,7 @@ async fn kill(server: &Server, mut mortal: Backend, plan: Plan) -> Result<(Backe
 /// A client that switches protocols, says something, and listens.
 fn upgrade(server: &Server, backend: &Backend) -> Result<Child> {
     let address = server.address().trim_start_matches("https://");
-    let mut client = Command::new("openssl")
+    let mut client = aside("openssl")
         .args(["s_client", "-quiet", "-connect", address])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
