@@ -44,7 +44,13 @@ impl Backend {
 
     /// Starts one on another machine; its files have names of their own, since there may be one for the group here.
     pub fn start_elsewhere(server: &Server, group: &str, elsewhere: &Elsewhere) -> Result<Backend> {
-        Backend::started(server, &format!("{group}-elsewhere"), group, 0, Place::Elsewhere(elsewhere))
+        Backend::started(
+            server,
+            &format!("{group}-elsewhere"),
+            group,
+            0,
+            Place::Elsewhere(elsewhere),
+        )
     }
 
     fn started(server: &Server, name: &str, group: &str, port: u16, place: Place) -> Result<Backend> {

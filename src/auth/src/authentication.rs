@@ -49,7 +49,7 @@ pub struct NoHeaders;
 #[derive(Clone, Debug)]
 pub struct Authenticated {
     pub user: Arc<UserInfo>,
-    /// Which audiences of those asked for the token is good for; empty where tokens have none.
+    /// Which audiences of those asked for the token is good for; empty where tokens have none, or none was asked for.
     pub audiences: Vec<String>,
     /// For the audit log and metrics: `x509`, `request-header`, `token-file`, `service-account`, `bootstrap-token`, `anonymous`.
     pub authenticator: &'static str,

@@ -47,8 +47,10 @@ pub struct Impersonated {
 
 /// Whether a header is one of those this module reads. They are removed from every request.
 pub fn is_impersonation_header(name: &str) -> bool {
-    let name = name.to_ascii_lowercase().replace('_', "-");
-    matches!(name.as_str(), USER | UID | GROUP) || name.starts_with(EXTRA_PREFIX)
+    let same = |(a, b): (u8, u8)| a.eq_ignore_ascii_case(&b) || (a == b'_' && b == b'-');
+    let begins = |with: &str| name.len() >= with.len() && name.bytes().zip(with.bytes()).all(same);
+    let is = |whole: &&str| name.len() == whole.len() && begins(whole);
+    [USER, UID, GROUP].iter().any(is) || begins(EXTRA_PREFIX)
 }
 
 /// The user the headers ask for, as they say it; `None` where they ask for none.

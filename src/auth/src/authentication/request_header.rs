@@ -8,7 +8,7 @@ use super::{AuthError, Authenticated, Authenticator, Credentials};
 use compact_str::CompactString;
 use fairlead_api::{Clock, Timestamp, UserInfo};
 use futures_util::future::BoxFuture;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Which headers carry an identity (`--requestheader-*-headers`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,9 @@ pub struct IdentityHeaders {
     pub group: Vec<String>,
     pub extra_prefix: Vec<String>,
 }
+
+/// The names everybody uses, whatever this server is told.
+pub static STANDARD: LazyLock<IdentityHeaders> = LazyLock::new(IdentityHeaders::default);
 
 /// The front-proxy authenticator (`--requestheader-client-ca-file`). Headers count only beside a certificate of that CA
 /// whose common name is allowed; beside any other they are ignored.

@@ -3,6 +3,7 @@
 //! Source of behaviour: kubernetes/apiserver pkg/authentication/token/tokenfile.
 // PERFORMANCE: per-request path
 
+use super::union::join;
 use super::{AuthError, Authenticated, Authenticator, Credentials};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest;
@@ -43,12 +44,13 @@ impl TokenFile {
                 .first()
                 .map(|g| g.split(',').map(Into::into).collect())
                 .unwrap_or_default();
-            let user = UserInfo {
+            let mut user = UserInfo {
                 name: name.into(),
                 uid: uid.into(),
                 groups,
                 ..UserInfo::default()
             };
+            join(&mut user);
             let digest = digest::digest(&digest::SHA256, token.as_bytes());
             users.retain(|(known, _)| known.as_ref() != digest.as_ref());
             users.push((digest, Authenticated::new(user, "token-file")));
@@ -129,7 +131,10 @@ mod tests {
     fn csv_as_go_reads_it() {
         let file = TokenFile::parse("t1,ann,1\r\n\n\"t\"\"2\",bob,2,\"g1,g2\"\n,nobody,3\nt1,eve,4\n").unwrap();
         assert_eq!(file.find("t1").unwrap().user.name, "eve");
-        assert_eq!(file.find("t\"2").unwrap().user.groups, ["g1", "g2"]);
+        assert_eq!(
+            file.find("t\"2").unwrap().user.groups,
+            ["g1", "g2", "system:authenticated"]
+        );
         assert!(file.find("").is_none() && file.find("t").is_none());
         assert_eq!(
             TokenFile::parse("a,b").err(),

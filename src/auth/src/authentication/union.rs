@@ -5,6 +5,7 @@
 
 use super::{ALL_AUTHENTICATED, ALL_UNAUTHENTICATED, ANONYMOUS, AuthError, Authenticated, Authenticator, Credentials};
 use crate::authorization::rbac::aggregate;
+use fairlead_api::UserInfo;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
@@ -48,13 +49,10 @@ impl Union {
         }
     }
 
-    /// Our audiences among those asked for; all where none was asked for.
+    /// Our audiences among those asked for.
     fn common(&self, asked: &[String]) -> Vec<String> {
-        self.audiences
-            .iter()
-            .filter(|a| asked.is_empty() || asked.contains(a))
-            .cloned()
-            .collect()
+        let ours = self.audiences.iter().filter(|a| asked.contains(a));
+        ours.cloned().collect()
     }
 }
 
@@ -71,13 +69,21 @@ impl Authenticator for Union {
 
 /// Adds `system:authenticated`, unless the user is anonymous or says which of the two it is.
 fn with_group(mut authenticated: Authenticated) -> Authenticated {
-    let user = &authenticated.user;
-    if user.name != ANONYMOUS && !user.in_group(ALL_AUTHENTICATED) && !user.in_group(ALL_UNAUTHENTICATED) {
-        Arc::make_mut(&mut authenticated.user)
-            .groups
-            .push(ALL_AUTHENTICATED.into());
+    if lacks_group(&authenticated.user) {
+        join(Arc::make_mut(&mut authenticated.user));
     }
     authenticated
+}
+
+/// Adds the group where [`Union`] would: authenticators that keep their users do it once.
+pub(super) fn join(user: &mut UserInfo) {
+    if lacks_group(user) {
+        user.groups.push(ALL_AUTHENTICATED.into());
+    }
+}
+
+fn lacks_group(user: &UserInfo) -> bool {
+    user.name != ANONYMOUS && !user.in_group(ALL_AUTHENTICATED) && !user.in_group(ALL_UNAUTHENTICATED)
 }
 
 #[cfg(test)]

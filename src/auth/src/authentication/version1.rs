@@ -100,7 +100,7 @@ mod tests {
         let ann = ask(CA, "2027-01-01T00:00:00Z").unwrap().unwrap();
         assert_eq!(
             (ann.user.name.as_str(), ann.user.groups.as_slice()),
-            ("ann", &["dev".into()][..])
+            ("ann", &["dev".into(), "system:authenticated".into()][..])
         );
     }
 

@@ -4,6 +4,7 @@
 // PERFORMANCE: per-request path
 
 use super::trust::{Authorities, leaf, verdict_until};
+use super::union::join;
 use super::{AuthError, Authenticated, Authenticator, CREDENTIAL_ID, Credentials};
 use aws_lc_rs::digest::{SHA256, digest};
 use compact_str::CompactString;
@@ -98,6 +99,7 @@ fn user(certificate: &X509Certificate, der: &[u8]) -> Result<Option<Authenticate
         ..UserInfo::default()
     };
     user.extra.insert(CREDENTIAL_ID.into(), vec![fingerprint(der)]);
+    join(&mut user);
     Ok(Some(Authenticated::new(user, "x509")))
 }
 
@@ -151,7 +153,7 @@ pub(super) mod tests {
         let ann = ask(NOW, &client(&ours, "ann", "dev")).unwrap().unwrap();
         assert_eq!(
             (ann.user.name.as_str(), ann.user.groups.as_slice()),
-            ("ann", &["dev".into()][..])
+            ("ann", &["dev".into(), "system:authenticated".into()][..])
         );
         let id = &ann.user.extra[CREDENTIAL_ID][0];
         assert!(id.starts_with("X509SHA256=") && id.len() == 11 + 64, "{id}");

@@ -9,7 +9,7 @@ use crate::page;
 use crate::request::{Identified, Known};
 use fairlead_api::{Clock, Status};
 use fairlead_audit::Auditor;
-use fairlead_auth::authentication::request_header::IdentityHeaders;
+use fairlead_auth::authentication::request_header::{IdentityHeaders, STANDARD};
 use fairlead_auth::authentication::{ANONYMOUS, Headers, websocket};
 use fairlead_auth::{AuthError, Authenticated, Authenticator, Credentials};
 use fairlead_telemetry::{SystemClock, trace};
@@ -129,8 +129,7 @@ impl Authentication {
 
     fn strip(&self, headers: &mut HeaderMap) {
         headers.remove(AUTHORIZATION);
-        let standard = IdentityHeaders::default();
-        let claims = |name: &str| standard.claims_identity(name) || self.identity_headers.claims_identity(name);
+        let claims = |name: &str| STANDARD.claims_identity(name) || self.identity_headers.claims_identity(name);
         let claiming: Vec<HeaderName> = headers.keys().filter(|name| claims(name.as_str())).cloned().collect();
         for name in claiming {
             headers.remove(name);
