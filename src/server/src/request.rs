@@ -21,7 +21,7 @@ pub struct Received {
     pub audit_id: String,
 }
 
-/// A request whose path has been understood.
+/// A request whose path has been understood. It goes on in a box: each filter is a future, and would hold it whole.
 pub struct Known {
     pub parts: Parts,
     pub payload: Payload,
@@ -39,7 +39,7 @@ pub struct Known {
 
 /// A request somebody is known to have made.
 pub struct Identified {
-    pub known: Known,
+    pub known: Box<Known>,
     pub user: Arc<UserInfo>,
     /// Who really made it, where `user` is impersonated.
     pub impersonator: Option<Arc<UserInfo>>,

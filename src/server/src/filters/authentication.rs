@@ -30,12 +30,12 @@ pub struct Authentication {
 }
 
 impl Filter for Authentication {
-    type In = Known;
+    type In = Box<Known>;
     type Out = Identified;
 
     fn handle<S: Next<Identified>>(
         self: Arc<Self>,
-        mut request: Known,
+        mut request: Box<Known>,
         next: S,
     ) -> impl Future<Output = Response> + Send + 'static {
         async move {

@@ -22,12 +22,12 @@ const HEADERS: &str =
     "Content-Type, Content-Length, Accept-Encoding, X-CSRF-Token, Authorization, X-Requested-With, If-Modified-Since";
 
 impl Filter for Cors {
-    type In = Known;
-    type Out = Known;
+    type In = Box<Known>;
+    type Out = Box<Known>;
 
-    fn handle<S: Next<Known>>(
+    fn handle<S: Next<Box<Known>>>(
         self: Arc<Self>,
-        request: Known,
+        request: Box<Known>,
         next: S,
     ) -> impl Future<Output = Response> + Send + 'static {
         async move {
@@ -75,7 +75,7 @@ mod tests {
         let layer = filter(Cors {
             allowed_origins: vec![Regex::new("^https://ok$").unwrap()],
         });
-        let inner = tower::service_fn(|_: Known| async { Ok(Response::new(Body::empty())) });
+        let inner = tower::service_fn(|_: Box<Known>| async { Ok(Response::new(Body::empty())) });
         let mut chain = layer.layer(inner);
         for (origin, code, allowed) in [("https://ok", 204, true), ("https://no", 200, false)] {
             let mut request = known("OPTIONS", "/api");

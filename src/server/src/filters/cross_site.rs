@@ -24,10 +24,10 @@ const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 impl Gate for CrossSite {
-    type In = Known;
-    type Out = Known;
+    type In = Box<Known>;
+    type Out = Box<Known>;
 
-    fn check(&self, request: Known) -> Result<Known, Response> {
+    fn check(&self, request: Box<Known>) -> Result<Box<Known>, Response> {
         if !self.page || !matches!(request.header(SITE), "cross-site" | "same-site") {
             return Ok(request);
         }

@@ -25,12 +25,12 @@ pub struct Deadline {
 }
 
 impl Filter for Deadline {
-    type In = Known;
-    type Out = Known;
+    type In = Box<Known>;
+    type Out = Box<Known>;
 
-    fn handle<S: Next<Known>>(
+    fn handle<S: Next<Box<Known>>>(
         self: Arc<Self>,
-        mut request: Known,
+        mut request: Box<Known>,
         next: S,
     ) -> impl Future<Output = Response> + Send + 'static {
         async move {
@@ -210,7 +210,7 @@ mod tests {
             default: Duration::from_secs(60),
             metrics: Metrics::register(&Families::default()),
         });
-        let slow = tower::service_fn(|_: Known| async {
+        let slow = tower::service_fn(|_: Box<Known>| async {
             tokio::time::sleep(Duration::from_secs(100)).await;
             Ok(Response::new(Body::empty()))
         });
@@ -234,7 +234,7 @@ mod tests {
             default: Duration::from_secs(60),
             metrics: Metrics::register(&families),
         });
-        let never = tower::service_fn(|_: Known| std::future::pending());
+        let never = tower::service_fn(|_: Box<Known>| std::future::pending());
         let mut response: Response = layer.layer(never).call(known("GET", "/version")).await.unwrap();
         assert_eq!(response.headers()["content-type"], "text/plain; charset=utf-8");
         let text = response.body_mut().collect().await.unwrap().to_bytes();
@@ -243,7 +243,7 @@ mod tests {
             "{\"metadata\":{},\"status\":\"Failure\",\"message\":\"Timeout: request did not complete within the allotted \
              timeout\",\"reason\":\"Timeout\",\"details\":{},\"code\":504}\n"
         );
-        let halting = tower::service_fn(|_: Known| async {
+        let halting = tower::service_fn(|_: Box<Known>| async {
             let first = futures_util::stream::iter([Ok(Bytes::from("begun"))]);
             let stream = futures_util::StreamExt::chain(first, futures_util::stream::pending());
             Ok(Response::new(Body::stream(Box::pin(stream), None)))

@@ -35,12 +35,12 @@ pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 impl Filter for Observation {
-    type In = Known;
-    type Out = Known;
+    type In = Box<Known>;
+    type Out = Box<Known>;
 
-    fn handle<S: Next<Known>>(
+    fn handle<S: Next<Box<Known>>>(
         self: Arc<Self>,
-        mut request: Known,
+        mut request: Box<Known>,
         next: S,
     ) -> impl Future<Output = Response> + Send + 'static {
         async move {
@@ -187,7 +187,7 @@ mod tests {
         let told = Arc::new(std::sync::Mutex::new(Vec::new()));
         let rest = {
             let told = told.clone();
-            tower::service_fn(move |request: Known| {
+            tower::service_fn(move |request: Box<Known>| {
                 let values = request.parts.headers.get_all(TRACEPARENT).iter();
                 *told.lock().unwrap() = values.map(|v| v.to_str().unwrap().to_owned()).collect();
                 let recorded = trace::sampled().is_some();

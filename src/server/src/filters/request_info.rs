@@ -12,9 +12,9 @@ pub struct RequestInfoGate;
 
 impl Gate for RequestInfoGate {
     type In = Received;
-    type Out = Known;
+    type Out = Box<Known>;
 
-    fn check(&self, request: Received) -> Result<Known, Response> {
+    fn check(&self, request: Received) -> Result<Box<Known>, Response> {
         let Received {
             parts,
             payload,
@@ -38,7 +38,7 @@ impl Gate for RequestInfoGate {
             response.extensions_mut().insert(Bare);
             return Err(response);
         };
-        Ok(Known {
+        Ok(Box::new(Known {
             parts,
             payload,
             connection,
@@ -48,7 +48,7 @@ impl Gate for RequestInfoGate {
             trail: None,
             info,
             query,
-        })
+        }))
     }
 }
 
@@ -76,7 +76,7 @@ pub(crate) mod tests {
         }
     }
 
-    pub(crate) fn known(method: &str, uri: &str) -> Known {
+    pub(crate) fn known(method: &str, uri: &str) -> Box<Known> {
         RequestInfoGate.check(received(method, uri)).ok().unwrap()
     }
 

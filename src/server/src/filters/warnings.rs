@@ -19,12 +19,12 @@ const TOTAL: usize = 4 * 1024;
 const ITEM: usize = 256;
 
 impl Filter for WarningHeaders {
-    type In = Known;
-    type Out = Known;
+    type In = Box<Known>;
+    type Out = Box<Known>;
 
-    fn handle<S: Next<Known>>(
+    fn handle<S: Next<Box<Known>>>(
         self: Arc<Self>,
-        request: Known,
+        request: Box<Known>,
         next: S,
     ) -> impl Future<Output = Response> + Send + 'static {
         async move {
