@@ -205,6 +205,7 @@ impl Remote for GatewayRemote {
                 return remembered(&request, &backend);
             }
             let Identified { known, user, .. } = request;
+            let known = *known;
             let verb = measured::verb(&known.info, &known.parts.method, false);
             let context = RequestContext {
                 verb,
