@@ -139,6 +139,12 @@ impl Endpoint {
                 return Ok(lease);
             }
         }
+        // In a box: a future that may become a handshake is large, and most requests need none.
+        Box::pin(self.new_lease(connector, tuning)).await
+    }
+
+    /// A new connection, or the one somebody else has made meanwhile.
+    async fn new_lease(&self, connector: &Connector, tuning: &Tuning) -> Result<Lease, ConnectError> {
         let seen = self.dials.load(Ordering::Acquire);
         let speaks_http1 = self.lock().speaks_http1;
         let _turn = if speaks_http1 {
@@ -276,7 +282,7 @@ impl Lease {
             idle_timeout: tuning.idle_timeout,
         };
         match self.sender {
-            Sender::Http1(mut sender) => match sender.try_send_request(request).await {
+            Sender::Http1(mut sender) => match Box::pin(sender.try_send_request(request)).await {
                 Ok(response) => {
                     let guard = Some(release(Some(sender), None));
                     Ok(response.map(|body| Body::new(Guarded { body, guard })))

@@ -15,6 +15,7 @@ use arc_swap::ArcSwap;
 use http::header::HOST;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -225,13 +226,13 @@ impl Pool {
         let lease = endpoint.lease(&self.connector, &policy.tuning).await;
         let lease = lease.map_err(Failed::to_connect)?;
         let request = outgoing.request(endpoint, lease.is_http2());
-        let sending = lease.send(request, endpoint, load, &policy.tuning);
-        let watched = self.watched(endpoint, sending, &policy.tuning);
+        let sending = pin!(lease.send(request, endpoint, load, &policy.tuning));
+        let mut watched = pin!(self.watched(endpoint, sending, &policy.tuning));
         let first_byte = policy.timeouts.first_byte.filter(|_| !outgoing.long_running);
         let bounds = [patience, first_byte];
         let answer = match bounds.into_iter().flatten().min() {
-            Some(bound) => timeout(bound, watched).await,
-            None => Some(watched.await),
+            Some(bound) => timeout(bound, watched.as_mut()).await,
+            None => Some(watched.as_mut().await),
         };
         let impatient = answer.is_none();
         match answer.flatten() {
@@ -253,9 +254,13 @@ impl Pool {
     }
 
     /// Waits for an answer. One that takes long makes somebody see whether the endpoint is well; `None` if it is not.
-    async fn watched<T>(&self, endpoint: &Endpoint, sending: impl Future<Output = T>, tuning: &Tuning) -> Option<T> {
-        let mut sending = std::pin::pin!(sending);
-        if let Some(answer) = timeout(tuning.suspicion, &mut sending).await {
+    async fn watched<T>(
+        &self,
+        endpoint: &Endpoint,
+        mut sending: Pin<&mut impl Future<Output = T>>,
+        tuning: &Tuning,
+    ) -> Option<T> {
+        if let Some(answer) = timeout(tuning.suspicion, sending.as_mut()).await {
             return Some(answer);
         }
         let abandoned = endpoint.abandoned();

@@ -5,13 +5,14 @@ use crate::backend::Backend;
 use crate::discovery::{Dialect, DiscoveryError, Everything, Freshness, RemoteGroup, documents, everything, legacy};
 use crate::fetch::Seen;
 use crate::pool::Pool;
-use fairlead_api::{GroupVersion, Node};
+use fairlead_api::{GroupVersion, Node, Timestamp};
 use futures_util::future::{Either, select};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, stream};
 use openapis::OpenApis;
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -29,6 +30,9 @@ pub(super) struct Source {
     openapis: OpenApis,
     failures: u32,
 }
+
+/// How many group-versions had to be asked for alone, and which of them failed.
+type Discovered = (usize, Vec<(Arc<Backend>, DiscoveryError)>);
 
 /// Between two rounds, so that every change is seen within two seconds.
 const TURN: Duration = Duration::from_millis(1600);
@@ -126,11 +130,13 @@ impl Source {
             return self.failed(up, "no endpoints available");
         };
         // Both questions travel together.
-        let index = self.openapis.index(pool.clone());
-        let discovering = Box::pin(self.discover(&pool, up));
-        let (discovered, index) = match select(discovering, Box::pin(index)).await {
-            Either::Left((discovered, index)) => (discovered, Err(index)),
-            Either::Right((index, discovering)) => (discovering.await, Ok(index)),
+        let mut asking = pin!(self.openapis.index(pool.clone()));
+        let (discovered, index) = {
+            let mut discovering = pin!(self.discover(&pool, up));
+            match select(discovering.as_mut(), asking.as_mut()).await {
+                Either::Left((discovered, _)) => (discovered, None),
+                Either::Right((index, _)) => (discovering.await, Some(index)),
+            }
         };
         let (asked_alone, failed) = match discovered {
             Ok(learnt) => learnt,
@@ -142,10 +148,13 @@ impl Source {
             self.failed(&failed, &why)
         });
         let index = match index {
-            Ok(answered) => answered,
-            Err(asking) => asking.await,
+            Some(answered) => answered,
+            None => asking.await,
         };
-        let bytes = self.openapis.round(&self.learning, &pool, up, index).await;
+        let bytes = match self.openapis.is_confirmed(&self.learning, up, &index) {
+            true => 0,
+            false => Box::pin(self.openapis.round(&self.learning, &pool, up, index)).await,
+        };
         if let Some(pause) = failure {
             return pause;
         }
@@ -183,13 +192,8 @@ impl Source {
         pause
     }
 
-    /// Asks for all group-versions, and for those alone that this does not tell. Answers how many these were, and which
-    /// of them failed.
-    async fn discover(
-        &mut self,
-        pool: &Arc<Pool>,
-        up: &[Arc<Backend>],
-    ) -> Result<(usize, Vec<(Arc<Backend>, DiscoveryError)>), DiscoveryError> {
+    /// Asks for all group-versions, and for those alone that this does not tell.
+    async fn discover(&mut self, pool: &Arc<Pool>, up: &[Arc<Backend>]) -> Result<Discovered, DiscoveryError> {
         let now = self.learning.clock.now();
         let answer = match self.unspoken.checked_sub(1) {
             Some(left) => {
@@ -209,6 +213,11 @@ impl Source {
         if matches!(answer, Everything::Unchanged) && self.learning.is_confirmed(up, now) {
             return Ok((0, Vec::new()));
         }
+        Ok(Box::pin(self.learn(answer, up, now)).await)
+    }
+
+    /// Takes over an answer that is no mere confirmation.
+    async fn learn(&mut self, answer: Everything, up: &[Arc<Backend>], now: Timestamp) -> Discovered {
         let claims = match &answer {
             Everything::Document(document) => claims(document, &self.members.borrow()),
             _ => Arc::default(),
@@ -268,7 +277,7 @@ impl Source {
             self.openapis.expect_news();
         }
         self.learning.show(learnt);
-        Ok((asked_alone, failed))
+        (asked_alone, failed)
     }
 }
 

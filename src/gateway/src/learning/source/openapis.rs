@@ -72,15 +72,20 @@ impl OpenApis {
         }
     }
 
-    /// Asks for what may have changed. Answers how much had to be read that did not tell whether it is new.
-    pub(super) async fn round(&mut self, learning: &Learning, pool: &Pool, up: &[Arc<Backend>], index: Index) -> usize {
-        let began = Instant::now();
-        if self.settled && self.is_at_rest(&index, began) {
+    /// Whether all that is known is what the index has just confirmed; if so, that is noted.
+    pub(super) fn is_confirmed(&self, learning: &Learning, up: &[Arc<Backend>], index: &Index) -> bool {
+        let confirmed = self.settled && self.is_at_rest(index, Instant::now());
+        if confirmed {
             let now = learning.clock.now();
             up.iter()
                 .for_each(|backend| learning.metrics.openapi_confirmed(backend.name(), now));
-            return 0;
         }
+        confirmed
+    }
+
+    /// Asks for what may have changed. Answers how much had to be read that did not tell whether it is new.
+    pub(super) async fn round(&mut self, learning: &Learning, pool: &Pool, up: &[Arc<Backend>], index: Index) -> usize {
+        let began = Instant::now();
         let mut members: Vec<Member> = up.iter().map(|backend| Member::new(learning.known(backend))).collect();
         let has_index = index.is_none_or(|index| self.look_at_index(index, &mut members));
         self.learn_v3(pool, &mut members).await;
