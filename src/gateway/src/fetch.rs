@@ -11,6 +11,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
 use sha2::{Digest, Sha256};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,20 +67,20 @@ impl Fetch<'_> {
     /// Asks whichever endpoint is best.
     pub async fn get(self, pool: &Pool) -> Result<Fetched, SendError> {
         let outgoing = self.outgoing()?;
-        self.read(async { pool.send(outgoing).await }).await
+        self.read(pin!(pool.send(outgoing))).await
     }
 
     /// Asks this endpoint.
     pub async fn get_from(self, pool: &Pool, endpoint: &Arc<Endpoint>) -> Result<Fetched, SendError> {
         let outgoing = self.outgoing()?;
-        self.read(async { pool.send_to(endpoint, &outgoing).await }).await
+        self.read(pin!(pool.send_to(endpoint, &outgoing))).await
     }
 
     async fn read(
         self,
-        sent: impl Future<Output = Result<http::Response<crate::Body>, SendError>>,
+        sent: Pin<&mut impl Future<Output = Result<http::Response<crate::Body>, SendError>>>,
     ) -> Result<Fetched, SendError> {
-        let reading = async {
+        let reading = pin!(async {
             let (parts, body) = sent.await?.into_parts();
             let etag = parts
                 .headers
@@ -98,7 +99,7 @@ impl Fetch<'_> {
                 etag,
                 bytes,
             })
-        };
+        });
         timeout(self.timeout, reading)
             .await
             .unwrap_or_else(|| Err(SendError::from(TIMED_OUT.to_owned())))
