@@ -142,6 +142,10 @@ fn not_acceptable(message: String) -> Status {
 
 /// COMPAT: the messages name upstream's internal types.
 fn go_type(definition: &ResourceDefinition, kind: &str, list: bool) -> String {
+    if kind == "Scale" && definition.kind != kind {
+        let package = if definition.is_custom() { "v1" } else { "autoscaling" };
+        return format!("*{package}.Scale");
+    }
     if definition.is_custom() {
         return format!("*unstructured.Unstructured{}", if list { "List" } else { "" });
     }

@@ -311,7 +311,7 @@ mod tests {
                 {"type": "Object", "object": {"metric": {"name": "m"}, "describedObject": {"kind": "K", "name": "n"},
                     "target": {"type": "Value", "value": "5"}}},
                 {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}}}]},
-            "status": {"conditions": [{"type": "AbleToScale", "status": "True"}]}});
+            "status": {"conditions": [{"type": "AbleToScale", "status": "True"}], "currentMetrics": null}});
         let mut copy = object.clone();
         convert(&mut copy, "autoscaling/v1");
         assert_eq!(int(&copy, &["spec", "targetCPUUtilizationPercentage"]), 50);

@@ -235,7 +235,9 @@ fn drop_what_the_type_had(spec: &mut Node, old: &Node) {
         ports.sort_unstable();
         ports
     };
-    if needs_node_port(old) && !needs_node_port(spec) && node_ports(old) == node_ports(spec) {
+    // What a balancer has stays, whether more would be given out or not.
+    let may_have = |spec: &Node| matches!(spec.str("type"), "NodePort" | "LoadBalancer");
+    if may_have(old) && !may_have(spec) && node_ports(old) == node_ports(spec) {
         each(spec, "ports", |port| drop(port.remove("nodePort")));
     }
     if needs_health_check(old) && !needs_health_check(spec) {
@@ -273,5 +275,17 @@ mod tests {
         spec.set("type", "ClusterIP");
         drop_what_the_type_had(&mut spec, &old);
         assert_eq!(spec, node!({"type": "ClusterIP", "ports": [{"port": 80}]}));
+    }
+
+    #[test]
+    fn a_balancer_keeps_its_ports_when_no_more_are_given_out() {
+        let old = fairlead_api::node!({"type": "LoadBalancer", "ports": [{"port": 80, "nodePort": 30001}]});
+        let mut spec = old.clone();
+        spec.set("allocateLoadBalancerNodePorts", false);
+        drop_what_the_type_had(&mut spec, &old);
+        assert_eq!(spec.list("ports"), old.list("ports"));
+        spec.set("type", "ClusterIP");
+        drop_what_the_type_had(&mut spec, &old);
+        assert_eq!(int(&spec.list("ports")[0], &["nodePort"]), 0);
     }
 }

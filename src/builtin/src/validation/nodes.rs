@@ -193,10 +193,10 @@ fn pod_ranges(node: &Node, errors: &mut FieldErrors) {
         .strings("podCIDRs")
         .map(|(_, text)| (text, parse_cidr_sloppy(text)))
         .collect();
-    let broken = parsed.iter().find(|(_, cidr)| cidr.is_none());
-    if let Some((text, _)) = broken {
-        let detail =
-            format!("invalid PodCIDRs. failed to check with dual stack with error:invalid CIDR address: {text}");
+    let broken = parsed.iter().position(|(_, cidr)| cidr.is_none());
+    if let Some(i) = broken {
+        let why = format!("invalid CIDR[{i}]: <nil> (invalid CIDR address: {})", parsed[i].0);
+        let detail = format!("invalid PodCIDRs. failed to check with dual stack with error:{why}");
         errors.push(FieldError::internal(&spec.path_of("podCIDRs"), detail));
     }
     let has = |v4: bool| {

@@ -65,11 +65,7 @@ fn validate(service: &Node, old: Option<&Node>, errors: &mut FieldErrors) {
     by_type(&spec, errors);
     let mut names = HashSet::new();
     for port in spec.each("ports") {
-        service_port(&port, spec.len("ports") > 1, errors);
-        let name = port.node.str("name").to_owned();
-        if !name.is_empty() && !names.insert(name.clone()) {
-            port.duplicate("name", name, errors);
-        }
+        service_port(&port, spec.len("ports") > 1, &mut names, errors);
     }
     common::labels(&spec, "selector", errors);
     affinity(&spec, errors);
@@ -138,9 +134,13 @@ fn by_type(spec: &At, errors: &mut FieldErrors) {
     }
 }
 
-fn service_port(port: &At, needs_name: bool, errors: &mut FieldErrors) {
-    if !port.str("name").is_empty() {
+fn service_port(port: &At, needs_name: bool, names: &mut HashSet<String>, errors: &mut FieldErrors) {
+    let name = port.str("name");
+    if !name.is_empty() {
         common::dns_label(port, "name", errors);
+        if !names.insert(name.to_owned()) {
+            port.duplicate("name", name.to_owned(), errors);
+        }
     } else if needs_name {
         port.required("name", "", errors);
     }
