@@ -9,6 +9,7 @@
 //! | `@2` | the protobuf field number |
 //! | `always` | written even when zero (no `omitempty`); required unless `optional` |
 //! | `empties` | an empty list differs from an absent one until it is stored, as it does for every list with `always` |
+//! | `listed` | OpenAPI shows a list type of these bytes, which are a list to Go |
 //! | `omitzero` | a zero struct is not written either |
 //! | `required`, `optional` | where `always` says otherwise |
 //! | `default(…)` | filled in where absent; JSON |

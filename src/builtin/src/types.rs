@@ -259,7 +259,7 @@ impl Table {
         let expression = words.next().unwrap_or_default();
         let mut made = field(name, self.by_path["any"], order);
         made.pointer = expression.ends_with('?');
-        let (mut optional, mut granular, mut empties) = (false, false, false);
+        let (mut optional, mut granular, mut empties, mut listed) = (false, false, false, false);
         let mut said = Said {
             list_declared: true,
             ..Said::default()
@@ -280,6 +280,7 @@ impl Table {
                 "" => {}
                 "always" => made.omit_empty = false,
                 "empties" => empties = true,
+                "listed" => listed = true,
                 "required" => made.required = true,
                 "optional" => optional = true,
                 "omitzero" => made.omit_zero = true,
@@ -312,6 +313,13 @@ impl Table {
         }
         made.required |= !made.omit_empty && !optional;
         made.ty = self.expression(&file.path, expression.trim_end_matches('?'), &said);
+        if listed {
+            let copy = Type {
+                list_declared: true,
+                ..self.types.get(made.ty).clone()
+            };
+            made.ty = self.types.push(copy);
+        }
         // What Go always writes shows to owners of fields and to admission whether it was given.
         made.keeps_empty = expression.ends_with("[]") && (!made.omit_empty || empties);
         if granular && self.types.get(made.ty).atomic {

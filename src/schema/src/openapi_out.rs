@@ -139,7 +139,7 @@ fn property(schema: TypeRef, owner: &str, field: &Field, version: OpenApi, notes
     if let Some(default) = default {
         out.set("default", default);
     }
-    if matches!(ty.shape, Shape::List(_)) && ty.list_declared {
+    if matches!(ty.shape, Shape::List(_) | Shape::Bytes) && ty.list_declared {
         let name = match &ty.list {
             ListSemantics::Atomic => "atomic",
             ListSemantics::Set => "set",

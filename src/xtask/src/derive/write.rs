@@ -219,6 +219,7 @@ fn line(package: &Package, schema: &str, field: &FactField, facts: &Facts, golde
     match field.marker("+listType") {
         Some("map") => write!(text, " keys({})", field.marker_values("+listMapKey").join(","))?,
         Some("set") => text.push_str(" set"),
+        Some("atomic") if expression.base == "[]byte" => text.push_str(" listed"),
         _ if expression.wraps.first() != Some(&'[') => {}
         Some(_) => {}
         None => text.push_str(" unmarked"),
