@@ -300,7 +300,7 @@ mod tests {
             auditor: Some(auditor.clone()),
         })
         .layer(handle);
-        let identify = tower::service_fn(move |known: Known| {
+        let identify = tower::service_fn(move |known: Box<Known>| {
             let mut audit = audit.clone();
             let request = Identified {
                 known,
