@@ -29,7 +29,6 @@ use crate::upgrade::{self, Aborting, NotSwitched};
 use crate::uri;
 use bytes::Bytes;
 use fairlead_api::Status;
-use fairlead_api::field::go_quote;
 use fairlead_telemetry::task::spawn;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
@@ -161,7 +160,7 @@ impl Direct {
             .await
             .map_err(|error| Status::unavailable(format!("error trying to reach service: {}", error.text)))?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(unasked(response.headers()));
+            return Err(Status::new(500, "", proxy::unasked(response.headers())));
         }
         let mut response = proxy::finish(response, asks_gzip);
         links.rewrite(&mut response);
@@ -273,19 +272,6 @@ fn wanted(headers: &HeaderMap) -> Result<Vec<u8>, Status> {
     } else {
         Err(Status::bad_request("unsupported upgrade protocol"))
     }
-}
-
-/// A peer that switches protocols by itself would turn what the client sends next into something else.
-fn unasked(headers: &HeaderMap) -> Status {
-    let protocol = headers
-        .get(header::UPGRADE)
-        .and_then(|p| p.to_str().ok())
-        .unwrap_or_default();
-    let text = format!(
-        "backend tried to switch protocol {} when \"\" was requested",
-        go_quote(protocol)
-    );
-    Status::new(500, "", text)
 }
 
 fn dialing(error: &ConnectError) -> Status {

@@ -11,6 +11,7 @@ use crate::pool::Outgoing;
 use crate::{headers, upgrade, uri};
 use bytes::Bytes;
 use fairlead_api::UserInfo;
+use fairlead_api::field::go_quote;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use std::net::IpAddr;
@@ -141,6 +142,9 @@ pub(crate) fn prepare(
 }
 
 pub(crate) fn finish(response: Response<Body>, asked_gzip: bool) -> Response<Body> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return error_text(StatusCode::SERVICE_UNAVAILABLE, &unasked(response.headers()));
+    }
     let (mut parts, body) = response.into_parts();
     headers::strip_response(&mut parts.headers);
     parts.version = http::Version::HTTP_11;
@@ -157,6 +161,13 @@ pub(crate) fn finish(response: Response<Body>, asked_gzip: bool) -> Response<Bod
     parts.headers.remove(header::CONTENT_ENCODING);
     parts.headers.remove(header::CONTENT_LENGTH);
     Response::from_parts(parts, Body::new(Gunzip::new(body)))
+}
+
+/// Of a peer that switches protocols by itself, which would turn what the client sends next into something else.
+pub(crate) fn unasked(headers: &HeaderMap) -> String {
+    let protocol = headers.get(header::UPGRADE).and_then(|p| p.to_str().ok());
+    let protocol = go_quote(protocol.unwrap_or_default());
+    format!("backend tried to switch protocol {protocol} when \"\" was requested")
 }
 
 pub(crate) fn redirect_refused() -> Response<Body> {

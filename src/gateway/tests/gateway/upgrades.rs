@@ -193,3 +193,21 @@ async fn a_backend_cannot_switch_to_what_was_not_asked_for() {
     let answer = until(&mut client, "another protocol\n").await;
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
 }
+
+/// What the client sends next would be read by somebody who takes it for something else.
+#[tokio::test]
+async fn nobody_switches_who_was_not_asked_to() {
+    let mut world = World::new();
+    raw_backend(
+        &mut world,
+        "HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    )
+    .await;
+    let mut client = TcpStream::connect(front(&mut world).await).await.unwrap();
+    let request = format!("GET {PATH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    client.write_all(request.as_bytes()).await.unwrap();
+    let answer = until(&mut client, "was requested\n").await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    let text = "backend tried to switch protocol \"websocket\" when \"\" was requested\n";
+    assert!(answer.ends_with(text), "{answer}");
+}
