@@ -218,15 +218,10 @@ fn address(text: &str) -> Option<IpAddr> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Some(address.to_canonical());
     }
-    let mut parts = text.split('.').map(|part| {
-        let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-        digits.then(|| {
-            part.trim_start_matches('0')
-                .parse()
-                .or(if part.ends_with('0') { Ok(0) } else { Err(()) })
-        })
-    });
-    let mut next = || parts.next()??.ok();
+    // Of digits alone: Rust reads a sign, too.
+    let number = |part: &str| part.bytes().all(|b| b.is_ascii_digit()).then(|| part.parse().ok())?;
+    let mut parts = text.split('.').map(number);
+    let mut next = || parts.next()?;
     let address = Ipv4Addr::new(next()?, next()?, next()?, next()?);
     parts.next().is_none().then_some(address.into())
 }
@@ -374,7 +369,10 @@ mod tests {
             found.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(ips(&[]), "127.0.0.1");
-        let forwarded = ("x-forwarded-for", "1.2.3.4, nobody, 010.0.0.1,::ffff:9.9.9.9, 1.2.3");
+        let forwarded = (
+            "x-forwarded-for",
+            "1.2.3.4, nobody, 010.0.0.1,::ffff:9.9.9.9, 1.2.3, 10.0.0.300, 1.2.3.4.5, +1.2.3.4",
+        );
         assert_eq!(ips(&[forwarded]), "1.2.3.4 10.0.0.1 9.9.9.9 127.0.0.1");
         assert_eq!(
             ips(&[forwarded, ("x-real-ip", "1.2.3.4")]),
