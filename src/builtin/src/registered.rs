@@ -3,102 +3,46 @@
 
 use fairlead_api::GroupVersionKind;
 
-/// Group, version, kinds. The kinds are those that a served version has, too.
-const UNSERVED: [(&str, &str, &str); 26] = [
-    (
-        "admissionregistration.k8s.io",
-        "v1alpha1",
-        "MutatingAdmissionPolicy MutatingAdmissionPolicyBinding ValidatingAdmissionPolicy ValidatingAdmissionPolicyBinding",
-    ),
-    (
-        "admissionregistration.k8s.io",
-        "v1beta1",
-        "MutatingAdmissionPolicy MutatingAdmissionPolicyBinding MutatingWebhookConfiguration ValidatingAdmissionPolicy \
-         ValidatingAdmissionPolicyBinding ValidatingWebhookConfiguration",
-    ),
-    ("apiextensions.k8s.io", "v1beta1", "CustomResourceDefinition"),
-    ("apps", "v1beta1", "ControllerRevision Deployment StatefulSet"),
-    (
-        "apps",
-        "v1beta2",
-        "ControllerRevision DaemonSet Deployment ReplicaSet StatefulSet",
-    ),
-    ("authentication.k8s.io", "v1alpha1", "SelfSubjectReview"),
-    ("authentication.k8s.io", "v1beta1", "SelfSubjectReview TokenReview"),
-    (
-        "authorization.k8s.io",
-        "v1beta1",
-        "LocalSubjectAccessReview SelfSubjectAccessReview SelfSubjectRulesReview SubjectAccessReview",
-    ),
-    ("batch", "v1beta1", "CronJob"),
-    ("certificates.k8s.io", "v1beta1", "CertificateSigningRequest"),
-    ("coordination.k8s.io", "v1beta1", "Lease"),
-    ("discovery.k8s.io", "v1beta1", "EndpointSlice"),
-    ("events.k8s.io", "v1beta1", "Event"),
-    (
-        "extensions",
-        "v1beta1",
-        "DaemonSet Deployment Ingress NetworkPolicy ReplicaSet",
-    ),
-    (
-        "flowcontrol.apiserver.k8s.io",
-        "v1beta1",
-        "FlowSchema PriorityLevelConfiguration",
-    ),
-    (
-        "flowcontrol.apiserver.k8s.io",
-        "v1beta2",
-        "FlowSchema PriorityLevelConfiguration",
-    ),
-    (
-        "flowcontrol.apiserver.k8s.io",
-        "v1beta3",
-        "FlowSchema PriorityLevelConfiguration",
-    ),
-    (
-        "networking.k8s.io",
-        "v1beta1",
-        "IPAddress Ingress IngressClass ServiceCIDR",
-    ),
-    ("node.k8s.io", "v1alpha1", "RuntimeClass"),
-    ("node.k8s.io", "v1beta1", "RuntimeClass"),
-    ("policy", "v1beta1", "Eviction PodDisruptionBudget"),
-    (
-        "rbac.authorization.k8s.io",
-        "v1alpha1",
-        "ClusterRole ClusterRoleBinding Role RoleBinding",
-    ),
-    (
-        "rbac.authorization.k8s.io",
-        "v1beta1",
-        "ClusterRole ClusterRoleBinding Role RoleBinding",
-    ),
-    ("scheduling.k8s.io", "v1beta1", "PriorityClass"),
-    (
-        "storage.k8s.io",
-        "v1alpha1",
-        "CSIStorageCapacity VolumeAttachment VolumeAttributesClass",
-    ),
-    (
-        "storage.k8s.io",
-        "v1beta1",
-        "CSIDriver CSINode CSIStorageCapacity StorageClass VolumeAttachment VolumeAttributesClass",
-    ),
-];
+/// Group, version, kinds: a line each. The kinds are those that a served version has, too.
+const UNSERVED: &str = "\
+admissionregistration.k8s.io v1alpha1 MutatingAdmissionPolicy MutatingAdmissionPolicyBinding ValidatingAdmissionPolicy ValidatingAdmissionPolicyBinding
+admissionregistration.k8s.io v1beta1 MutatingAdmissionPolicy MutatingAdmissionPolicyBinding MutatingWebhookConfiguration ValidatingAdmissionPolicy ValidatingAdmissionPolicyBinding ValidatingWebhookConfiguration
+apiextensions.k8s.io v1beta1 CustomResourceDefinition
+apps v1beta1 ControllerRevision Deployment StatefulSet
+apps v1beta2 ControllerRevision DaemonSet Deployment ReplicaSet StatefulSet
+authentication.k8s.io v1alpha1 SelfSubjectReview
+authentication.k8s.io v1beta1 SelfSubjectReview TokenReview
+authorization.k8s.io v1beta1 LocalSubjectAccessReview SelfSubjectAccessReview SelfSubjectRulesReview SubjectAccessReview
+batch v1beta1 CronJob
+certificates.k8s.io v1beta1 CertificateSigningRequest
+coordination.k8s.io v1beta1 Lease
+discovery.k8s.io v1beta1 EndpointSlice
+events.k8s.io v1beta1 Event
+extensions v1beta1 DaemonSet Deployment Ingress NetworkPolicy ReplicaSet
+flowcontrol.apiserver.k8s.io v1beta1 FlowSchema PriorityLevelConfiguration
+flowcontrol.apiserver.k8s.io v1beta2 FlowSchema PriorityLevelConfiguration
+flowcontrol.apiserver.k8s.io v1beta3 FlowSchema PriorityLevelConfiguration
+networking.k8s.io v1beta1 IPAddress Ingress IngressClass ServiceCIDR
+node.k8s.io v1alpha1 RuntimeClass
+node.k8s.io v1beta1 RuntimeClass
+policy v1beta1 Eviction PodDisruptionBudget
+rbac.authorization.k8s.io v1alpha1 ClusterRole ClusterRoleBinding Role RoleBinding
+rbac.authorization.k8s.io v1beta1 ClusterRole ClusterRoleBinding Role RoleBinding
+resource.k8s.io v1beta1 DeviceClass ResourceClaim ResourceClaimTemplate ResourceSlice
+resource.k8s.io v1beta2 DeviceClass ResourceClaim ResourceClaimTemplate ResourceSlice
+scheduling.k8s.io v1beta1 PriorityClass
+storage.k8s.io v1alpha1 CSIStorageCapacity VolumeAttachment VolumeAttributesClass
+storage.k8s.io v1beta1 CSIDriver CSINode CSIStorageCapacity StorageClass VolumeAttachment VolumeAttributesClass";
 
 /// The served version of a kind that is known in this one, but not served; of what a kind was before it moved to
 /// another group, where it is now.
 pub fn successor(kind: &GroupVersionKind) -> Option<GroupVersionKind> {
-    let known = UNSERVED
-        .iter()
-        .any(|(group, version, kinds)| kind.group == *group && kind.version == *version && has(kinds, &kind.kind));
-    let resources = kind.group == "resource.k8s.io"
-        && matches!(kind.version.as_str(), "v1beta1" | "v1beta2")
-        && has(
-            "DeviceClass ResourceClaim ResourceClaimTemplate ResourceSlice",
-            &kind.kind,
-        );
-    if !known && !resources {
+    let is_known = UNSERVED.lines().any(|line| {
+        let mut words = line.split(' ');
+        let version = (words.next(), words.next());
+        version == (Some(&*kind.group), Some(&*kind.version)) && words.any(|known| known == kind.kind)
+    });
+    if !is_known {
         return None;
     }
     let group = match (kind.group.as_str(), kind.kind.as_str()) {
@@ -119,11 +63,7 @@ pub fn same(one: &GroupVersionKind, other: &GroupVersionKind) -> bool {
             _ => (kind.group, kind.kind),
         }
     };
-    now(one) == now(other)
-}
-
-fn has(kinds: &str, kind: &str) -> bool {
-    kinds.split_ascii_whitespace().any(|known| known == kind)
+    one == other || now(one) == now(other)
 }
 
 #[cfg(test)]
