@@ -186,7 +186,7 @@ pub fn text(report: &Node) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::openapi::Version;
     use crate::snapshot::{Origin, Registration};
@@ -201,7 +201,8 @@ mod tests {
         }
     }
 
-    fn registration(group: &str, remote: RemoteGroupVersion) -> Registration {
+    /// `v1` of a group, served by somebody else.
+    pub(crate) fn registration(group: &str, remote: RemoteGroupVersion) -> Registration {
         Registration {
             group_version: GroupVersion::new(group, "v1"),
             group_priority: 1000,

@@ -140,6 +140,7 @@ fn custom_definitions(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::tests::registration;
     use crate::snapshot::{Registration, RemoteGroupVersion};
     use fairlead_api::{Node, node};
 
@@ -153,7 +154,7 @@ mod tests {
     }
 
     /// A backend whose one path refers to these definitions.
-    fn registration(group: &str, definitions: &[(&str, &str)]) -> Registration {
+    fn backend(group: &str, definitions: &[(&str, &str)]) -> Registration {
         let mut document = node!({"swagger": "2.0"});
         let path = format!("/apis/{group}/v1/things");
         let references = definitions
@@ -163,18 +164,11 @@ mod tests {
         for (name, kind) in definitions {
             document.set_at(&["definitions", name], node!({"type": (*kind), "description": group}));
         }
-        Registration {
-            group_version: GroupVersion::new(group, "v1"),
-            group_priority: 1000,
-            version_priority: 15,
-            remote: Some(Arc::new(RemoteGroupVersion {
-                api_service: format!("v1.{group}").into(),
-                group: group.into(),
-                version: "v1".into(),
-                openapi_v2: Some(fairlead_api::json::to_vec(&document).into()),
-                ..RemoteGroupVersion::default()
-            })),
-        }
+        let remote = RemoteGroupVersion {
+            openapi_v2: Some(fairlead_api::json::to_vec(&document).into()),
+            ..RemoteGroupVersion::default()
+        };
+        registration(group, remote)
     }
 
     fn conflicts(registrations: &[Registration]) -> Vec<String> {
@@ -199,7 +193,7 @@ mod tests {
                 ("org.example.Known", kind),
             ]
         };
-        let all = [registration("a", &types("object")), registration("b", &types("string"))];
+        let all = [backend("a", &types("object")), backend("b", &types("string"))];
         assert_eq!(RoutingSnapshot::build(None, &[], &all).renamed(&OneType).len(), 3);
         assert_eq!(conflicts(&all), [""; 0]);
     }
@@ -207,9 +201,9 @@ mod tests {
     #[test]
     fn who_comes_first_keeps_the_name() {
         let all = [
-            registration("a", &[("org.example.Own", "object"), ("org.example.Same", "string")]),
-            registration("b", &[("org.example.Own", "string"), ("org.example.Same", "string")]),
-            registration("c", &[("org.example.Own", "string")]),
+            backend("a", &[("org.example.Own", "object"), ("org.example.Same", "string")]),
+            backend("b", &[("org.example.Own", "string"), ("org.example.Same", "string")]),
+            backend("c", &[("org.example.Own", "string")]),
         ];
         assert_eq!(
             conflicts(&all),
